@@ -1,0 +1,56 @@
+// Package topics declares every topic of Tempismo: its name, kind, retention, who writes it and who reads it.
+//
+// It is the one declaration from which the Kafka adapter creates topics and the documentation takes its table. It is not
+// a client: it knows no broker, and no record format (those are in schemas/ and in the domain packages).
+package topics
+
+import "time"
+
+// Names of the topics, as they stand on the wire in a live run. A simulated run prefixes them (stream.Run.Topic).
+const (
+	Events     = "engagement.events.v1"
+	Scored     = "engagement.scored.v1"
+	Digests    = "timing.digests.v1"
+	Deviations = "timing.deviations.v1"
+	Models     = "timing.models.v1"
+	Decisions  = "send.decisions.v1"
+	Outcomes   = "send.outcomes.v1"
+)
+
+// DeadLetter names the topic that holds what a reader of topic could not read, byte for byte.
+func DeadLetter(topic string) string { return topic + ".dlq" }
+
+// Kind says how records of a topic relate to each other.
+type Kind string
+
+// Kinds of topics.
+const (
+	Log       Kind = "log"       // every record stands for itself
+	Broadcast Kind = "broadcast" // each version is written into every partition
+)
+
+// Topic is one declaration.
+type Topic struct {
+	Name      string
+	Kind      Kind
+	Retention time.Duration
+	Writers   []string
+	Readers   []string
+	DLQ       bool // whether readers may set records aside in DeadLetter(Name)
+}
+
+const day = 24 * time.Hour
+
+// All lists the topics in the order of the flow.
+var All = []Topic{
+	{Events, Log, 400 * day, []string{"ingest"}, []string{"profiler", "trainer"}, true},
+	{Scored, Log, 30 * day, []string{"profiler"}, []string{"detector"}, true},
+	{Digests, Log, 400 * day, []string{"profiler"}, []string{"console", "trainer"}, false},
+	{Deviations, Log, 90 * day, []string{"detector"}, []string{"decider", "console", "alert consumers"}, true},
+	{Models, Broadcast, 400 * day, []string{"trainer"}, []string{"profiler", "detector", "decider", "console"}, true},
+	{Decisions, Log, 400 * day, []string{"decider"}, []string{"connector", "console"}, true},
+	{Outcomes, Log, 400 * day, []string{"connector"}, []string{"console", "trainer", "connector"}, false},
+}
+
+// DeadLetterRetention is how long set-aside records are kept.
+const DeadLetterRetention = 30 * day

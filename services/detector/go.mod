@@ -1,0 +1,5 @@
+module github.com/tempismo/tempismo/services/detector
+
+go 1.26.0
+
+replace github.com/tempismo/tempismo/pkg => ../../pkg
