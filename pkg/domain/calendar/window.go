@@ -78,29 +78,3 @@ func Minute(t time.Time, loc *time.Location) int {
 	h, m, _ := t.In(loc).Clock()
 	return h*60 + m
 }
-
-// End returns when the window that holds t next ends in loc, and false if t lies outside or the window never ends.
-func (w Window) End(t time.Time, loc *time.Location) (time.Time, bool) {
-	if w.Whole() || !w.Contains(Minute(t, loc)) {
-		return time.Time{}, false
-	}
-	return w.next(w.To, t, loc), true
-}
-
-// Start returns when the window begins next in loc, after t, and false if it is empty or never begins because it is
-// the whole day.
-func (w Window) Start(t time.Time, loc *time.Location) (time.Time, bool) {
-	if w.Empty() || w.Whole() {
-		return time.Time{}, false
-	}
-	return w.next(w.From, t, loc), true
-}
-
-// next returns the first instant after t at which the wall clock in loc reaches the minute.
-func (w Window) next(minute int, t time.Time, loc *time.Location) time.Time {
-	for d := DayOf(t, loc); ; d = d.Next() {
-		if at := d.At(minute, loc); at.After(t) {
-			return at
-		}
-	}
-}
