@@ -3,3 +3,9 @@ module github.com/tempismo/tempismo/services/console
 go 1.26.0
 
 replace github.com/tempismo/tempismo/pkg => ../../pkg
+
+require (
+	github.com/chromedp/cdproto v0.159.0 // indirect
+	github.com/chromedp/chromedp v0.23.0 // indirect
+	github.com/go-json-experiment/json v0.0.0-20260213210345-44df1a37e875 // indirect
+)
