@@ -2,7 +2,7 @@ package calendar
 
 import "time"
 
-// Calendar is a set of closed days with names. The zero Calendar closes no day.
+// Calendar is a set of closed days with names. The zero Calendar closes no day; None does not either, and has a name.
 type Calendar struct {
 	Name  string // stands in decisions as the version they were made with
 	Place string // where it holds, for sentences
@@ -17,6 +17,9 @@ type rule struct {
 	easter int // days after Easter Sunday, where month is zero
 	since  int // first year; 0: always
 }
+
+// None closes no day.
+var None = Calendar{Name: "none"}
 
 // Italy closes the Italian national holidays, as the laws in force in 2026 list them. San Francesco is one of them again
 // from 2026 (law 151 of 8 October 2025). The other days are given for every year, although some were suspended for a

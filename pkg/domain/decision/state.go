@@ -57,6 +57,9 @@ func (s *State) add(t time.Time) {
 		s.n = copy(s.sent[:], s.sent[1:s.n])
 	}
 	s.sent[s.n] = t.Unix()
+	if s.n > 0 {
+		s.sent[s.n] = max(s.sent[s.n], s.sent[s.n-1]) // a source's clock that ran ahead must not break the order
+	}
 	s.n++
 }
 

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"github.com/tempismo/tempismo/pkg/domain/timing"
 )
 
 // CloudEvents types of decisions. A connector filters on SendNowType alone.
@@ -25,7 +27,8 @@ const (
 	Burst        Reason = "burst"        // send_now: unusually attentive
 	Reactivation Reason = "reactivation" // send_now: back after a long silence
 
-	NotActionable   Reason = "not_actionable"    // never written: see Decide
+	NotActionable   Reason = "not_actionable"    // counted, never written: see Decide
+	OtherChannel    Reason = "other_channel"     // counted, never written: see Decide
 	Expired         Reason = "expired"           // the moment had passed before the deviation was seen
 	BetterHourAhead Reason = "better_hour_ahead" // this hour is worth less than 0.8 of the best one ahead
 	ClosedDay       Reason = "closed_day"
@@ -52,30 +55,20 @@ const Treatment = "treatment"
 // Decision is the data of a decision on send.decisions.v1. Its CloudEvents envelope has the customer as subject and the
 // time of the engagement that caused it.
 type Decision struct {
-	Type       string    `json:"-"` // of the envelope
-	Reason     Reason    `json:"reason"`
-	DecidedAt  time.Time `json:"decided_at"` // the partition's clock when it was decided
-	Channel    string    `json:"channel"`
-	Zone       string    `json:"zone"` // the customer's, in which the rules were applied
-	Score      Score     `json:"score"`
-	NotBefore  time.Time `json:"not_before"`
-	ExpiresAt  time.Time `json:"expires_at"` // from this instant on it must not be carried out
-	Deviation  string    `json:"deviation"`  // id of the deviation that led to it
-	Arm        string    `json:"arm"`
-	Propensity float64   `json:"propensity"` // probability of the arm
-	Rules      []Rule    `json:"rules"`
-	MadeFrom   MadeFrom  `json:"made_from"`
-	Summary    string    `json:"summary"` // one English sentence, without a full stop
-}
-
-// Score says how good the moment is on the scale of package timing: 50 is the customer's average hour, 100 at least
-// twice as much attention, 0 at most half.
-type Score struct {
-	Now        int       `json:"now"`
-	Best       int       `json:"best"`    // of the hours ahead
-	BestAt     time.Time `json:"best_at"` // when that hour begins
-	Confidence int       `json:"confidence"`
-	Level      string    `json:"level"` // what the score rests on: own, persona or population
+	Type       string       `json:"-"` // of the envelope
+	Reason     Reason       `json:"reason"`
+	DecidedAt  time.Time    `json:"decided_at"` // the partition's clock when it was decided
+	Channel    string       `json:"channel"`
+	Zone       string       `json:"zone"` // the customer's, in which the rules were applied
+	Score      timing.Score `json:"score"`
+	NotBefore  time.Time    `json:"not_before"`
+	ExpiresAt  time.Time    `json:"expires_at"` // from this instant on it must not be carried out
+	Deviation  string       `json:"deviation"`  // id of the deviation that led to it
+	Arm        string       `json:"arm"`
+	Propensity float64      `json:"propensity"` // probability of the arm
+	Rules      []Rule       `json:"rules"`
+	MadeFrom   MadeFrom     `json:"made_from"`
+	Summary    string       `json:"summary"` // one English sentence, without a full stop
 }
 
 // Rule is one rule and what became of it.
