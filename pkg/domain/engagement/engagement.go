@@ -214,10 +214,11 @@ func tooLong(field string, limit int) error {
 	return &FieldError{field, fmt.Sprintf("must not be longer than %d bytes", limit)}
 }
 
-// control finds the first control character (CloudEvents 1.0, section 3.1 forbids them in attributes); -1 if none.
+// control finds the first control character; -1 if none. CloudEvents 1.0, section 3.1, forbids them in attributes, and
+// ids are hashed with a zero byte between them.
 func control(s string) int {
 	for i := 0; i < len(s); i++ {
-		if s[i] < 0x20 || s[i] == 0x7f {
+		if s[i] < 0x20 {
 			return i
 		}
 	}

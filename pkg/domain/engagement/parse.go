@@ -368,8 +368,8 @@ func (s *scanner) literal(word string) bool {
 	return true
 }
 
-// parseTime reads an RFC 3339 date-time and returns it in UTC. It accepts what time.Time.UnmarshalText accepts, and leap
-// seconds (RFC 3339, section 5.7), which POSIX counts as the second that follows. Digits beyond nanoseconds are cut off.
+// parseTime reads an RFC 3339 date-time and returns it in UTC. A leap second (section 5.7) counts as the second that
+// follows it, as in POSIX. Digits beyond nanoseconds are cut off.
 func parseTime(s string) (time.Time, bool) {
 	if len(s) < len("2006-01-02T15:04:05Z") || s[4] != '-' || s[7] != '-' || s[10] != 'T' || s[13] != ':' || s[16] != ':' {
 		return time.Time{}, false
