@@ -172,9 +172,3 @@ func (c *Context) blame(stage string, why error) {
 	c.out.header(p+"exception.message", why.Error())
 	c.out.header(p+"stage", stage)
 }
-type inputInfo struct {
-	topic  string
-	source string
-	letter int
-	mute   int64
-}

@@ -223,16 +223,17 @@ func isSequence(b []byte) bool {
 	return true
 }
 
-// later reports whether sequence a comes after b. An index of four digits comes after one of three.
-func later(a []byte, b string) bool {
-	if b == "" {
+// later reports whether sequence a comes after b, which is empty if nothing was seen. An index of four digits comes after
+// one of three.
+func later(a, b []byte) bool {
+	if len(b) == 0 {
 		return true
 	}
-	if p, q := string(a[:sequenceDigits]), b[:sequenceDigits]; p != q {
-		return p > q
+	if d := bytes.Compare(a[:sequenceDigits], b[:sequenceDigits]); d != 0 {
+		return d > 0
 	}
 	if len(a) != len(b) {
 		return len(a) > len(b)
 	}
-	return string(a) > b
+	return bytes.Compare(a, b) > 0
 }

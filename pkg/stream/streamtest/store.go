@@ -1,0 +1,211 @@
+package streamtest
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/tempismo/tempismo/pkg/stream"
+)
+
+// Store is a stream.Store in memory, safe for concurrent use.
+type Store struct {
+	mu     sync.Mutex
+	parts  map[place]*part
+	tokens uint64
+}
+
+type place struct {
+	group     string
+	partition int32
+}
+
+type part struct {
+	meta   stream.Meta
+	token  uint64
+	states map[string][]byte
+}
+
+func (p *part) clone() *part {
+	c := &part{meta: cloneMeta(p.meta), token: p.token, states: make(map[string][]byte, len(p.states))}
+	for k, v := range p.states {
+		c.states[k] = slices.Clone(v)
+	}
+	return c
+}
+
+func cloneMeta(m stream.Meta) stream.Meta {
+	m.Positions = maps.Clone(m.Positions)
+	m.Partition = slices.Clone(m.Partition)
+	m.Broadcast = maps.Clone(m.Broadcast)
+	m.Outbox = slices.Clone(m.Outbox)
+	m.Rebuilding = slices.Clone(m.Rebuilding)
+	m.Lost = len(m.Positions) == 0
+	return m
+}
+
+// NewStore returns a store that holds nothing.
+func NewStore() *Store { return &Store{parts: map[place]*part{}} }
+
+// Lose forgets everything about a partition.
+func (s *Store) Lose(group string, partition int32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.parts, place{group, partition})
+}
+
+// Snapshot remembers what the store holds of a partition. The returned function puts it back: a rollback, token and all.
+func (s *Store) Snapshot(group string, partition int32) (restore func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := place{group, partition}
+	var saved *part
+	if p := s.parts[at]; p != nil {
+		saved = p.clone()
+	}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if saved == nil {
+			delete(s.parts, at)
+		} else {
+			s.parts[at] = saved.clone()
+		}
+	}
+}
+
+// Claim makes the caller the only writer; see stream.Store.
+func (s *Store) Claim(_ context.Context, group string, partition int32) (stream.Lease, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := place{group, partition}
+	p := s.parts[at]
+	if p == nil {
+		p = &part{states: map[string][]byte{}}
+		s.parts[at] = p
+	}
+	s.tokens++
+	p.token = s.tokens
+	p.meta.Epoch++
+	return &lease{store: s, at: at, token: p.token, meta: cloneMeta(p.meta), positions: maps.Clone(p.meta.Positions)}, nil
+}
+
+// Read returns values and meta, unfenced.
+func (s *Store) Read(_ context.Context, group string, partition int32, keys []string) (stream.Snapshot, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.parts[place{group, partition}]
+	snap := stream.Snapshot{Values: make([][]byte, len(keys))}
+	if p == nil {
+		snap.Lost = true
+		return snap, nil
+	}
+	snap.Meta = cloneMeta(p.meta)
+	for i, k := range keys {
+		snap.Values[i] = slices.Clone(p.states[k])
+	}
+	return snap, nil
+}
+
+// Scan visits every key in the order of keys.
+func (s *Store) Scan(_ context.Context, group string, partition int32, each func(string, []byte) bool) error {
+	s.mu.Lock()
+	p := s.parts[place{group, partition}]
+	if p != nil {
+		p = p.clone()
+	}
+	s.mu.Unlock()
+	if p == nil {
+		return nil
+	}
+	for _, k := range slices.Sorted(maps.Keys(p.states)) {
+		if !each(k, p.states[k]) {
+			return nil
+		}
+	}
+	return nil
+}
+
+type lease struct {
+	store     *Store
+	at        place
+	token     uint64
+	meta      stream.Meta
+	positions map[string]int64
+}
+
+func (l *lease) Meta() stream.Meta { return l.meta }
+func (l *lease) Close() error      { return nil }
+
+// check returns the partition if it is still the caller's.
+func (l *lease) check() (*part, error) {
+	p := l.store.parts[l.at]
+	switch {
+	case p == nil:
+		return nil, stream.ErrLost
+	case p.token != l.token:
+		return nil, stream.ErrFenced
+	}
+	return p, nil
+}
+
+func (l *lease) Check(context.Context) error {
+	l.store.mu.Lock()
+	defer l.store.mu.Unlock()
+	p, err := l.check()
+	if err == nil && !maps.Equal(p.meta.Positions, l.positions) {
+		err = stream.ErrOffset
+	}
+	return err
+}
+
+func (l *lease) Load(_ context.Context, keys []string, values [][]byte) error {
+	l.store.mu.Lock()
+	defer l.store.mu.Unlock()
+	p, err := l.check()
+	if err != nil {
+		return err
+	}
+	if !maps.Equal(p.meta.Positions, l.positions) {
+		return stream.ErrOffset
+	}
+	for i, k := range keys {
+		values[i] = slices.Clone(p.states[k])
+	}
+	return nil
+}
+
+func (l *lease) Commit(_ context.Context, c *stream.Commit) error {
+	l.store.mu.Lock()
+	defer l.store.mu.Unlock()
+	p, err := l.check()
+	if err != nil {
+		return err
+	}
+	if maps.Equal(p.meta.Positions, c.Next) && !maps.Equal(c.Base, c.Next) {
+		l.positions = maps.Clone(c.Next)
+		return nil
+	}
+	if !maps.Equal(p.meta.Positions, c.Base) {
+		return stream.ErrOffset
+	}
+	for i, k := range c.Keys {
+		p.states[k] = slices.Clone(c.Values[i])
+	}
+	m := &p.meta
+	m.Positions, m.Partitions = maps.Clone(c.Next), c.Partitions
+	m.Partition, m.Outbox, m.Rebuilding = slices.Clone(c.Partition), slices.Clone(c.Outbox), slices.Clone(c.Rebuilding)
+	if len(c.Broadcast) > 0 {
+		b := maps.Clone(m.Broadcast)
+		if b == nil {
+			b = map[string][]byte{}
+		}
+		for topic, v := range c.Broadcast {
+			b[topic] = slices.Clone(v)
+		}
+		m.Broadcast = b
+	}
+	l.positions = maps.Clone(c.Next)
+	return nil
+}
