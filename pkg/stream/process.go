@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 )
@@ -25,4 +26,32 @@ type Runtime struct {
 func Process[I, S, P any](ctx context.Context, job Job[I, S, P], rt Runtime) error {
 	<-ctx.Done()
 	return nil
+}
+
+// outputs names the topics that the job may write to: its outputs, and last the dead-letter topic of each input.
+func (j *Job[I, S, P]) outputs() []string {
+	names := append([]string(nil), j.Outputs...)
+	for _, in := range j.Inputs {
+		names = append(names, in.Topic+deadLetterSuffix)
+	}
+	return names
+}
+
+// deadLetterSuffix makes the name of a topic's dead-letter topic, as topics.DeadLetter does.
+const deadLetterSuffix = ".dlq"
+
+// validate finds the mistakes of a declaration.
+func (j *Job[I, S, P]) validate() error {
+	var errs []error
+	need := func(ok bool, what string) {
+		if !ok {
+			errs = append(errs, errors.New("stream: job "+j.Service+": "+what))
+		}
+	}
+	need(j.Service != "", "Service is empty")
+	need(len(j.Inputs) > 0 && !j.Inputs[0].Broadcast, "the first input must be a keyed one: ownership follows it")
+	need(j.Decode != nil && j.Step != nil, "Decode and Step are required")
+	need(j.State.Append != nil && j.State.Decode != nil, "State needs Append and Decode")
+	need((j.Partition.Append == nil) == (j.Partition.Decode == nil), "Partition needs both of Append and Decode, or neither")
+	return errors.Join(errs...)
 }
