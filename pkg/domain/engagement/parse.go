@@ -104,27 +104,44 @@ func (e *Event) decode(b []byte) error {
 	return nil
 }
 
-// Names that a document may hold only once for the scanner to accept it, as bits.
+// field is a member of the document that an Event keeps; fields are bits, so that a set of them tells a second one.
+type field uint32
+
 const (
-	seenID = 1 << iota
-	seenSource
-	seenSpecVersion
-	seenType
-	seenSubject
-	seenTime
-	seenTrace
-	seenData
-	seenKind
-	seenChannel
-	seenMessage
-	seenCampaign
-	seenActor
-	seenRule
-	seenLink
-	seenAgent
-	seenProvider
-	seenZone
+	fieldID field = 1 << iota
+	fieldSource
+	fieldSpecVersion
+	fieldType
+	fieldSubject
+	fieldTime
+	fieldTrace
+	fieldData
+	fieldKind
+	fieldChannel
+	fieldMessage
+	fieldCampaign
+	fieldActor
+	fieldRule
+	fieldLink
+	fieldAgent
+	fieldProvider
+	fieldZone
+	unknown field = 0
 )
+
+// usual is how members begin in the order in which Append writes them. Comparing with what usually comes next is cheaper
+// than reading a name and looking it up.
+var usual = [...]struct {
+	text  string
+	field field
+}{
+	{`"specversion":"`, fieldSpecVersion}, {`"id":"`, fieldID}, {`"source":"`, fieldSource}, {`"type":"`, fieldType}, {`"subject":"`, fieldSubject},
+	{`"time":"`, fieldTime}, {`"datacontenttype":"`, unknown}, {`"traceparent":"`, fieldTrace},
+	{`"kind":"`, fieldKind}, {`"channel":"`, fieldChannel}, {`"message":"`, fieldMessage}, {`"campaign":"`, fieldCampaign}, {`"actor":"`, fieldActor},
+	{`"actor_rule":"`, fieldRule}, {`"link":"`, fieldLink}, {`"user_agent":"`, fieldAgent}, {`"provider":"`, fieldProvider}, {`"zone":"`, fieldZone},
+}
+
+const usualData = 8 // where the members of data begin in usual
 
 // scan reads b without allocating. False means that it did not recognise the document, which may well be valid; e is
 // then in an undefined state.
@@ -133,66 +150,96 @@ func (e *Event) scan(b []byte) bool {
 	if !s.open('{') {
 		return false
 	}
-	seen, inData := 0, false
+	var seen field
+	inData, next, last := false, 0, usualData
 	for {
-		key, ok := s.name()
+		var value string
+		var f field
+		var ok bool
+		if next < last && s.has(usual[next].text) {
+			f = usual[next].field
+			next++
+			value, ok = s.text()
+		} else {
+			key, named := s.name()
+			if !named {
+				return false
+			}
+			if inData {
+				f = dataField(key)
+			} else {
+				f = attribute(key)
+			}
+			switch {
+			case f == fieldData:
+				if seen&fieldData != 0 || !s.open('{') {
+					return false
+				}
+				seen |= fieldData
+				inData, next, last = true, usualData, len(usual)
+				if !s.close() {
+					continue
+				}
+				f, ok = unknown, true
+				inData, last = false, 0
+			case f == unknown:
+				ok = s.skip(key)
+			default:
+				value, ok = s.value()
+			}
+		}
+		if !ok || seen&f != 0 {
+			return false
+		}
+		seen |= f
+		switch f {
+		case unknown:
+		case fieldID:
+			e.ID = value
+		case fieldSource:
+			e.Source = value
+		case fieldSpecVersion:
+			ok = value == "1.0"
+		case fieldType:
+			ok = value == Type
+		case fieldSubject:
+			e.Subject = value
+		case fieldTime:
+			e.Time, ok = parseTime(value)
+		case fieldTrace:
+			e.Trace = value
+		case fieldKind:
+			e.Kind, ok = ParseKind(value)
+		case fieldChannel:
+			e.Channel = value
+		case fieldMessage:
+			e.Message = value
+		case fieldCampaign:
+			e.Campaign = value
+		case fieldActor:
+			e.Actor, ok = ParseActor(value)
+		case fieldRule:
+			e.ActorRule = value
+		case fieldLink:
+			e.Link = value
+		case fieldAgent:
+			e.UserAgent = value
+		case fieldProvider:
+			e.Provider = value
+		case fieldZone:
+			e.Zone = value
+		}
 		if !ok {
 			return false
 		}
-		if key == "data" && !inData {
-			if seen&seenData != 0 || !s.open('{') {
-				return false
-			}
-			seen |= seenData
-			inData = true
-			if !s.close() {
-				continue
-			}
-		} else {
-			field, into := 0, (*string)(nil)
-			if inData {
-				field, into = e.dataField(key)
-			} else {
-				field, into = e.attribute(key)
-			}
-			if field == 0 {
-				if !s.skip(key) {
-					return false
-				}
-			} else {
-				value, ok := s.value()
-				if !ok || seen&field != 0 {
-					return false
-				}
-				seen |= field
-				switch field {
-				case seenSpecVersion:
-					ok = value == "1.0"
-				case seenType:
-					ok = value == Type
-				case seenTime:
-					e.Time, ok = parseTime(value)
-				case seenKind:
-					e.Kind, ok = ParseKind(value)
-				case seenActor:
-					e.Actor, ok = ParseActor(value)
-				default:
-					*into = value
-				}
-				if !ok {
-					return false
-				}
-			}
-			if s.comma() {
-				continue
-			}
-			if !s.close() {
-				return false
-			}
+		if s.comma() {
+			continue
 		}
-		// One object has ended: the data, and then its parent; or the whole document.
+		if !s.close() {
+			return false
+		}
 		if inData {
-			inData = false
+			inData, last = false, 0
 			if s.comma() {
 				continue
 			}
@@ -200,54 +247,56 @@ func (e *Event) scan(b []byte) bool {
 				return false
 			}
 		}
-		return seen&(seenSpecVersion|seenType) == seenSpecVersion|seenType && s.end()
+		return seen&(fieldSpecVersion|fieldType) == fieldSpecVersion|fieldType && s.end()
 	}
 }
 
-func (e *Event) attribute(key string) (field int, into *string) {
+func attribute(key string) field {
 	switch key {
 	case "id":
-		return seenID, &e.ID
+		return fieldID
 	case "source":
-		return seenSource, &e.Source
+		return fieldSource
 	case "specversion":
-		return seenSpecVersion, nil
+		return fieldSpecVersion
 	case "type":
-		return seenType, nil
+		return fieldType
 	case "subject":
-		return seenSubject, &e.Subject
+		return fieldSubject
 	case "time":
-		return seenTime, nil
+		return fieldTime
 	case "traceparent":
-		return seenTrace, &e.Trace
+		return fieldTrace
+	case "data":
+		return fieldData
 	}
-	return 0, nil
+	return unknown
 }
 
-func (e *Event) dataField(key string) (field int, into *string) {
+func dataField(key string) field {
 	switch key {
 	case "kind":
-		return seenKind, nil
+		return fieldKind
 	case "channel":
-		return seenChannel, &e.Channel
+		return fieldChannel
 	case "message":
-		return seenMessage, &e.Message
+		return fieldMessage
 	case "campaign":
-		return seenCampaign, &e.Campaign
+		return fieldCampaign
 	case "actor":
-		return seenActor, nil
+		return fieldActor
 	case "actor_rule":
-		return seenRule, &e.ActorRule
+		return fieldRule
 	case "link":
-		return seenLink, &e.Link
+		return fieldLink
 	case "user_agent":
-		return seenAgent, &e.UserAgent
+		return fieldAgent
 	case "provider":
-		return seenProvider, &e.Provider
+		return fieldProvider
 	case "zone":
-		return seenZone, &e.Zone
+		return fieldZone
 	}
-	return 0, nil
+	return unknown
 }
 
 // scanner walks over a JSON document. Its methods return false where the document is not what they look for.
@@ -285,11 +334,25 @@ func (s *scanner) name() (string, bool) {
 	return key, ok && s.open(':')
 }
 
+// has takes exactly text, if that comes next.
+func (s *scanner) has(text string) bool {
+	if rest := s.b[s.i:]; len(rest) < len(text) || string(rest[:len(text)]) != text {
+		return false
+	}
+	s.i += len(text)
+	return true
+}
+
 // value reads a string that needs no unescaping, as a view.
 func (s *scanner) value() (string, bool) {
 	if !s.open('"') {
 		return "", false
 	}
+	return s.text()
+}
+
+// text reads on behind a string's opening quote.
+func (s *scanner) text() (string, bool) {
 	from, ascii := s.i, true
 	for i := s.i; ; {
 		if i+8 <= len(s.b) {
