@@ -16,7 +16,7 @@ import (
 // nil *Health swallows everything.
 type Health struct {
 	mu         sync.Mutex
-	components map[string]Component
+	components map[string]func() Component
 }
 
 // Component is the state of one part of a service.
@@ -27,15 +27,20 @@ type Component struct {
 
 // Set notes the state of a component.
 func (h *Health) Set(component string, ok bool, detail string) {
+	h.Func(component, func() Component { return Component{ok, detail} })
+}
+
+// Func lets state answer for a component whenever somebody asks. It must answer at once.
+func (h *Health) Func(component string, state func() Component) {
 	if h == nil {
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.components == nil {
-		h.components = map[string]Component{}
+		h.components = map[string]func() Component{}
 	}
-	h.components[component] = Component{ok, detail}
+	h.components[component] = state
 }
 
 // State returns whether every component is ok, and each of them.
@@ -47,7 +52,8 @@ func (h *Health) State() (ready bool, components map[string]Component) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	ready = len(h.components) > 0
-	for name, c := range h.components {
+	for name, state := range h.components {
+		c := state()
 		components[name] = c
 		ready = ready && c.OK
 	}
