@@ -1,0 +1,254 @@
+package connector
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/tempismo/tempismo/pkg/domain/decision"
+	"github.com/tempismo/tempismo/pkg/stream"
+)
+
+// delivery is one decision that is to be carried out.
+type delivery struct {
+	id       string
+	typ      string
+	customer string
+	trace    string // traceparent
+	time     time.Time
+	expires  time.Time
+	seen     time.Time // clock of a simulated run when it was read
+	body     []byte    // of the call
+}
+
+// parse reads a decision. What it returns does not refer to r, which is reused.
+func parse(r *stream.Record) (*delivery, error) {
+	e, err := stream.ParseEvent(r.Value)
+	if err != nil {
+		return nil, err
+	}
+	if !strings.HasPrefix(e.Type, "io.tempismo.decision.") {
+		return nil, fmt.Errorf("type: %q is no decision", e.Type)
+	}
+	d := &delivery{id: e.ID, typ: e.Type, customer: e.Subject, trace: e.Traceparent, time: e.Time}
+	if d.time.IsZero() {
+		return nil, errors.New("time: missing")
+	}
+	if d.typ != decision.SendNowType {
+		return d, nil
+	}
+	if d.customer == "" {
+		return nil, errors.New("subject: missing")
+	}
+	var data decision.Decision
+	if err := data.Parse(e.Type, e.Data); err != nil {
+		return nil, err
+	}
+	// The ledger is rebuilt as far back as a decision can live, so none may live longer.
+	if d.expires = data.ExpiresAt; d.expires.Sub(d.time) > decision.MaxExpiry {
+		return nil, fmt.Errorf("expires_at: more than %v after time", decision.MaxExpiry)
+	}
+	if d.body, err = payload(&e); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// payload is the body of the call: type, timestamp and data, as the Standard Webhooks specification recommends. It is made
+// once, since every attempt must send the same.
+func payload(e *stream.Event) ([]byte, error) {
+	type data struct {
+		ID       string          `json:"id"`
+		Customer string          `json:"customer"`
+		Decision json.RawMessage `json:"decision"`
+	}
+	return json.Marshal(struct {
+		Type      string    `json:"type"`
+		Timestamp time.Time `json:"timestamp"`
+		Data      data      `json:"data"`
+	}{e.Type, e.Time, data{e.ID, e.Subject, e.Data}})
+}
+
+// schedule is how long to wait after each failed attempt, by the Standard Webhooks specification; the last pause repeats.
+// A decision expires long before the end of it.
+var schedule = [...]time.Duration{5 * time.Second, 5 * time.Minute, 30 * time.Minute, 2 * time.Hour, 5 * time.Hour, 10 * time.Hour}
+
+// deliver carries a decision out and reports whether it has its result, acknowledged. It has none only if ctx ended
+// first, that is, if somebody else is to go on with it. Waiting ends with ctx, an attempt that has begun with late.
+func (w *worker) deliver(ctx, late context.Context, d *delivery) bool {
+	known := w.ledger.get(d.id)
+	if known.final {
+		count(w.metrics.duplicates)
+		return true
+	}
+	if w.target.url == "" { // a simulated run without a receiver
+		return w.conclude(late, d, decision.NotLive, 0, "")
+	}
+
+	// Whoever owned the partition before may have called, and nobody knows what came of it.
+	attempts, uncertain, reason := known.attempts, known.attempts > 0, ""
+	tooLate := func() bool {
+		result := decision.TooLate
+		if uncertain {
+			result = decision.Unknown
+		}
+		return w.conclude(late, d, result, attempts, reason)
+	}
+	for {
+		if ctx.Err() != nil {
+			return false
+		}
+		if w.target.isGone() {
+			return w.conclude(late, d, decision.Refused, attempts, "the endpoint is disabled: it answered HTTP 410")
+		}
+		now := w.now(d, attempts)
+		if !now.Before(d.expires) {
+			return tooLate()
+		}
+		if wait := w.target.pausedUntil().Sub(w.clock.Now()); wait > 0 {
+			if !w.wait(ctx, d, now, wait) {
+				return ctx.Err() == nil && tooLate()
+			}
+			continue
+		}
+
+		a, called := w.attempt(ctx, late, d, attempts+1)
+		if !called {
+			if ctx.Err() != nil || late.Err() != nil {
+				return false
+			}
+			continue // it expired or the target vanished while it waited for its turn
+		}
+		attempts, reason = attempts+1, a.detail
+		switch a.verdict {
+		case took:
+			return w.conclude(late, d, decision.Accepted, attempts, "")
+		case refuses:
+			return w.conclude(late, d, decision.Refused, attempts, a.detail)
+		case forbidden:
+			w.health.Set("target", false, "its address is forbidden: see WEBHOOK_ALLOW_PRIVATE")
+			return w.conclude(late, d, decision.Refused, attempts, a.detail)
+		case gone:
+			if w.target.close() {
+				w.health.Set("target", false, "it answered HTTP 410 and is disabled until the connector is restarted")
+				w.logger.ErrorContext(ctx, "the target answered HTTP 410 and is disabled; correct WEBHOOK_URL and restart")
+			}
+			return w.conclude(late, d, decision.Refused, attempts, a.detail)
+		}
+		uncertain = uncertain || a.verdict == silent
+		pause := schedule[min(attempts, len(schedule))-1]
+		pause += rand.N(pause/10 + 1) // so that those who failed together do not come back together
+		if a.after > 0 {
+			pause = a.after
+			w.target.pause(w.clock.Now().Add(a.after))
+		}
+		if !w.wait(ctx, d, w.now(d, attempts), pause) {
+			return ctx.Err() == nil && tooLate()
+		}
+	}
+}
+
+// now is the clock that expiry goes by: the wall in a live run, event time in a simulated one, where the first attempt
+// sees the time at which the decision was read, however far reading has come since.
+func (w *worker) now(d *delivery, attempts int) time.Time {
+	switch {
+	case !w.run.Simulated:
+		return w.clock.Now()
+	case attempts == 0:
+		return d.seen
+	}
+	return time.Unix(0, w.seen.Load()).UTC()
+}
+
+// wait sleeps, and reports false if ctx ended or the decision does not live long enough for it to make sense.
+func (w *worker) wait(ctx context.Context, d *delivery, now time.Time, pause time.Duration) bool {
+	if !now.Add(pause).Before(d.expires) {
+		return false
+	}
+	return w.clock.Sleep(ctx, pause) == nil
+}
+
+// attempt makes the n-th call of a decision once it is its turn: the intent is acknowledged and the ownership of the
+// partition confirmed before. It reports false if there was no call.
+func (w *worker) attempt(ctx, late context.Context, d *delivery, n int) (answer, bool) {
+	select {
+	case w.target.slots <- struct{}{}:
+		defer func() { <-w.target.slots }()
+	case <-ctx.Done():
+		return answer{}, false
+	}
+	if w.target.limiter.Wait(ctx) != nil {
+		return answer{}, false
+	}
+	live := func() bool { return ctx.Err() == nil && w.now(d, n-1).Before(d.expires) && !w.target.isGone() }
+	if !live() || !w.write(late, d, &decision.Outcome{Decision: d.id, Connector: w.name, Result: decision.Attempting, Attempts: n}) {
+		return answer{}, false
+	}
+	// An owner who slept through the loss of his partition finds out here, and not by calling.
+	if w.retry(ctx, "confirm", func() error { return w.assignment.Confirm(ctx) }) != nil || !live() {
+		return answer{}, false
+	}
+
+	parent := propagation.TraceContext{}.Extract(late, propagation.MapCarrier{"traceparent": d.trace})
+	calling, span := w.tracer.Start(parent, "deliver decision", trace.WithSpanKind(trace.SpanKindClient),
+		trace.WithAttributes(attribute.String("tempismo.decision", d.id), attribute.Int("tempismo.attempt", n)))
+	defer span.End()
+	began := w.clock.Now()
+	a := w.target.call(calling, d.id, d.body, began)
+	span.SetAttributes(attribute.String("tempismo.verdict", string(a.verdict)))
+	w.metrics.calls.Record(late, w.clock.Now().Sub(began).Seconds(), with("verdict", string(a.verdict)))
+	return a, true
+}
+
+// conclude writes a decision's result, and reports whether it was acknowledged.
+func (w *worker) conclude(late context.Context, d *delivery, result decision.Result, attempts int, detail string) bool {
+	if !w.write(late, d, &decision.Outcome{Decision: d.id, Connector: w.name, Result: result, Attempts: attempts, Detail: detail}) {
+		return false
+	}
+	count(w.metrics.outcomes, with("result", string(result)))
+	return true
+}
+
+// write appends an outcome to the topic and the ledger.
+func (w *worker) write(late context.Context, d *delivery, o *decision.Outcome) bool {
+	now := w.clock.Now()
+	at := now
+	if w.run.Simulated {
+		at = d.seen
+	}
+	e := stream.Event{
+		ID:     outcomeID(w.run.ID, o),
+		Source: "/tempismo/" + Service + "/" + w.run.ID + "/" + w.name,
+		Type:   decision.OutcomeType, Subject: d.customer, Time: at, Traceparent: d.trace, Data: o.Append(nil),
+	}
+	err := w.outcomes.append(late, stream.Message{
+		Key: []byte(d.customer), Value: e.Append(nil), Time: now,
+		Headers: []stream.Header{{Key: "content-type", Value: []byte("application/cloudevents+json")}},
+	})
+	if err != nil {
+		return false
+	}
+	forget := d.expires
+	if now.After(forget) {
+		forget = now
+	}
+	w.ledger.note(o, now, forget.Add(margin))
+	return true
+}
+
+// outcomeID is the same for the same outcome, however often it is written.
+func outcomeID(run string, o *decision.Outcome) string {
+	sum := sha256.Sum256([]byte(Service + "\x00" + run + "\x00" + o.Connector + "\x00" + o.Decision + "\x00" + string(o.Result) + "\x00" + strconv.Itoa(o.Attempts)))
+	return "o-" + hex.EncodeToString(sum[:12])
+}

@@ -1,0 +1,149 @@
+package connector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/tempismo/tempismo/pkg/domain/decision"
+	"github.com/tempismo/tempismo/pkg/stream"
+)
+
+// ledger is what one partition's owner knows of the decisions that it or an owner before it dealt with. It is read from
+// send.outcomes.v1 at every takeover and kept by the owner from then on.
+type ledger struct {
+	mu      sync.Mutex
+	entries map[string]entry
+	sweepAt int // number of entries at which the forgotten ones are taken out
+}
+
+// entry is one decision.
+type entry struct {
+	attempts int       // calls that were intended
+	final    bool      // it has its result
+	forget   time.Time // on the wall clock, when no copy of the decision can matter any more
+}
+
+// margin is how long a decision is remembered beyond its life, for copies of it that come late.
+const margin = time.Hour
+
+func newLedger() *ledger { return &ledger{entries: map[string]entry{}, sweepAt: 4096} }
+
+func (l *ledger) get(id string) entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.entries[id]
+}
+
+// note keeps an outcome in mind. A final result stays final, whatever comes after it.
+func (l *ledger) note(o *decision.Outcome, now, forget time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.entries[o.Decision]
+	e.attempts = max(e.attempts, o.Attempts)
+	e.final = e.final || o.Result.Final()
+	if forget.After(e.forget) {
+		e.forget = forget
+	}
+	l.entries[o.Decision] = e
+	if len(l.entries) < l.sweepAt {
+		return
+	}
+	for id, e := range l.entries {
+		if e.forget.Before(now) {
+			delete(l.entries, id)
+		}
+	}
+	// Sweeping again only after as many new entries keeps it cheap however many are alive.
+	l.sweepAt = max(4096, 2*len(l.entries))
+}
+
+// rebuild reads the outcomes of one partition from since on up to its end into the ledger.
+func rebuild(ctx context.Context, log stream.Log, topic string, partition int32, connector string, since, now time.Time, l *ledger) error {
+	_, end, err := log.Bounds(ctx, topic, partition)
+	if err != nil {
+		return fmt.Errorf("bounds of %s/%d: %w", topic, partition, err)
+	}
+	from, err := firstSince(ctx, log, topic, partition, since)
+	if err != nil {
+		return err
+	}
+	return read(ctx, log, topic, partition, from, end, func(r *stream.Record) {
+		e, err := stream.ParseEvent(r.Value)
+		if err != nil || e.Type != decision.OutcomeType {
+			return // not written by a connector: no intent of ours
+		}
+		var o decision.Outcome
+		if o.Parse(e.Data) != nil || o.Connector != connector {
+			return
+		}
+		l.note(&o, now, r.Time.Add(decision.MaxExpiry+margin))
+	})
+}
+
+// read calls each for the records of a partition in [from, end).
+func read(ctx context.Context, log stream.Log, topic string, partition int32, from, end int64, each func(*stream.Record)) error {
+	if from >= end {
+		return nil
+	}
+	cursor, err := log.Open(ctx, topic, partition, from)
+	if err != nil {
+		return fmt.Errorf("open %s/%d at %d: %w", topic, partition, from, err)
+	}
+	defer cursor.Close()
+	for cursor.Next() < end {
+		records, err := cursor.Fetch(ctx, 1<<20, time.Second)
+		if err != nil {
+			return fmt.Errorf("fetch %s/%d at %d: %w", topic, partition, cursor.Next(), err)
+		}
+		for i := range records {
+			if records[i].Offset < end {
+				each(&records[i])
+			}
+		}
+	}
+	return nil
+}
+
+// firstSince finds an offset before which no record is younger than since, by bisection: a partition's records are in
+// the order of their timestamps but for what clocks of different owners differ, and since allows for that.
+func firstSince(ctx context.Context, log stream.Log, topic string, partition int32, since time.Time) (int64, error) {
+	lo, hi, err := log.Bounds(ctx, topic, partition)
+	if err != nil {
+		return 0, fmt.Errorf("bounds of %s/%d: %w", topic, partition, err)
+	}
+	for lo < hi {
+		mid := lo + (hi-lo)/2
+		t, err := timeAt(ctx, log, topic, partition, mid)
+		switch {
+		case errors.Is(err, stream.ErrOffsetOutOfRange):
+			lo = mid + 1 // retention has just taken it
+		case err != nil:
+			return 0, err
+		case t.IsZero() || !t.Before(since):
+			hi = mid
+		default:
+			lo = mid + 1
+		}
+	}
+	return lo, nil
+}
+
+// timeAt is the timestamp of the first record at or after offset, zero if there is none.
+func timeAt(ctx context.Context, log stream.Log, topic string, partition int32, offset int64) (time.Time, error) {
+	cursor, err := log.Open(ctx, topic, partition, offset)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("open %s/%d at %d: %w", topic, partition, offset, err)
+	}
+	defer cursor.Close()
+	records, err := cursor.Fetch(ctx, 1, time.Second)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("fetch %s/%d at %d: %w", topic, partition, offset, err)
+	}
+	if len(records) == 0 {
+		return time.Time{}, nil
+	}
+	return records[0].Time, nil
+}
