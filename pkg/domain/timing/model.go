@@ -1,11 +1,15 @@
 package timing
 
-import "time"
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+)
 
-// BuiltinVersion names the model that is in force before anything was fitted, and where it is pinned.
-const BuiltinVersion = "builtin.1"
-
-// Model is what is known about everybody, versioned: the data of timing.models.v1.
+// Model is what is known about everybody, versioned: the data of timing.models.v1. It is read-only once it was made by
+// Builtin or ParseModel, and may be shared.
 type Model struct {
 	Version    string             `json:"version"`
 	FittedOn   *FittedOn          `json:"fitted_on,omitempty"`
@@ -39,7 +43,7 @@ type Deliveries struct {
 // Habit is one direction in which the hours of customers differ.
 type Habit struct {
 	Correlation float64      `json:"correlation"` // between two engagements of one customer along it
-	Hours       [Day]float64 `json:"hours"`
+	Hours       [Day]float64 `json:"hours"`       // mean 0 and variance 1 under the population's hours
 }
 
 // Persona is a group of customers with like hours.
@@ -49,7 +53,7 @@ type Persona struct {
 	Attention [Day]float64 `json:"attention"` // by hour of the day, mean 1
 }
 
-// Priors are what is believed of a customer before the first event.
+// Priors are what is believed of a customer before the first event, and how firmly.
 type Priors struct {
 	EngagedHours float64 `json:"engaged_hours"` // a0 and b0: engaged hours per delivery are Gamma(a0, b0)
 	Deliveries   float64 `json:"deliveries"`
@@ -61,7 +65,121 @@ type Priors struct {
 	Organic      float64 `json:"organic"`    // deliveries per day that nobody reports
 }
 
-type prepared struct{}
+// MaxHabits is how many habits a model may have.
+const MaxHabits = 8
 
-// Builtin is the model of before any fit.
-func Builtin() *Model { return &Model{Version: BuiltinVersion, PStar: 0.01} }
+// prepared is what is derived from a model once, so that views are cheap.
+type prepared struct {
+	folded  [Day]float64    // kernel by hours of the day since delivery, sum 1
+	carry   [Day][4]float64 // share of the answers to a message of that hour by days since
+	horizon float64         // share of the kernel within Horizon hours
+	exposed [Day]float64    // engagement exposure by hour of the day where no sends are reported, sum 1
+	weekly  [7]float64      // the same by day of the week
+}
+
+// ParseModel reads the data of a model record and checks that it can serve. The error lists everything that is wrong.
+func ParseModel(data []byte) (*Model, error) {
+	m := new(Model)
+	if err := json.Unmarshal(data, m); err != nil {
+		return nil, fmt.Errorf("read model: %w", err)
+	}
+	if err := m.validate(); err != nil {
+		return nil, fmt.Errorf("model %q: %w", m.Version, err)
+	}
+	m.prepare()
+	return m, nil
+}
+
+// Append encodes m as the data of timing.models.v1.
+func (m *Model) Append(dst []byte) ([]byte, error) {
+	b, err := json.Marshal(m)
+	if err != nil {
+		return dst, fmt.Errorf("encode model %q: %w", m.Version, err)
+	}
+	return append(dst, b...), nil
+}
+
+func (m *Model) validate() error {
+	var errs []error
+	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	adds := func(name string, to float64, v ...float64) {
+		sum := 0.0
+		for _, x := range v {
+			if !(x >= 0) || math.IsInf(x, 1) {
+				wrong("%s: %v is not a weight", name, x)
+				return
+			}
+			sum += x
+		}
+		if math.Abs(sum-to) > 1e-6*to {
+			wrong("%s: adds up to %v, not %v", name, sum, to)
+		}
+	}
+	if m.Version == "" {
+		wrong("version: is required")
+	}
+	adds("kernel", 1, m.Kernel[:]...)
+	adds("population", Day, m.Population[:]...)
+	adds("weekdays", 7, m.Weekdays[:]...)
+	adds("deliveries.hours", 1, m.Deliveries.Hours[:]...)
+	adds("deliveries.days", 1, m.Deliveries.Days[:]...)
+	for h, g := range m.Population {
+		if g <= 0 {
+			wrong("population: hour %d must not be zero", h)
+		}
+	}
+	for d, g := range m.Weekdays {
+		if g <= 0 {
+			wrong("weekdays: day %d must not be zero", d)
+		}
+	}
+	if len(m.Habits) > MaxHabits {
+		wrong("habits: %d, more than %d", len(m.Habits), MaxHabits)
+	}
+	for i, h := range m.Habits {
+		if !(h.Correlation > 0 && h.Correlation < 1) {
+			wrong("habits: correlation %v of number %d must lie between 0 and 1", h.Correlation, i)
+		}
+	}
+	for _, p := range []struct {
+		name  string
+		value float64
+	}{
+		{"engaged_hours", m.Priors.EngagedHours}, {"deliveries", m.Priors.Deliveries}, {"read", m.Priors.Read}, {"ignored", m.Priors.Ignored},
+		{"hours", m.Priors.Hours}, {"weekdays", m.Priors.Weekdays}, {"dispersion", m.Priors.Dispersion}, {"organic", m.Priors.Organic},
+	} {
+		if !(p.value > 0) || math.IsInf(p.value, 1) {
+			wrong("priors.%s: %v must be positive", p.name, p.value)
+		}
+	}
+	if !(m.Deliveries.PerDay > 0) || math.IsInf(m.Deliveries.PerDay, 1) {
+		wrong("deliveries.per_day: %v must be positive", m.Deliveries.PerDay)
+	}
+	if !(m.PStar >= 0 && m.PStar <= 1) {
+		wrong("p_star: %v is not a probability", m.PStar)
+	}
+	return errors.Join(errs...)
+}
+
+func (m *Model) prepare() {
+	m.prepared = prepared{}
+	for a, k := range m.Kernel {
+		m.folded[a%Day] += k
+		if a < Horizon {
+			m.horizon += k
+		}
+		for h := range Day {
+			m.carry[h][(h+a)/Day] += k
+		}
+	}
+	for h, n := range m.Deliveries.Hours {
+		for a, k := range m.folded {
+			m.exposed[(h+a)%Day] += n * k
+		}
+		for d, share := range m.Deliveries.Days {
+			for k, carried := range m.carry[h] {
+				m.weekly[(d+k)%7] += n * share * carried
+			}
+		}
+	}
+}
