@@ -57,6 +57,7 @@ type Answer struct {
 	Known   bool   // whether the delivery of the same message is remembered
 	Seconds int64  // since that delivery
 	Prime   bool   // whether its hour scored Prime or more
+	First   bool   // whether nobody human had answered it before
 }
 
 // Sent remembers the delivery of e's message. prime says whether its hour scored Prime or more.
