@@ -71,6 +71,7 @@ func (s *service) serve(ctx context.Context) error {
 		if err := w.work(ctx); err != nil && ctx.Err() == nil {
 			// Consume calls again, after a confirmation that the partition is still ours.
 			w.logger.ErrorContext(ctx, "the partition is taken up again", "error", err)
+			_ = s.clock.Sleep(ctx, time.Second) // cut short when ctx ends, which Consume sees by itself
 		}
 	})
 }

@@ -105,6 +105,10 @@ func Run(ctx context.Context, c Config, set app.Settings) error {
 	if err != nil {
 		return fmt.Errorf("make the instruments: %w", err)
 	}
+	observer, err := set.Observer(Service)
+	if err != nil {
+		return fmt.Errorf("make the instruments: %w", err)
+	}
 	log, err := kafka.Open(ctx, c.Kafka, kafka.Logger(set.Log))
 	if err != nil {
 		return fmt.Errorf("open kafka: %w", err)
@@ -117,7 +121,7 @@ func Run(ctx context.Context, c Config, set app.Settings) error {
 	defer store.Close()
 	set.Log.InfoContext(ctx, "deciding", "policy", policy.Version, "window", policy.Window.String(), "quiet", policy.Quiet.String(), "closed_days", policy.Closed.Name)
 	return stream.Process(ctx, Job(policy, count), stream.Runtime{
-		Log: log, Store: store, Run: stream.Run{ID: c.Run.ID, Simulated: c.Run.Simulated()}, Logger: set.Log,
+		Log: log, Store: store, Run: stream.Run{ID: c.Run.ID, Simulated: c.Run.Simulated()}, Logger: set.Log, Observer: observer,
 	})
 }
 
