@@ -97,7 +97,7 @@ func EnsureTopics(ctx context.Context, c Config, run stream.Run, partitions int3
 	return usable(ctx, admin, names, partitions)
 }
 
-// usable waits until every partition of the topics has a leader, and compares their number.
+// usable waits until every partition of the topics has a leader that answers, and compares their number.
 func usable(ctx context.Context, admin *kadm.Client, names []string, partitions int32) error {
 	var pause backoff
 	for {
@@ -120,8 +120,12 @@ func usable(ctx context.Context, admin *kadm.Client, names []string, partitions 
 		if len(problems) > 0 {
 			return errors.Join(problems...)
 		}
+		// A leader that is elected does not know it at once: only its own answer shows that it serves the partition.
 		if ready {
-			return nil
+			var ends kadm.ListedOffsets
+			if ends, err = admin.ListEndOffsets(ctx, names...); err == nil && ends.Error() == nil {
+				return nil
+			}
 		}
 		if err := pause.wait(ctx); err != nil {
 			return fmt.Errorf("wait for new topics: %w", err)

@@ -24,18 +24,28 @@ var ErrTooLarge = errors.New("kafka: record is larger than the topic's max.messa
 
 var errSpent = errors.New("kafka: producer is spent after an error: take a new one")
 
-// Producer takes a new producer id. Sequence numbers start at 0 with it, so it is never shared or reused.
+// Producer takes a new producer id. Sequence numbers start at 0 with it, so it is never shared or reused. A broker that
+// has just started has no ids to give for a moment: that is waited for, no longer than a request may take.
 func (l *Log) Producer(ctx context.Context) (stream.Producer, error) {
 	ctx, cancel := context.WithTimeout(ctx, netTimeout)
 	defer cancel()
-	r, err := l.client.InitProducerID(ctx, &kafkago.InitProducerIDRequest{ProducerID: -1, ProducerEpoch: -1})
-	if err == nil {
-		err = r.Error
+	var pause backoff
+	for {
+		r, err := l.client.InitProducerID(ctx, &kafkago.InitProducerIDRequest{ProducerID: -1, ProducerEpoch: -1})
+		if err == nil {
+			err = r.Error
+		}
+		if err == nil {
+			return l.newProducer(r.Producer), nil
+		}
+		if !errors.Is(err, kafkago.GroupLoadInProgress) || pause.wait(ctx) != nil {
+			return nil, fmt.Errorf("take a producer id: %w", err)
+		}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("take a producer id: %w", err)
-	}
-	return &producer{log: l, id: int64(r.Producer.ProducerID), epoch: int16(r.Producer.ProducerEpoch), lanes: map[lane]*sequence{}}, nil
+}
+
+func (l *Log) newProducer(s *kafkago.ProducerSession) *producer {
+	return &producer{log: l, id: int64(s.ProducerID), epoch: int16(s.ProducerEpoch), lanes: map[lane]*sequence{}}
 }
 
 type producer struct {
