@@ -46,7 +46,7 @@ func TailBounds(i int) (low, high float64) {
 // customer sees, being cautious, are not. It must be called before the event is noted.
 func (m *Model) Closing(p *Profile, c *Channel, customer string, h Hour, each func(stratum int, p float64)) {
 	s := &c.State
-	if !s.seen || h <= s.head || s.deliveries == 0 && s.received == (hours{}) {
+	if !s.seen || h <= s.head || !s.Reported() {
 		return
 	}
 	end := min(floorDiv(h-Lateness, Day), dayOf(s.head)+1+Response/Day)

@@ -90,6 +90,21 @@ func ParseModel(data []byte) (*Model, error) {
 	return m, nil
 }
 
+// ParseModelRecord reads the value of a record of timing.models.v1.
+func ParseModelRecord(value []byte) (*Model, error) {
+	var e struct {
+		Type string          `json:"type"`
+		Data json.RawMessage `json:"data"`
+	}
+	if err := json.Unmarshal(value, &e); err != nil {
+		return nil, fmt.Errorf("read model record: %w", err)
+	}
+	if e.Type != ModelType {
+		return nil, fmt.Errorf("read model record: type %q is not %s", e.Type, ModelType)
+	}
+	return ParseModel(e.Data)
+}
+
 // Append encodes m as the data of timing.models.v1.
 func (m *Model) Append(dst []byte) ([]byte, error) {
 	b, err := json.Marshal(m)

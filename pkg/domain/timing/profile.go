@@ -63,3 +63,12 @@ func (p *Profile) Dated(h Hour) bool {
 	}
 	return false
 }
+
+// Reported reports whether the source tells of deliveries in the channel.
+func (s *State) Reported() bool { return s.deliveries > 0 || s.received != (hours{}) }
+
+// Busy reports whether a local day that is not settled has more than one engaged hour.
+func (s *State) Busy(day int64) bool {
+	b := s.engaged.day(day, s.head)
+	return day >= s.unsettled() && b&(b-1) != 0
+}
