@@ -1,7 +1,7 @@
 // Package deviation says which surprises are worth a sentence: it judges what was measured (timing.Scored) by evidence,
 // threshold and cool-down, and says which of them may move a send.
 //
-// It measures nothing itself and decides nothing about sending.
+// It is not a measurement, which package timing makes, and not a decision about sending, which package decision makes.
 package deviation
 
 import "github.com/tempismo/tempismo/pkg/domain/timing"
@@ -15,7 +15,7 @@ type Deviation struct {
 	Z           float64         `json:"z"`    // normal-equivalent surprise, signed, never above 6 in size
 	P           float64         `json:"p"`
 	OneIn       int64           `json:"one_in"` // round(1/p)
-	Observed    float64         `json:"observed"`
+	Observed    float64         `json:"observed"` // these three as in timing.Test
 	Expected    float64         `json:"expected"`
 	Days        int             `json:"days,omitempty"`
 	Channel     string          `json:"channel"`

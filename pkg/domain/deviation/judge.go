@@ -1,0 +1,204 @@
+package deviation
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tempismo/tempismo/pkg/domain/timing"
+)
+
+// CoolDown is how long after a deviation another of the same kind is not worth a word. A silence has no such time: it
+// lasts until the next engagement, which is a reactivation.
+const CoolDown = 24 * time.Hour
+
+// Memory is what is remembered of a customer's deviations. The zero value is a customer of whom none was told.
+type Memory struct {
+	burst, reactivation int64    // Unix seconds of the engagements that caused the last ones told; 0: none
+	silent              []string // channels in which a silence was told and has not ended, sorted
+}
+
+// Verdict says what became of a test.
+type Verdict string
+
+// Verdicts.
+const (
+	Told     Verdict = "told"
+	Ordinary Verdict = "ordinary" // within two sigma
+	Unproven Verdict = "unproven" // too little evidence
+	Cooling  Verdict = "cooling"  // told not long ago
+	Unknown  Verdict = "unknown"  // a kind that this version does not judge
+)
+
+// Judge says whether a test of s, whose engagement happened at at, is worth a word, and remembers that it was told. pStar is
+// the largest p_act that may move a send. Segment and cause's position are the caller's to fill in.
+//
+// Times are event times, so that a history that comes late, or in one go, is judged as if it had come in its day. The
+// judgement does not depend on anything but its arguments.
+func (m *Memory) Judge(s *timing.Scored, t timing.Test, at time.Time, pStar float64) (d Deviation, v Verdict) {
+	second := at.Unix()
+	switch t.Kind {
+	case timing.Burst:
+		switch {
+		case t.P >= timing.TwoSigma || t.Observed < 2:
+			return d, Ordinary
+		case !s.Evidence.Enough():
+			return d, Unproven
+		case cooling(m.burst, second):
+			return d, Cooling
+		}
+		m.burst = second
+	case timing.Silence: // the profiler has seen to the evidence before it took note
+		switch i, told := m.silence(s.Channel); {
+		case t.P >= timing.TwoSigma:
+			return d, Ordinary
+		case told:
+			return d, Cooling
+		default:
+			m.silent = append(m.silent, "")
+			copy(m.silent[i+1:], m.silent[i:])
+			m.silent[i] = strings.Clone(s.Channel)
+		}
+	case timing.Reactivation:
+		if i, told := m.silence(s.Channel); told {
+			m.silent = append(m.silent[:i], m.silent[i+1:]...)
+		}
+		if cooling(m.reactivation, second) {
+			return d, Cooling
+		}
+		m.reactivation = second
+	default:
+		return d, Unknown
+	}
+	d = Deviation{
+		Kind: t.Kind, Z: Z(t.P), P: t.P, OneIn: int64(math.Round(1 / t.P)), Observed: t.Observed, Expected: t.Expected, Days: t.Days,
+		Channel: s.Channel, Zone: s.Zone, LocalDay: day(s.Local), Evidence: s.Evidence,
+		Actionable: actionable(t, pStar), Gate: Gate{t.PAct, pStar}, Score: s.Score,
+		Cause: Cause{ID: s.Event}, Model: s.Model, Calibration: s.Model,
+		Summary: Summary(t, s.Evidence.Deliveries > 0),
+	}
+	if t.Kind == timing.Silence {
+		d.Z = -d.Z
+	}
+	return d, Told
+}
+
+// actionable is the gate for sends. Bursts must be rarer than what is worth a word, because most two-sigma days are
+// chance; a reactivation is as rare as the silence it ends; a silence is no moment to write.
+func actionable(t timing.Test, pStar float64) bool {
+	return t.Kind == timing.Reactivation || t.Kind == timing.Burst && t.PAct <= pStar
+}
+
+func cooling(last, second int64) bool {
+	d := time.Duration(second-last) * time.Second
+	return last != 0 && d < CoolDown && d > -CoolDown
+}
+
+func (m *Memory) silence(channel string) (at int, told bool) {
+	for at < len(m.silent) && m.silent[at] < channel {
+		at++
+	}
+	return at, at < len(m.silent) && m.silent[at] == channel
+}
+
+// Z is the normal-equivalent of a one-sided p, to two decimals and at most 6 in size.
+func Z(p float64) float64 {
+	z := math.Sqrt2 * math.Erfcinv(2*p)
+	return math.Round(100*min(max(z, -6), 6)) / 100
+}
+
+func day(local string) string {
+	date, _, _ := strings.Cut(local, "T")
+	return date
+}
+
+// Summary says in a sentence what was unusual. reported says whether deliveries are known: without them, a day is held
+// against the customer's other days.
+func Summary(t timing.Test, reported bool) string {
+	switch t.Kind {
+	case timing.Burst:
+		if !reported {
+			return fmt.Sprintf("read in %d different hours today; the usual is %s", int(t.Observed), number(t.Expected))
+		}
+		return fmt.Sprintf("read in %d different hours today; the mail received explains %s", int(t.Observed), number(t.Expected))
+	case timing.Silence:
+		return fmt.Sprintf("usually reads %d of 10 and has ignored %d in a row: a 1-in-%d chance",
+			int(math.Round(10*t.Expected/t.Observed)), int(t.Observed), int64(math.Round(1/t.P)))
+	case timing.Reactivation:
+		return fmt.Sprintf("is back after %s and %s", count(t.Days, "day", "days"), count(int(t.Observed), "ignored message", "ignored messages"))
+	}
+	return t.Kind
+}
+
+// number shows one decimal, and two where one would be zero.
+func number(v float64) string {
+	digits := 1
+	if v < 0.1 {
+		digits = 2
+	}
+	return strconv.FormatFloat(v, 'f', digits, 64)
+}
+
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return strconv.Itoa(n) + " " + many
+}
+
+// memoryVersion stands first in an encoded Memory.
+const memoryVersion = 1
+
+// Append encodes m.
+func (m *Memory) Append(dst []byte) []byte {
+	dst = append(dst, memoryVersion)
+	dst = binary.AppendVarint(dst, m.burst)
+	dst = binary.AppendVarint(dst, m.reactivation)
+	dst = binary.AppendUvarint(dst, uint64(len(m.silent)))
+	for _, c := range m.silent {
+		dst = binary.AppendUvarint(dst, uint64(len(c)))
+		dst = append(dst, c...)
+	}
+	return dst
+}
+
+// ErrMemory is wrapped by every error of Decode.
+var ErrMemory = errors.New("deviation: not a memory of deviations")
+
+// Decode is the inverse of Append. It keeps no view of b.
+func (m *Memory) Decode(b []byte) error {
+	*m = Memory{}
+	if len(b) == 0 || b[0] != memoryVersion {
+		return fmt.Errorf("%w: unknown version: run the program that wrote it, or start a new run", ErrMemory)
+	}
+	b = b[1:]
+	var n int
+	if m.burst, n = binary.Varint(b); n <= 0 {
+		return fmt.Errorf("%w: cut off", ErrMemory)
+	}
+	b = b[n:]
+	if m.reactivation, n = binary.Varint(b); n <= 0 {
+		return fmt.Errorf("%w: cut off", ErrMemory)
+	}
+	b = b[n:]
+	channels, n := binary.Uvarint(b)
+	if n <= 0 {
+		return fmt.Errorf("%w: cut off", ErrMemory)
+	}
+	for b = b[n:]; channels > 0; channels-- {
+		size, n := binary.Uvarint(b)
+		if n <= 0 || size > uint64(len(b)-n) {
+			return fmt.Errorf("%w: cut off", ErrMemory)
+		}
+		m.silent = append(m.silent, string(b[n:n+int(size)]))
+		b = b[n+int(size):]
+	}
+	if len(b) > 0 {
+		return fmt.Errorf("%w: bytes left over", ErrMemory)
+	}
+	return nil
+}

@@ -1,0 +1,173 @@
+// Package detector is the service that turns surprises into deviations: it reads engagement.scored.v1, keeps what is beyond
+// two sigma, has enough evidence and was not told already, and writes timing.deviations.v1.
+//
+// It measures nothing, the profiler does, and moves nothing, the decider does. The rules are in pkg/domain/deviation, the
+// care for crashes is in pkg/stream; here they meet.
+package detector
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/tempismo/tempismo/pkg/app"
+	"github.com/tempismo/tempismo/pkg/config"
+	"github.com/tempismo/tempismo/pkg/domain/deviation"
+	"github.com/tempismo/tempismo/pkg/domain/timing"
+	"github.com/tempismo/tempismo/pkg/kafka"
+	"github.com/tempismo/tempismo/pkg/redis"
+	"github.com/tempismo/tempismo/pkg/stream"
+	"github.com/tempismo/tempismo/pkg/topics"
+)
+
+// Service is the detector's name in groups, sources and keys.
+const Service = "detector"
+
+// Config is set by operators.
+type Config struct {
+	Kafka kafka.Config `embed:"" prefix:"kafka-" envprefix:"KAFKA_"`
+	Redis redis.Config `embed:"" prefix:"redis-" envprefix:"REDIS_"`
+	Run   config.Run   `embed:"" prefix:"run-" envprefix:"RUN_"`
+	Model string       `name:"model" env:"MODEL" enum:",builtin.1" default:"" help:"Pin the threshold of this model (builtin.1) and read none. Empty: the model that timing.models.v1 has last, builtin.1 before the first."`
+}
+
+// Validate names everything that is wrong with the configuration.
+func (c Config) Validate() error {
+	return errors.Join(c.Kafka.Validate(), c.Redis.Validate(), c.Run.Validate())
+}
+
+// Run detects until ctx ends.
+func Run(ctx context.Context, c Config, set app.Settings) error {
+	set = set.WithDefaults()
+	observer, err := set.Observer(Service)
+	if err != nil {
+		return err
+	}
+	verdicts, err := set.Telemetry.Meter().Int64Counter("tempismo.detector.tests", metric.WithUnit("{test}"),
+		metric.WithDescription("Tests of scored events by kind and by what became of them. Batches that are done again after a crash are counted again."))
+	if err != nil {
+		return fmt.Errorf("make the instruments: %w", err)
+	}
+	log, err := kafka.Open(ctx, c.Kafka, kafka.Logger(set.Log))
+	if err != nil {
+		return fmt.Errorf("open kafka: %w", err)
+	}
+	defer log.Close()
+	store, err := redis.Open(ctx, c.Redis)
+	if err != nil {
+		return fmt.Errorf("open redis: %w", err)
+	}
+	defer store.Close()
+	set.Log.InfoContext(ctx, "detecting", "model", c.Model)
+	return stream.Process(ctx, Job(c, verdicts), stream.Runtime{Log: log, Store: store, Run: run(c), Logger: set.Log, Observer: observer})
+}
+
+func run(c Config) stream.Run { return stream.Run{ID: c.Run.ID, Simulated: c.Run.Simulated()} }
+
+// Input is a scored event as it stands on the topic.
+type Input struct {
+	scored   timing.Scored
+	subject  string
+	position string // of the engagement event behind it
+}
+
+// Partition is what the detector keeps of a partition: the model in force, which the runtime stores.
+type Partition struct{ model *timing.Model }
+
+// Job declares the detector that c describes. verdicts counts what became of tests.
+func Job(c Config, verdicts metric.Int64Counter) stream.Job[Input, deviation.Memory, Partition] {
+	builtin, run := timing.Builtin(), run(c)
+	job := stream.Job[Input, deviation.Memory, Partition]{
+		Service: Service,
+		Inputs:  []stream.Input{{Topic: topics.Scored}},
+		Outputs: []string{topics.Deviations},
+		Decode:  func(r *stream.Record, in *Input) (stream.Cause, error) { return decode(r, in, run.Base(r.Topic)) },
+		Step: func(c *stream.Context, m *deviation.Memory, p *Partition, in *Input) error {
+			if m == nil { // a model
+				return nil
+			}
+			model := p.model
+			if model == nil {
+				model = builtin
+			}
+			return step(c, m, model.PStar, in, verdicts)
+		},
+		State: stream.Codec[deviation.Memory]{
+			Append: func(dst []byte, m *deviation.Memory) []byte { return m.Append(dst) },
+			Decode: func(b []byte, m *deviation.Memory) error { return m.Decode(b) },
+		},
+	}
+	if c.Model == "" {
+		job.Inputs = append(job.Inputs, stream.Input{Topic: topics.Models, Broadcast: true})
+		job.Adopt = func(p *Partition, _ string, value []byte) (err error) {
+			p.model, err = timing.ParseModelRecord(value)
+			return stream.Permanent(err)
+		}
+	}
+	return job
+}
+
+// decode reads a record. All its errors are permanent: the bytes will not change.
+func decode(r *stream.Record, in *Input, topic string) (stream.Cause, error) {
+	e, err := stream.ParseEvent(r.Value)
+	if err != nil {
+		return stream.Cause{}, stream.Permanent(err)
+	}
+	cause := stream.Cause{ID: e.ID, Time: e.Time, Trace: e.Traceparent}
+	if topic == topics.Models { // Adopt reads it
+		return cause, nil
+	}
+	switch {
+	case e.Type != timing.ScoredType:
+		return stream.Cause{}, stream.Permanent(fmt.Errorf("type: %q is not %s", e.Type, timing.ScoredType))
+	case e.Subject != string(r.Key):
+		return stream.Cause{}, stream.Permanent(errors.New("subject: is not the key of the record"))
+	case e.Time.IsZero():
+		return stream.Cause{}, stream.Permanent(errors.New("time: missing"))
+	}
+	*in = Input{subject: e.Subject, position: position(e.Source, e.Sequence)}
+	if err := json.Unmarshal(e.Data, &in.scored); err != nil {
+		return stream.Cause{}, stream.Permanent(fmt.Errorf("data: %w", err))
+	}
+	for _, t := range in.scored.Tests {
+		if !(t.P > 0 && t.P <= 1 && t.PAct >= 0 && t.PAct <= 1) {
+			return stream.Cause{}, stream.Permanent(fmt.Errorf("data.tests: p of %s is no probability", t.Kind))
+		}
+	}
+	return cause, nil
+}
+
+// position is where the engagement event stands that the profiler worked on: its source names topic and partition, its
+// sequence the offset. Empty if the scored event was not written by a Step.
+func position(source, sequence string) string {
+	parts := strings.Split(source, "/") // "", tempismo, service, run, topic, partition
+	digits, _, _ := strings.Cut(sequence, ".")
+	offset, err := strconv.ParseInt(digits, 10, 64)
+	if len(parts) != 6 || err != nil {
+		return ""
+	}
+	return parts[4] + ":" + parts[5] + ":" + strconv.FormatInt(offset, 10)
+}
+
+func step(c *stream.Context, m *deviation.Memory, pStar float64, in *Input, verdicts metric.Int64Counter) error {
+	for _, t := range in.scored.Tests {
+		d, v := m.Judge(&in.scored, t, c.Cause().Time, pStar)
+		verdicts.Add(context.Background(), 1, metric.WithAttributes(attribute.String("kind", t.Kind), attribute.String("verdict", string(v))))
+		if v != deviation.Told {
+			continue
+		}
+		d.Cause.Position = in.position
+		data, err := json.Marshal(&d)
+		if err != nil {
+			return fmt.Errorf("encode deviation: %w", err)
+		}
+		c.Emit(stream.Emission{Topic: topics.Deviations, Type: deviation.Type, Prefix: "dv-", Subject: in.subject, Data: data})
+	}
+	return nil
+}
