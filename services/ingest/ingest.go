@@ -1,0 +1,145 @@
+// Package ingest is the way in: it takes engagement events over HTTP, as CloudEvents or as webhooks of email service
+// providers, and appends them to engagement.events.v1.
+//
+// A request is answered with 202 only after Kafka has acknowledged every event of it; whatever else happens, the answer
+// says that the sender still owns the events. A request is taken whole or not at all. It is not a queue: what it has in
+// flight is bounded, and beyond that it says 503. It does not drop duplicates, which are normal and which the profiler
+// recognises by their ids, and it remembers nothing from one event to the next: rules that compare events are the profiler's.
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/tempismo/tempismo/pkg/app"
+	"github.com/tempismo/tempismo/pkg/config"
+	"github.com/tempismo/tempismo/pkg/kafka"
+	"github.com/tempismo/tempismo/pkg/stream"
+)
+
+// Config is set by operators.
+type Config struct {
+	Kafka kafka.Config `embed:"" prefix:"kafka-" envprefix:"KAFKA_"`
+	Run   config.Run   `embed:"" prefix:"run-" envprefix:"RUN_"`
+
+	Listen    string        `name:"listen" env:"LISTEN" default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Where POST /v1/events and the webhooks are served."`
+	Tokens    config.Secret `name:"api-tokens" env:"API_TOKENS" help:"Bearer tokens of which POST /v1/events wants one, separated by commas."`
+	Anonymous bool          `name:"anonymous" env:"ANONYMOUS" help:"Take events without a token from beyond this machine; for a listener that something else guards."`
+	Pseudonym config.Secret `name:"pseudonym-key" env:"PSEUDONYM_KEY" help:"Replace customer ids by a keyed hash (HMAC-SHA256) of them. Everybody who writes customer ids has to use the same key."`
+	SendGrid  SendGrid      `embed:"" prefix:"sendgrid-" envprefix:"SENDGRID_"`
+
+	MaxBody   int64         `name:"max-body" env:"MAX_BODY" default:"4194304" placeholder:"BYTES" help:"Largest request."`
+	MaxFlight int64         `name:"max-in-flight" env:"MAX_IN_FLIGHT" default:"67108864" placeholder:"BYTES" help:"Most that may wait for Kafka; beyond it requests are answered 503."`
+	Patience  time.Duration `name:"patience" env:"PATIENCE" default:"10s" help:"How long a request waits for Kafka's acknowledgement before it is answered 503."`
+
+	Listener net.Listener `kong:"-"` // set by programs that open the listener themselves; Listen is then not used
+}
+
+// SendGrid configures the event webhook of SendGrid.
+type SendGrid struct {
+	Keys []string `name:"public-keys" env:"PUBLIC_KEYS" placeholder:"KEY" help:"Verification keys of SendGrid's signed event webhook, as its settings page shows them; more than one while keys are exchanged. Empty: the webhook is not served."`
+}
+
+// withDefaults fills limits that are zero because no flags were parsed.
+func (c Config) withDefaults() Config {
+	if c.MaxBody == 0 {
+		c.MaxBody = 4 << 20
+	}
+	if c.MaxFlight == 0 {
+		c.MaxFlight = 64 << 20
+	}
+	if c.Patience == 0 {
+		c.Patience = 10 * time.Second
+	}
+	return c
+}
+
+// Validate reports everything that is wrong with c.
+func (c Config) Validate() error {
+	c = c.withDefaults()
+	problems := []error{c.Kafka.Validate(), c.Run.Validate()}
+	if c.Listener == nil {
+		host, _, err := net.SplitHostPort(c.Listen)
+		switch {
+		case err != nil:
+			problems = append(problems, fmt.Errorf("LISTEN: %q: give HOST:PORT: %w", c.Listen, err))
+		case c.Tokens == "" && !c.Anonymous && !loopback(host):
+			problems = append(problems, fmt.Errorf("API_TOKENS: %q can be reached from other machines: set tokens, or ANONYMOUS=true where something else guards it", c.Listen))
+		}
+	}
+	for token := range strings.SplitSeq(string(c.Tokens), ",") {
+		if c.Tokens != "" && len(strings.TrimSpace(token)) < minToken {
+			problems = append(problems, fmt.Errorf("API_TOKENS: a token has fewer than %d characters: use long random ones", minToken))
+		}
+	}
+	if c.Pseudonym != "" && len(c.Pseudonym) < minToken {
+		problems = append(problems, fmt.Errorf("PSEUDONYM_KEY: has fewer than %d characters: use a long random one", minToken))
+	}
+	if _, err := publicKeys(c.SendGrid.Keys); err != nil {
+		problems = append(problems, fmt.Errorf("SENDGRID_PUBLIC_KEYS: %w", err))
+	}
+	if c.MaxBody < 1<<10 {
+		problems = append(problems, fmt.Errorf("MAX_BODY: %d bytes do not hold an event: give at least 1024", c.MaxBody))
+	}
+	if c.MaxFlight < c.MaxBody {
+		problems = append(problems, fmt.Errorf("MAX_IN_FLIGHT: %d is less than one request of MAX_BODY, %d", c.MaxFlight, c.MaxBody))
+	}
+	if c.Patience < 0 {
+		problems = append(problems, fmt.Errorf("PATIENCE: %v: give a positive duration", c.Patience))
+	}
+	return errors.Join(problems...)
+}
+
+// minToken keeps out secrets that can be guessed.
+const minToken = 16
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// Run serves until ctx ends; then it lets the requests that are being answered finish.
+func Run(ctx context.Context, c Config, set app.Settings) error {
+	set = set.WithDefaults()
+	log, err := kafka.Open(ctx, c.Kafka, kafka.Logger(set.Log))
+	if err != nil {
+		return fmt.Errorf("open kafka: %w", err)
+	}
+	defer log.Close()
+	return run(ctx, c, log, set)
+}
+
+// run is Run on a log that is open.
+func run(ctx context.Context, c Config, log stream.Log, set app.Settings) error {
+	c = c.withDefaults()
+	out, err := newPublisher(ctx, log, stream.Run{ID: c.Run.ID, Simulated: c.Run.Simulated()}, c.MaxFlight, set)
+	if err != nil {
+		return err
+	}
+	s, err := newServer(c, out, set, time.Now)
+	if err != nil {
+		return err
+	}
+	ln := c.Listener
+	if ln == nil {
+		if ln, err = net.Listen("tcp", c.Listen); err != nil {
+			return fmt.Errorf("listen for events: %w: choose another LISTEN", err)
+		}
+	}
+	set.Health.Set("kafka", true, "")
+	set.Log.Info("taking events", "address", ln.Addr().String(), "run", c.Run.ID, "sendgrid", len(c.SendGrid.Keys) > 0)
+
+	// The publisher outlives the server, whose last requests still wait for it.
+	publishing, stop := context.WithCancel(context.WithoutCancel(ctx))
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); out.run(publishing) }()
+	err = app.Serve(ctx, ln, s.handler())
+	stop()
+	<-stopped
+	set.Health.Set("kafka", false, "stopped")
+	return err
+}

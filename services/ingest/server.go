@@ -1,0 +1,314 @@
+package ingest
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/tempismo/tempismo/pkg/app"
+	"github.com/tempismo/tempismo/pkg/domain/calendar"
+	"github.com/tempismo/tempismo/pkg/domain/engagement"
+	"github.com/tempismo/tempismo/pkg/stream"
+)
+
+// server answers requests.
+type server struct {
+	config   Config
+	out      *publisher
+	tokens   [][sha256.Size]byte // hashed, so that comparing takes the same time whatever their lengths
+	keys     []*ecdsa.PublicKey
+	now      func() time.Time
+	log      *slog.Logger
+	health   *app.Health
+	tracer   trace.Tracer
+	events   metric.Int64Counter
+	requests metric.Float64Histogram
+}
+
+func newServer(c Config, out *publisher, set app.Settings, now func() time.Time) (*server, error) {
+	s := &server{config: c, out: out, now: now, log: set.Log, health: set.Health, tracer: set.Telemetry.Tracer()}
+	if c.Tokens != "" {
+		for token := range strings.SplitSeq(string(c.Tokens), ",") {
+			s.tokens = append(s.tokens, sha256.Sum256([]byte(strings.TrimSpace(token))))
+		}
+	}
+	var problems [4]error
+	s.keys, problems[0] = publicKeys(c.SendGrid.Keys)
+	m := set.Telemetry.Meter()
+	s.events, problems[1] = m.Int64Counter("tempismo.ingest.events", metric.WithUnit("{event}"),
+		metric.WithDescription("Events by endpoint and what became of them: accepted, ignored (not engagement), rejected (not valid), unacknowledged (the sender was told to try again)."))
+	s.requests, problems[2] = m.Float64Histogram("http.server.request.duration", metric.WithUnit("s"), metric.WithDescription("Duration of requests by route and status."))
+	_, problems[3] = m.Int64ObservableGauge("tempismo.ingest.in_flight", metric.WithUnit("By"), metric.WithDescription("Bytes that wait for Kafka."),
+		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error { o.Observe(out.room.used.Load()); return nil }))
+	return s, errors.Join(problems[:]...)
+}
+
+// batch is what a request says.
+type batch struct {
+	events  []engagement.Event // their strings may be views into the body
+	ignored int                // valid, but not engagement
+	wrong   []wrong
+}
+
+// wrong names one mistake in a request.
+type wrong struct {
+	Index  int    `json:"index"` // of the event in the request
+	Field  string `json:"field"` // empty: the event as a whole
+	Reason string `json:"reason"`
+}
+
+// maxWrong bounds the mistakes that an answer lists.
+const maxWrong = 20
+
+// add keeps err as a mistake of event i.
+func (b *batch) add(i int, err error) {
+	w := wrong{Index: i, Reason: err.Error()}
+	var f *engagement.FieldError
+	if errors.As(err, &f) {
+		w.Field, w.Reason = f.Field, f.Reason
+	}
+	b.wrong = append(b.wrong, w)
+}
+
+// refusal is an answer other than 202.
+type refusal struct {
+	status int
+	detail string
+	wrong  []wrong
+}
+
+func (r *refusal) Error() string { return r.detail }
+
+// reader turns a request into a batch; the error is a *refusal.
+type reader func(r *http.Request, body []byte) (batch, error)
+
+func (s *server) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("POST /v1/events", s.endpoint("/v1/events", s.authorized, s.readEvents))
+	if len(s.keys) > 0 {
+		mux.Handle("POST /v1/webhooks/sendgrid", s.endpoint("/v1/webhooks/sendgrid", signed, s.readSendGrid))
+	}
+	return mux
+}
+
+// endpoint is everything that the endpoints have in common. allow looks at a request before room is made for its body.
+func (s *server) endpoint(route string, allow func(http.Header) error, read reader) http.Handler {
+	at := func(outcome string) metric.MeasurementOption {
+		return metric.WithAttributeSet(attribute.NewSet(attribute.String("http.route", route), attribute.String("outcome", outcome)))
+	}
+	accepted, ignored, rejected, unacknowledged := at("accepted"), at("ignored"), at("rejected"), at("unacknowledged")
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		ctx, span, traceparent := span(s.tracer, r, "POST "+route)
+		defer span.End()
+		var b batch
+		err := allow(r.Header)
+		if err == nil {
+			b, err = s.take(ctx, w, r, read, traceparent)
+		}
+		status := http.StatusAccepted
+		var no *refusal
+		switch {
+		case err == nil:
+			s.events.Add(ctx, int64(len(b.events)), accepted)
+			s.events.Add(ctx, int64(b.ignored), ignored)
+			reply(w, status, "application/json", map[string]int{"accepted": len(b.events), "ignored": b.ignored})
+		case errors.As(err, &no):
+			status = no.status
+			if len(no.wrong) > 0 {
+				s.events.Add(ctx, int64(len(b.events)+b.ignored+len(b.wrong)), rejected)
+			} else if status == http.StatusServiceUnavailable {
+				s.events.Add(ctx, int64(len(b.events)), unacknowledged)
+			}
+			refuse(w, no)
+		default: // the client has gone
+			status = 499
+			s.events.Add(ctx, int64(len(b.events)), unacknowledged)
+		}
+		if status >= 500 {
+			span.SetStatus(codes.Error, err.Error())
+		}
+		span.SetAttributes(attribute.Int("http.response.status_code", status), attribute.Int("tempismo.events", len(b.events)))
+		s.requests.Record(ctx, time.Since(start).Seconds(), metric.WithAttributes(attribute.String("http.route", route), attribute.Int("http.response.status_code", status)))
+	})
+}
+
+// bodyTimeout bounds how long a sender may take to send what it has announced: the room for it is reserved meanwhile.
+const bodyTimeout = 30 * time.Second
+
+// take reads a request and has its events appended. Errors are a *refusal, or that of a client that has gone.
+func (s *server) take(ctx context.Context, w http.ResponseWriter, r *http.Request, read reader, traceparent string) (batch, error) {
+	size := r.ContentLength
+	if size < 0 {
+		size = s.config.MaxBody
+	}
+	if size > s.config.MaxBody {
+		return batch{}, s.tooLarge()
+	}
+	if !s.out.room.take(size) {
+		return batch{}, &refusal{status: http.StatusServiceUnavailable, detail: "too many events wait for Kafka; nothing of this request was taken, send it again later"}
+	}
+	reserved := size
+	handedOver := false
+	defer func() {
+		if !handedOver {
+			s.out.room.give(reserved)
+		}
+	}()
+	// Test writers have no deadlines. One that outlived the body would end a request that waits for Kafka.
+	connection := http.NewResponseController(w)
+	_ = connection.SetReadDeadline(time.Now().Add(bodyTimeout))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.config.MaxBody))
+	_ = connection.SetReadDeadline(time.Time{})
+	if err != nil {
+		if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
+			return batch{}, s.tooLarge()
+		}
+		return batch{}, &refusal{status: http.StatusBadRequest, detail: "the body ends too early: " + err.Error()}
+	}
+	b, err := read(r, body)
+	if err != nil {
+		return b, err
+	}
+	messages := make([]stream.Message, 0, len(b.events))
+	total := int64(0)
+	for i := range b.events {
+		m, err := s.message(&b.events[i], traceparent)
+		if err != nil {
+			b.add(i, err)
+			continue
+		}
+		total += int64(len(m.Value))
+		messages = append(messages, m)
+	}
+	if len(b.wrong) > 0 {
+		return b, invalid(&b)
+	}
+	// From here on it is the messages that take room, not the body.
+	s.out.room.give(reserved - total)
+	reserved, handedOver = total, true
+	done := s.out.publish(messages, func() { s.out.room.give(total) }).done
+	patience := time.NewTimer(s.config.Patience)
+	defer patience.Stop()
+	select {
+	case <-done:
+		return b, nil
+	case <-patience.C:
+		s.health.Set("kafka", false, "acknowledgements are late")
+		return b, &refusal{status: http.StatusServiceUnavailable, detail: "Kafka has not acknowledged the events in time; send them again with the same ids, one that was appended after all counts once"}
+	case <-ctx.Done():
+		return b, ctx.Err()
+	}
+}
+
+func (s *server) tooLarge() *refusal {
+	return &refusal{status: http.StatusRequestEntityTooLarge, detail: fmt.Sprintf("the body is larger than %d bytes: send fewer events at once", s.config.MaxBody)}
+}
+
+// invalid refuses a batch for its mistakes.
+func invalid(b *batch) *refusal {
+	noun := "events are"
+	if len(b.wrong) == 1 {
+		noun = "event is"
+	}
+	return &refusal{
+		status: http.StatusBadRequest,
+		detail: fmt.Sprintf("%d %s not valid, therefore none of the request was taken", len(b.wrong), noun),
+		wrong:  b.wrong[:min(len(b.wrong), maxWrong)],
+	}
+}
+
+// maxAhead is how far ahead of this machine's clock the time of an event may be; beyond it a clock is wrong, and the event
+// would hold the customer's profile back until that time has come.
+const maxAhead = 60 * time.Second
+
+var headers = []stream.Header{{Key: "content-type", Value: []byte("application/cloudevents+json")}}
+
+// message checks what only a live system can check, names the actor, and encodes the event.
+func (s *server) message(e *engagement.Event, traceparent string) (stream.Message, error) {
+	if !s.config.Run.Simulated() && e.Time.After(s.now().Add(maxAhead)) {
+		return stream.Message{}, &engagement.FieldError{Field: "time", Reason: fmt.Sprintf("lies more than %v ahead of the time here", maxAhead)}
+	}
+	if e.Zone != "" {
+		if _, err := calendar.Zone(e.Zone); err != nil {
+			return stream.Message{}, &engagement.FieldError{Field: "data.zone", Reason: "must be an IANA time zone such as Europe/Rome"}
+		}
+	}
+	if e.Actor == engagement.Human {
+		// A sender that says human may not know the list of machines; the cautious verdict stands.
+		e.Actor, e.ActorRule = engagement.Classify(e.Kind, false, e.UserAgent)
+	}
+	if !validTrace(e.Trace) {
+		e.Trace = traceparent
+	}
+	if s.config.Pseudonym != "" {
+		mac := hmac.New(sha256.New, []byte(s.config.Pseudonym))
+		io.WriteString(mac, e.Subject)
+		e.Subject = hex.EncodeToString(mac.Sum(nil)[:16])
+	}
+	value := e.Append(make([]byte, 0, 1024))
+	if len(value) > engagement.MaxEvent {
+		return stream.Message{}, &engagement.FieldError{Reason: fmt.Sprintf("has %d bytes, more than the %d allowed", len(value), engagement.MaxEvent)}
+	}
+	return stream.Message{Key: []byte(e.Subject), Value: value, Headers: headers}, nil
+}
+
+// authorized checks the bearer token (RFC 6750), if tokens are set.
+func (s *server) authorized(h http.Header) error {
+	if len(s.tokens) == 0 {
+		return nil
+	}
+	scheme, token, _ := strings.Cut(h.Get("Authorization"), " ")
+	got, fits := sha256.Sum256([]byte(strings.TrimSpace(token))), 0
+	for _, want := range s.tokens {
+		fits |= subtle.ConstantTimeCompare(got[:], want[:])
+	}
+	if !strings.EqualFold(scheme, "Bearer") || fits == 0 {
+		return &refusal{status: http.StatusUnauthorized, detail: "the Authorization header must carry a valid bearer token"}
+	}
+	return nil
+}
+
+// retryAfter is what senders are told when Kafka is behind, in seconds.
+const retryAfter = 5
+
+// refuse answers with problem details (RFC 9457).
+func refuse(w http.ResponseWriter, r *refusal) {
+	switch r.status {
+	case http.StatusServiceUnavailable:
+		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
+	case http.StatusUnauthorized:
+		w.Header().Set("WWW-Authenticate", "Bearer")
+	}
+	reply(w, r.status, "application/problem+json", struct {
+		Type   string  `json:"type"`
+		Title  string  `json:"title"`
+		Status int     `json:"status"`
+		Detail string  `json:"detail"`
+		Errors []wrong `json:"errors,omitempty"`
+	}{"about:blank", http.StatusText(r.status), r.status, r.detail, r.wrong})
+}
+
+func reply(w http.ResponseWriter, status int, contentType string, v any) {
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(v)
+}
