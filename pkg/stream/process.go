@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 )
@@ -22,10 +23,136 @@ type Runtime struct {
 	ShutdownTimeout time.Duration // for finishing the batch at hand at revocation and shutdown; default 10 s
 }
 
-// Process runs job until ctx ends, and returns nil then.
+// withDefaults fills in what was left zero.
+func (rt Runtime) withDefaults() Runtime {
+	if rt.Logger == nil {
+		rt.Logger = slog.New(slog.DiscardHandler)
+	}
+	if rt.Observer == nil {
+		rt.Observer = nobody{}
+	}
+	set := func(v *int, d int) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
+	set(&rt.BatchBytes, 4<<20)
+	set(&rt.BatchRecords, 16<<10)
+	set(&rt.OutboxBytes, 4<<20)
+	set(&rt.CacheKeys, 100_000)
+	if rt.ShutdownTimeout <= 0 {
+		rt.ShutdownTimeout = 10 * time.Second
+	}
+	return rt
+}
+
+// Process runs job on every partition that its consumer group assigns to this member, until ctx ends; then it finishes
+// what has begun, within rt.ShutdownTimeout, and returns nil. It waits for topics that do not exist yet, and for brokers
+// and stores that do not answer. It returns an error only where going on would do harm and waiting cannot help: a job
+// that is declared wrongly, or partition counts that do not fit each other or the stored state.
+//
+// A Step, Adopt or codec that fails (without Permanent) or panics is a mistake of the program or its configuration: the
+// batch is dropped and done again from the stored state, with growing pauses, an error in the log and AlarmStep, until
+// it succeeds. The record is never skipped.
 func Process[I, S, P any](ctx context.Context, job Job[I, S, P], rt Runtime) error {
-	<-ctx.Done()
-	return nil
+	if err := job.validate(); err != nil {
+		return err
+	}
+	if rt.Log == nil || rt.Store == nil || rt.Run.ID == "" {
+		return errors.New("stream: Runtime needs Log, Store and Run.ID")
+	}
+	rt = rt.withDefaults()
+	rt.Logger = rt.Logger.With("service", job.Service, "run", rt.Run.ID)
+	topics, partitions, err := survey(ctx, &job, &rt)
+	if err != nil || ctx.Err() != nil {
+		return err
+	}
+	wire := map[string]*outTopic{}
+	for i := range topics {
+		wire[topics[i].wire] = &topics[i]
+	}
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	group, first := rt.Run.Group(job.Service), rt.Run.Topic(job.Inputs[0].Topic)
+	err = rt.Log.Consume(ctx, group, first, func(wctx context.Context, a Assignment) {
+		late, stop := lateContext(wctx, rt.ShutdownTimeout)
+		defer stop()
+		w := &worker[I, S, P]{
+			rt: &rt, job: &job, topics: topics, wire: wire, partitions: partitions, partition: a.Partition(), a: a,
+			log: rt.Logger.With("partition", a.Partition()), ctx: wctx, late: late, alarms: map[string]bool{},
+		}
+		for i := range w.reports {
+			for _, in := range job.Inputs {
+				w.reports[i].Inputs = append(w.reports[i].Inputs, InputReport{Topic: in.Topic})
+			}
+		}
+		if err := w.run(); err != nil {
+			cancel(refusal{err})
+		}
+	})
+	var no refusal
+	if errors.As(context.Cause(ctx), &no) {
+		return no.error
+	}
+	return err
+}
+
+// lateContext returns a context that ends a while after ctx does.
+func lateContext(ctx context.Context, after time.Duration) (late context.Context, stop func()) {
+	late, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	unhook := context.AfterFunc(ctx, func() {
+		t := time.NewTimer(after)
+		defer t.Stop()
+		select {
+		case <-t.C:
+			cancel()
+		case <-late.Done():
+		}
+	})
+	return late, func() { unhook(); cancel() }
+}
+
+// survey describes the topics that the job may write to, and finds the partition count that its inputs share. It waits
+// for topics that do not exist yet.
+func survey[I, S, P any](ctx context.Context, job *Job[I, S, P], rt *Runtime) ([]outTopic, int32, error) {
+	var names []string
+	for _, in := range job.Inputs {
+		names = append(names, rt.Run.Topic(in.Topic))
+	}
+	for _, name := range job.outputs() {
+		names = append(names, rt.Run.Topic(name))
+	}
+	var infos map[string]TopicInfo
+	var pause backoff
+	for {
+		var err error
+		if infos, err = rt.Log.Topics(ctx, names...); err == nil {
+			break
+		}
+		if ctx.Err() != nil {
+			return nil, 0, nil
+		}
+		rt.Observer.Retry(-1, "topics", err)
+		rt.Logger.Warn("waiting for the topics; if they do not exist, create them: tempismo topics create", "error", err)
+		if !pause.wait(ctx) {
+			return nil, 0, nil
+		}
+	}
+	first := rt.Run.Topic(job.Inputs[0].Topic)
+	partitions := infos[first].Partitions
+	for _, in := range job.Inputs[1:] {
+		if name := rt.Run.Topic(in.Topic); infos[name].Partitions != partitions {
+			return nil, 0, fmt.Errorf("stream: %s reads %s with %d partitions and %s with %d: they must be equal, re-create one of the topics",
+				job.Service, first, partitions, name, infos[name].Partitions)
+		}
+	}
+	var topics []outTopic
+	for _, name := range job.outputs() {
+		info := infos[rt.Run.Topic(name)]
+		topics = append(topics, outTopic{name: name, wire: rt.Run.Topic(name), partitions: info.Partitions, max: info.MaxMessageBytes})
+	}
+	return topics, partitions, nil
 }
 
 // outputs names the topics that the job may write to: its outputs, and last the dead-letter topic of each input.

@@ -21,7 +21,6 @@ type Log struct {
 	mu     sync.Mutex
 	topics map[string]*topic
 	groups map[string]*group
-	ids    int
 }
 
 type topic struct {
@@ -285,15 +284,13 @@ type group struct {
 	generation  int
 	rebalancing bool
 	members     []*member
-	expelled    []*member
 	offsets     map[string]map[int32]int64
 	changed     chan struct{} // closed when a generation begins
 }
 
 type member struct {
-	id         int
 	of         int32 // partitions of the topic
-	ready      bool // has no work running and waits for a generation
+	ready      bool  // has no work running and waits for a generation
 	generation int
 	partitions []int32
 	cancel     context.CancelFunc // ends the work of the generation
@@ -345,13 +342,12 @@ func (l *Log) Consume(ctx context.Context, name, topic string, work func(context
 	}
 	partitions := l.topics[topic].info.Partitions
 	g := l.group(name)
-	l.ids++
-	m := &member{id: l.ids, of: partitions}
+	m := &member{of: partitions}
 	l.mu.Unlock()
 
 	for ctx.Err() == nil {
 		l.mu.Lock()
-		if !slices.Contains(g.members, m) { // at first, and after Readmit
+		if !slices.Contains(g.members, m) { // at first, and after Expel
 			g.members = append(g.members, m)
 			g.rebalance()
 		}
@@ -402,42 +398,23 @@ func (l *Log) Consume(ctx context.Context, name, topic string, work func(context
 	return nil
 }
 
-// Members lists the group's members in the order of joining.
-func (l *Log) Members(group string) []int {
+// Expel takes the member behind an assignment out of its group without telling it, as a session timeout does to a
+// frozen process: its partitions go to the others while its work goes on. readmit ends that work, and the member joins
+// again.
+func (l *Log) Expel(a stream.Assignment) (readmit func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var ids []int
-	for _, m := range l.group(group).members {
-		ids = append(ids, m.id)
-	}
-	return ids
-}
-
-// Expel takes a member out of the group without telling it, as a session timeout does to a frozen process: its
-// partitions go to the others while its work goes on.
-func (l *Log) Expel(group string, id int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	g := l.group(group)
-	if i := slices.IndexFunc(g.members, func(m *member) bool { return m.id == id }); i >= 0 {
-		m := g.members[i]
+	g, m := a.(*assignment).group, a.(*assignment).member
+	if i := slices.Index(g.members, m); i >= 0 {
 		g.members = slices.Delete(g.members, i, i+1)
-		g.expelled = append(g.expelled, m)
 		g.rebalance()
 		g.settle()
 	}
-}
-
-// Readmit lets an expelled member learn that it was expelled: its work is cancelled, and it joins again.
-func (l *Log) Readmit(group string, id int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	g := l.group(group)
-	for i, m := range g.expelled {
-		if m.id == id {
-			g.expelled = slices.Delete(g.expelled, i, i+1)
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if m.generation == a.(*assignment).generation {
 			m.cancel()
-			return
 		}
 	}
 }
