@@ -267,7 +267,7 @@ func (l *lease) run(ctx context.Context, cmd *goredis.Cmd) error {
 	if err := pipe.Process(ctx, cmd); err != nil {
 		return err
 	}
-	wait := pipe.Do(ctx, "wait", l.store.replicas, waitTimeout.Milliseconds())
+	wait := pipe.Do(ctx, "wait", l.store.replicas, l.store.patience.Milliseconds())
 	if _, err := pipe.Exec(ctx); err != nil {
 		return err
 	}
@@ -284,7 +284,7 @@ func (l *lease) run(ctx context.Context, cmd *goredis.Cmd) error {
 		return err
 	}
 	if n < l.store.replicas {
-		return fmt.Errorf("%d of %d replicas have it after %s", n, l.store.replicas, waitTimeout)
+		return fmt.Errorf("%d of %d replicas have it after %s", n, l.store.replicas, l.store.patience)
 	}
 	return nil
 }

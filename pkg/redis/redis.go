@@ -76,6 +76,7 @@ func (c Config) replicas() (int, error) {
 type Store struct {
 	client    *goredis.Client
 	replicas  int
+	patience  time.Duration // of a commit that waits for replicas
 	unchecked []string
 }
 
@@ -127,7 +128,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 			options.TLSConfig.RootCAs = pool
 		}
 	}
-	s := &Store{client: goredis.NewClient(options), replicas: replicas}
+	s := &Store{client: goredis.NewClient(options), replicas: replicas, patience: waitTimeout}
 	if err := s.check(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("redis at %s: %w", c.Addr, err), s.Close())
 	}

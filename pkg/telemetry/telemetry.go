@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -84,12 +85,12 @@ func New(ctx context.Context, c Config, service, version string) (*Telemetry, er
 	}
 	metrics := []sdkmetric.Option{sdkmetric.WithResource(res), sdkmetric.WithReader(reader)}
 	traces := []sdktrace.TracerProviderOption{sdktrace.WithResource(res), sdktrace.WithSampler(sampler(c.Sample))}
-	if c.Endpoint != "" {
-		spans, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(c.Endpoint+"/v1/traces"), otlptracehttp.WithTimeout(exportTimeout))
+	if base := strings.TrimRight(c.Endpoint, "/"); base != "" {
+		spans, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(base+"/v1/traces"), otlptracehttp.WithTimeout(exportTimeout))
 		if err != nil {
 			return nil, fmt.Errorf("otlp traces to %s: %w", c.Endpoint, err)
 		}
-		points, err := otlpmetrichttp.New(ctx, otlpmetrichttp.WithEndpointURL(c.Endpoint+"/v1/metrics"), otlpmetrichttp.WithTimeout(exportTimeout))
+		points, err := otlpmetrichttp.New(ctx, otlpmetrichttp.WithEndpointURL(base+"/v1/metrics"), otlpmetrichttp.WithTimeout(exportTimeout))
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("otlp metrics to %s: %w", c.Endpoint, err), spans.Shutdown(ctx))
 		}

@@ -1,0 +1,369 @@
+package redis
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+
+	"github.com/tempismo/tempismo/pkg/stream"
+	"github.com/tempismo/tempismo/pkg/stream/streamtest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// embedded starts a server that keeps nothing.
+func embedded(t testing.TB) string {
+	t.Helper()
+	e, err := StartEmbedded("", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	return e.Addr()
+}
+
+// real is the address of the Redis that scripts/real started.
+func real(t testing.TB) string {
+	t.Helper()
+	addr := os.Getenv("REDIS_ADDR")
+	if os.Getenv("TEMPISMO_REAL") == "" || addr == "" {
+		t.Skip("needs a real Redis: run it with scripts/real")
+	}
+	return addr
+}
+
+func open(t testing.TB, addr string) *Store {
+	t.Helper()
+	s, err := Open(context.Background(), Config{Addr: addr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// newGroup is a group that no other test uses.
+func newGroup() string { return fmt.Sprintf("test.%x", rand.Uint64()) }
+
+// suite runs stream's conformance suite against the server at addr.
+func suite(t *testing.T, addr string) {
+	ctx := context.Background()
+	client := open(t, addr).client
+	lose := func(t *testing.T, group string, partition int32) {
+		meta, state := keys(group, partition)
+		if err := client.Del(ctx, meta, state).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	streamtest.TestStore(t, streamtest.StoreHarness{
+		Open: func(t *testing.T) stream.Store { return open(t, addr) },
+		Lose: lose,
+		Snapshot: func(t *testing.T, group string, partition int32) func() {
+			meta, state := keys(group, partition)
+			before := map[string]map[string]string{}
+			for _, key := range []string{meta, state} {
+				var err error
+				if before[key], err = client.HGetAll(ctx, key).Result(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return func() {
+				lose(t, group, partition)
+				for key, fields := range before {
+					if len(fields) == 0 {
+						continue
+					}
+					if err := client.HSet(ctx, key, fields).Err(); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		},
+	})
+}
+
+func TestStoreOnEmbedded(t *testing.T) { suite(t, embedded(t)) }
+func TestRealStore(t *testing.T)       { suite(t, real(t)) }
+
+// TestALostStateDoesNotComeBack covers what the suite cannot reach: only the meta hash is gone.
+func TestALostStateDoesNotComeBack(t *testing.T) {
+	ctx, s, group := t.Context(), open(t, embedded(t)), newGroup()
+	l, err := s.Claim(ctx, group, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Commit(ctx, &stream.Commit{Next: map[string]int64{"in": 1}, Keys: []string{"ann"}, Values: [][]byte{[]byte("1")}, Partitions: 8}); err != nil {
+		t.Fatal(err)
+	}
+	meta, _ := keys(group, 0)
+	if err := s.client.Del(ctx, meta).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if l, err = s.Claim(ctx, group, 0); err != nil || !l.Meta().Lost {
+		t.Fatalf("claim: %v", err)
+	}
+	values := [][]byte{nil}
+	if err := l.Load(ctx, []string{"ann"}, values); err != nil || values[0] != nil {
+		t.Errorf("a state without a position came back, and a rebuild would count on top of it: %q, %v", values[0], err)
+	}
+}
+
+// flaky is a proxy before a server that, when told to, passes a request on, drops the reply and closes the connection.
+type flaky struct {
+	net.Listener
+	server string
+	drop   atomic.Bool
+}
+
+func startFlaky(t *testing.T, server string) *flaky {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &flaky{Listener: ln, server: server}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go f.pass(c)
+		}
+	}()
+	t.Cleanup(func() { ln.Close(); <-done })
+	return f
+}
+
+func (f *flaky) pass(client net.Conn) {
+	defer client.Close()
+	server, err := net.Dial("tcp", f.server)
+	if err != nil {
+		return
+	}
+	go func() {
+		io.Copy(server, client)
+		server.Close()
+	}()
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := server.Read(buf)
+		if err != nil || f.drop.Load() {
+			server.Close()
+			return
+		}
+		if _, err := client.Write(buf[:n]); err != nil {
+			server.Close()
+			return
+		}
+	}
+}
+
+func lostReply(t *testing.T, addr string) {
+	proxy := startFlaky(t, addr)
+	ctx, group := t.Context(), newGroup()
+	s := open(t, proxy.Addr().String())
+	l, err := s.Claim(ctx, group, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(n int64) map[string]int64 { return map[string]int64{"in": n} }
+	first := &stream.Commit{Next: at(1), Keys: []string{"ann"}, Values: [][]byte{[]byte("1")}, Partitions: 8}
+	if err := l.Commit(ctx, first); err != nil {
+		t.Fatal(err)
+	}
+
+	second := &stream.Commit{Base: at(1), Next: at(2), Keys: []string{"ann"}, Values: [][]byte{[]byte("2")}, Outbox: []byte("out"), Partitions: 8}
+	proxy.drop.Store(true)
+	err = l.Commit(ctx, second)
+	if err == nil || errors.Is(err, stream.ErrFenced) || errors.Is(err, stream.ErrOffset) || errors.Is(err, stream.ErrLost) {
+		t.Fatalf("a lost reply is transient, got %v", err)
+	}
+	proxy.drop.Store(false)
+	if snapshot, err := open(t, addr).Read(ctx, group, 0, []string{"ann"}); err != nil || string(snapshot.Values[0]) != "2" {
+		t.Fatalf("the commit whose reply was lost should have been applied: %q, %v", snapshot.Values, err)
+	}
+	if err := l.Commit(ctx, second); err != nil {
+		t.Fatalf("the repeated commit: %v", err)
+	}
+	if err := l.Check(ctx); err != nil {
+		t.Errorf("check: %v", err)
+	}
+	third := &stream.Commit{Base: at(2), Next: at(3), Keys: []string{"ann"}, Values: [][]byte{[]byte("3")}, Partitions: 8}
+	if err := l.Commit(ctx, third); err != nil {
+		t.Errorf("the commit after: %v", err)
+	}
+}
+
+func TestALostReplyIsRepeatedUnharmed(t *testing.T)     { lostReply(t, embedded(t)) }
+func TestRealALostReplyIsRepeatedUnharmed(t *testing.T) { lostReply(t, real(t)) }
+
+func TestDurableNeedsItsReplicas(t *testing.T) {
+	addr := real(t) // a server without replicas
+	s, err := Open(t.Context(), Config{Addr: addr, Durable: "replicas:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	s.patience = 10 * time.Millisecond
+	l, err := s.Claim(t.Context(), newGroup(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &stream.Commit{Next: map[string]int64{"in": 1}, Partitions: 8}
+	if err := l.Commit(t.Context(), c); err == nil || !strings.Contains(err.Error(), "0 of 1 replicas") {
+		t.Errorf("a commit that no replica has: %v", err)
+	}
+}
+
+func TestOpenRefusesAServerThatForgets(t *testing.T) {
+	addr := real(t)
+	admin := goredis.NewClient(&goredis.Options{Addr: addr})
+	defer admin.Close()
+	if err := admin.ConfigSet(t.Context(), "maxmemory-policy", "allkeys-lru").Err(); err != nil {
+		t.Fatal(err)
+	}
+	defer admin.ConfigSet(context.Background(), "maxmemory-policy", "noeviction")
+	if s, err := Open(t.Context(), Config{Addr: addr}); err == nil || !strings.Contains(err.Error(), "noeviction") {
+		t.Errorf("got %v, %v", s, err)
+	}
+}
+
+func TestOpenSaysWhatItCouldNotCheck(t *testing.T) {
+	if got := open(t, embedded(t)).Unchecked(); len(got) != 1 || !strings.HasPrefix(got[0], "maxmemory-policy") {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestConfigValidate(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		config Config
+		wrong  []string
+	}{
+		{"an address is enough", Config{Addr: "redis:6379"}, nil},
+		{"everything set", Config{Addr: "redis:6379", Username: "u", Password: "p", TLS: true, CAFile: "ca.pem", Durable: "replicas:2"}, nil},
+		{"every problem is named", Config{Addr: "redis", DB: -1, CAFile: "ca.pem", Username: "u", Durable: "replicas:0"}, []string{"REDIS_ADDR", "REDIS_DB", "REDIS_CA_FILE", "REDIS_USERNAME", "REDIS_DURABLE"}},
+		{"durable needs a number", Config{Addr: "redis:1", Durable: "replicas:"}, []string{"REDIS_DURABLE"}},
+		{"durable has one kind", Config{Addr: "redis:1", Durable: "disks:2"}, []string{"REDIS_DURABLE"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			err := c.config.Validate()
+			if (err == nil) != (len(c.wrong) == 0) {
+				t.Fatalf("got %v", err)
+			}
+			for _, w := range c.wrong {
+				if !strings.Contains(err.Error(), w) {
+					t.Errorf("%q is not named in: %v", w, err)
+				}
+			}
+		})
+	}
+}
+
+func TestEmbeddedKeepsItsStateOverACleanStop(t *testing.T) {
+	dir, ctx, group := t.TempDir(), t.Context(), newGroup()
+	binary := []byte{0, 255, '\r', '\n', 0}
+	start := func() (*Embedded, *Store) {
+		e, err := StartEmbedded(dir, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { e.Close() })
+		return e, open(t, e.Addr())
+	}
+
+	e, s := start()
+	l, err := s.Claim(ctx, group, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &stream.Commit{Next: map[string]int64{"in": 1}, Keys: []string{"ann", "bob"}, Values: [][]byte{binary, {}}, Partitions: 8, Partition: binary}
+	if err := l.Commit(ctx, c); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(e.Close(), e.Close()); err != nil {
+		t.Fatal(err)
+	}
+	e, s = start()
+	got, err := s.Read(ctx, group, 2, []string{"ann", "bob"})
+	if err != nil || got.Lost || !bytes.Equal(got.Values[0], binary) || got.Values[1] == nil || !bytes.Equal(got.Partition, binary) {
+		t.Fatalf("after a clean stop: %+v, %v", got, err)
+	}
+
+	// This one is killed: it leaves no snapshot, and the old one must not pass for the state.
+	if _, err := os.Stat(filepath.Join(dir, snapshotName)); !os.IsNotExist(err) {
+		t.Errorf("the snapshot is still there: %v", err)
+	}
+	e.server.Close()
+	_, s = start()
+	if got, err = s.Read(ctx, group, 2, nil); err != nil || !got.Lost {
+		t.Errorf("after a kill: %+v, %v", got, err)
+	}
+}
+
+func TestEmbeddedRefusesATornSnapshot(t *testing.T) {
+	dir := t.TempDir()
+	e, err := StartEmbedded(dir, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 50 {
+		e.server.HSet(fmt.Sprint("hash", i), "field", "value")
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, snapshotName)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{0, 1, len(b) / 2, len(b) - 1} {
+		if err := os.WriteFile(path, b[:n], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if e, err := StartEmbedded(dir, 0); err == nil || !strings.Contains(err.Error(), "remove it") {
+			t.Errorf("%d of %d bytes: got %v, %v", n, len(b), e, err)
+		}
+	}
+}
+
+// BenchmarkCommit is one batch under backlog: 5,000 states of 110 bytes and an outbox.
+func BenchmarkCommit(b *testing.B) {
+	run := func(b *testing.B, addr string) {
+		ctx := context.Background()
+		l, err := open(b, addr).Claim(ctx, newGroup(), 0)
+		if err != nil {
+			b.Fatal(err)
+		}
+		c := &stream.Commit{Partitions: 8, Outbox: make([]byte, 64<<10), Next: map[string]int64{"in": 0}}
+		for i := range 5000 {
+			c.Keys, c.Values = append(c.Keys, fmt.Sprintf("customer-%d", i)), append(c.Values, make([]byte, 110))
+		}
+		b.ReportAllocs()
+		for b.Loop() {
+			if err := l.Commit(ctx, c); err != nil {
+				b.Fatal(err)
+			}
+			c.Base, c.Next = c.Next, map[string]int64{"in": c.Next["in"] + 1}
+		}
+	}
+	b.Run("embedded", func(b *testing.B) { run(b, embedded(b)) })
+	b.Run("real", func(b *testing.B) { run(b, real(b)) })
+}
