@@ -1,0 +1,396 @@
+// Package rows turns the lines of an export, CSV or NDJSON, into engagement events by a mapping of columns.
+//
+// It reads one line after the other and keeps none. It does not sort, does not write to a topic, and corrects nothing: a
+// line that it cannot read is an error that names the line, and the next line is read as if it had not been there.
+package rows
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/csv"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tempismo/tempismo/pkg/domain/calendar"
+	"github.com/tempismo/tempismo/pkg/domain/engagement"
+)
+
+// Source is the CloudEvents source of imported events.
+const Source = "/tempismo/import"
+
+// Mapping names, for each field of an event, the column (or the member of a JSON object) that holds it. Kind, Zone and
+// Channel may be values instead of columns, for exports that hold one kind of event only; Message and Campaign may be
+// empty.
+type Mapping struct {
+	Customer, Time, Kind, Zone, Channel, Message, Campaign string
+}
+
+// LineError is a line that is no event.
+type LineError struct {
+	Line int64 // counted from 1, the header included
+	Err  error
+}
+
+// Error names the line.
+func (e *LineError) Error() string { return fmt.Sprintf("line %d: %v", e.Line, e.Err) }
+
+// Unwrap returns what is wrong with the line.
+func (e *LineError) Unwrap() error { return e.Err }
+
+// Reader reads events.
+type Reader struct {
+	next   func() (row, error)
+	fields Mapping
+	fixed  struct{ kind, zone, channel bool }
+	kind   engagement.Kind
+	line   int64
+	event  engagement.Event
+	events bool // lines are whole events already
+}
+
+// row is one line: a value by column, and whether the line has the column.
+type row func(column string) (string, bool)
+
+// Open reads from r. name decides the format: .csv, or .ndjson, .jsonl, .json; then .gz if it is compressed. Of any other
+// name the first byte decides. Without a mapping of the customer, lines must be engagement events as they stand on the
+// topic.
+func Open(r io.Reader, name string, m Mapping) (*Reader, error) {
+	if strings.HasSuffix(name, ".gz") {
+		z, err := gzip.NewReader(r)
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", name, err)
+		}
+		r, name = z, strings.TrimSuffix(name, ".gz")
+	}
+	b := bufio.NewReaderSize(r, 1<<20)
+	if mark, _ := b.Peek(3); bytes.Equal(mark, []byte("\xef\xbb\xbf")) { // spreadsheets write it before UTF-8
+		_, _ = b.Discard(3)
+	}
+	isJSON := false
+	switch {
+	case strings.HasSuffix(name, ".ndjson"), strings.HasSuffix(name, ".jsonl"), strings.HasSuffix(name, ".json"):
+		isJSON = true
+	case !strings.HasSuffix(name, ".csv"):
+		first, _ := b.Peek(1)
+		isJSON = string(first) == "{"
+	}
+	x := &Reader{fields: m}
+	if isJSON {
+		return x.json(b)
+	}
+	return x.csv(b)
+}
+
+// csv prepares for comma-separated values by RFC 4180 with a header.
+func (x *Reader) csv(b *bufio.Reader) (*Reader, error) {
+	c := csv.NewReader(b)
+	c.ReuseRecord = true
+	header, err := c.Read()
+	if err != nil {
+		return nil, fmt.Errorf("read the header: %w", err)
+	}
+	columns := make(map[string]int, len(header))
+	var names []string
+	for i, h := range header {
+		h = strings.TrimSpace(h)
+		columns[h] = i
+		names = append(names, h)
+	}
+	if err := x.resolve(func(c string) bool { _, ok := columns[c]; return ok }, "columns are "+strings.Join(names, ", ")); err != nil {
+		return nil, err
+	}
+	x.next = func() (row, error) {
+		record, err := c.Read()
+		if errors.Is(err, io.EOF) {
+			return nil, io.EOF
+		}
+		var bad *csv.ParseError
+		if errors.As(err, &bad) {
+			x.line = int64(bad.Line)
+			return nil, &LineError{x.line, bad.Err}
+		}
+		if err != nil {
+			return nil, err
+		}
+		line, _ := c.FieldPos(0)
+		x.line = int64(line)
+		return func(column string) (string, bool) {
+			i, ok := columns[column]
+			if !ok {
+				return "", false
+			}
+			return strings.TrimSpace(record[i]), true
+		}, nil
+	}
+	return x, nil
+}
+
+// json prepares for one JSON object a line. Whether a field is a column or a value is decided by the first object.
+func (x *Reader) json(b *bufio.Reader) (*Reader, error) {
+	if x.fields.Customer == "" {
+		x.events = true
+	}
+	var line []byte
+	read := func() error {
+		for {
+			line = line[:0]
+			for {
+				part, err := b.ReadSlice('\n')
+				line = append(line, part...)
+				if errors.Is(err, bufio.ErrBufferFull) && len(line) < 16<<20 {
+					continue
+				}
+				if err != nil && !errors.Is(err, io.EOF) {
+					return err
+				}
+				if len(line) == 0 && err != nil {
+					return io.EOF
+				}
+				break
+			}
+			x.line++
+			if line = bytes.TrimSpace(line); len(line) > 0 {
+				return nil
+			}
+		}
+	}
+	decode := func() (map[string]any, error) {
+		object := map[string]any{}
+		d := json.NewDecoder(bytes.NewReader(line))
+		d.UseNumber()
+		if err := d.Decode(&object); err != nil {
+			return nil, &LineError{x.line, fmt.Errorf("no JSON object: %w", err)}
+		}
+		return object, nil
+	}
+	pending := false
+	if err := read(); err == nil {
+		pending = true
+		if !x.events {
+			first, err := decode()
+			if err != nil {
+				return nil, fmt.Errorf("the first line decides what is a member and what a value: %w", err)
+			}
+			if err := x.resolve(func(c string) bool { _, ok := first[c]; return ok }, "the first object has no such member"); err != nil {
+				return nil, err
+			}
+		}
+	} else if !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	x.next = func() (row, error) {
+		if !pending {
+			if err := read(); err != nil {
+				return nil, err
+			}
+		}
+		pending = false
+		if x.events {
+			return nil, nil
+		}
+		object, err := decode()
+		if err != nil {
+			return nil, err
+		}
+		return func(column string) (string, bool) {
+			switch v := object[column].(type) {
+			case string:
+				return strings.TrimSpace(v), true
+			case json.Number:
+				return v.String(), true
+			case bool:
+				return strconv.FormatBool(v), true
+			}
+			return "", false
+		}, nil
+	}
+	if x.events {
+		inner := x.next
+		x.next = func() (row, error) {
+			if _, err := inner(); err != nil {
+				return nil, err
+			}
+			x.event = engagement.Event{}
+			// The event's strings are views into what Parse reads; callers keep the event until the next line only.
+			if err := x.event.Parse(line); err != nil {
+				return nil, &LineError{x.line, err}
+			}
+			return nil, x.event.Validate()
+		}
+	}
+	return x, nil
+}
+
+// resolve decides which fields are columns and which are values.
+func (x *Reader) resolve(has func(string) bool, known string) error {
+	var errs []error
+	need := func(flag, column string) {
+		switch {
+		case column == "":
+			errs = append(errs, fmt.Errorf("%s: name the column that holds it; %s", flag, known))
+		case !has(column):
+			errs = append(errs, fmt.Errorf("%s: no column %q; %s", flag, column, known))
+		}
+	}
+	need("--customer", x.fields.Customer)
+	need("--time", x.fields.Time)
+	if !has(x.fields.Kind) {
+		var ok bool
+		if x.kind, ok = kind(x.fields.Kind); !ok {
+			errs = append(errs, fmt.Errorf("--kind: %q is neither a column nor a kind of event (sent, delivered, open, click, reply, bounce, complaint, unsubscribe); %s", x.fields.Kind, known))
+		}
+		x.fixed.kind = true
+	}
+	if z := x.fields.Zone; z != "" && !has(z) {
+		if _, err := calendar.Zone(z); err != nil {
+			errs = append(errs, fmt.Errorf("--zone: %q is neither a column nor a time zone such as Europe/Rome; %s", z, known))
+		}
+		x.fixed.zone = true
+	}
+	x.fixed.channel = !has(x.fields.Channel)
+	for flag, c := range map[string]string{"--message": x.fields.Message, "--campaign": x.fields.Campaign} {
+		if c != "" && !has(c) {
+			errs = append(errs, fmt.Errorf("%s: no column %q; %s", flag, c, known))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Read returns the next event and its line. The event lives until the next call. A *LineError says that a line is none,
+// and reading can go on; io.EOF is the end.
+func (x *Reader) Read() (*engagement.Event, int64, error) {
+	get, err := x.next()
+	if err != nil {
+		var field *engagement.FieldError
+		if errors.As(err, &field) && !errors.As(err, new(*LineError)) {
+			err = &LineError{x.line, err}
+		}
+		return nil, x.line, err
+	}
+	if x.events {
+		return &x.event, x.line, nil
+	}
+	if err := x.fill(get); err != nil {
+		return nil, x.line, &LineError{x.line, err}
+	}
+	return &x.event, x.line, nil
+}
+
+func (x *Reader) fill(get row) error {
+	m := &x.fields
+	e := engagement.Event{Source: Source, Kind: x.kind, Zone: m.Zone, Channel: m.Channel}
+	e.Subject, _ = get(m.Customer)
+	if e.Subject == "" {
+		return fmt.Errorf("%s: is empty", m.Customer)
+	}
+	text, _ := get(m.Time)
+	t, err := Time(text)
+	if err != nil {
+		return fmt.Errorf("%s: %w", m.Time, err)
+	}
+	e.Time = t
+	if !x.fixed.kind {
+		name, _ := get(m.Kind)
+		k, ok := kind(name)
+		if !ok {
+			return fmt.Errorf("%s: %q is no kind of event", m.Kind, name)
+		}
+		e.Kind = k
+	}
+	if m.Zone != "" && !x.fixed.zone {
+		e.Zone, _ = get(m.Zone)
+		if e.Zone != "" {
+			if _, err := calendar.Zone(e.Zone); err != nil {
+				return fmt.Errorf("%s: %w", m.Zone, err)
+			}
+		}
+	}
+	if !x.fixed.channel {
+		e.Channel, _ = get(m.Channel)
+		e.Channel = strings.ToLower(e.Channel)
+	}
+	if m.Message != "" {
+		e.Message, _ = get(m.Message)
+	}
+	if m.Campaign != "" {
+		e.Campaign, _ = get(m.Campaign)
+	}
+	e.ID = contentID(&e)
+	x.event = e
+	return x.event.Validate()
+}
+
+// contentID is the same for the same facts, whichever file, line or import they come from.
+func contentID(e *engagement.Event) string {
+	h := sha256.New()
+	for _, s := range [...]string{e.Subject, e.Time.UTC().Format(time.RFC3339Nano), e.Kind.String(), e.Zone, e.Channel, e.Message, e.Campaign} {
+		io.WriteString(h, s) //nolint:errcheck // a hash never fails
+		h.Write([]byte{0})
+	}
+	return "im-" + hex.EncodeToString(h.Sum(nil)[:12])
+}
+
+// kind reads a kind by its own name or by the participle that exports like to use.
+func kind(name string) (engagement.Kind, bool) {
+	name = strings.ToLower(strings.TrimSpace(name))
+	if k, ok := engagement.ParseKind(name); ok {
+		return k, true
+	}
+	switch name {
+	case "send":
+		return engagement.Sent, true
+	case "delivery":
+		return engagement.Delivered, true
+	case "opened":
+		return engagement.Open, true
+	case "clicked":
+		return engagement.Click, true
+	case "replied":
+		return engagement.Reply, true
+	case "bounced":
+		return engagement.Bounce, true
+	case "complained", "spam", "spamreport":
+		return engagement.Complaint, true
+	case "unsubscribed":
+		return engagement.Unsubscribe, true
+	}
+	return 0, false
+}
+
+// Time reads RFC 3339, "2006-01-02 15:04:05" with or without a fraction and with "UTC", an offset or nothing (which is
+// UTC) after it, and unix seconds or milliseconds.
+func Time(s string) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, errors.New("is empty")
+	}
+	if n, err := strconv.ParseFloat(s, 64); err == nil {
+		switch {
+		case n >= 1e8 && n < 1e11: // seconds from 1973 to 5138
+			whole, err := strconv.ParseInt(s, 10, 64)
+			if err == nil {
+				return time.Unix(whole, 0).UTC(), nil
+			}
+			return time.UnixMicro(int64(n * 1e6)).UTC(), nil
+		case n >= 1e11 && n < 1e14:
+			return time.UnixMilli(int64(n)).UTC(), nil
+		}
+		return time.Time{}, fmt.Errorf("%q is a number, but neither unix seconds nor milliseconds", s)
+	}
+	if t, err := time.Parse(time.RFC3339Nano, s); err == nil {
+		return t.UTC(), nil
+	}
+	for _, layout := range [...]string{"2006-01-02 15:04:05 UTC", "2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05 -0700", "2006-01-02 15:04:05", "2006-01-02T15:04:05"} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return t.UTC(), nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("%q is no time: want RFC 3339, 2006-01-02 15:04:05 UTC, or unix seconds or milliseconds", s)
+}
