@@ -238,14 +238,16 @@ func (s *State) resolve(d int64) {
 		return
 	}
 	s.mailDays++
-	for h, end := d*Day+int64(bits.TrailingZeros32(b)), int64(0); end <= answer; h, end = h+1, end+1 {
-		if h <= s.head && s.engaged.has(h) {
+	first := d*Day + int64(bits.TrailingZeros32(b))
+	for h := first; h <= min(first+answer, s.head); h++ {
+		if s.engaged.has(h) {
 			s.readDays++
-			s.streak = 0
 			return
 		}
 	}
-	s.streak++
+	if !s.answered || s.last < first { // ignored, and not answered late either: part of the streak that still runs
+		s.streak++
+	}
 }
 
 // Merge adds o, the state of what turned out to be the same customer: counters are added and hot hours united. It does not
