@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"time"
 
 	"github.com/tempismo/tempismo/pkg/app"
 	"github.com/tempismo/tempismo/pkg/config"
@@ -70,9 +69,28 @@ func loopback(host string) bool {
 // run is the lineage that the page shows.
 func (c Config) run() stream.Run { return stream.Run{ID: c.Run.ID, Simulated: c.Run.Simulated()} }
 
-// Run serves the console until ctx ends.
+// Run serves the console until ctx ends. The page is there before the topics are: it says what is missing.
 func Run(ctx context.Context, c Config, s app.Settings) error {
-	_ = time.Second
-	<-ctx.Done()
-	return nil
+	s = s.WithDefaults()
+	zone, err := calendar.Zone(c.Zone)
+	if err != nil {
+		return fmt.Errorf("CONSOLE_ZONE: %w", err)
+	}
+	ln, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return fmt.Errorf("serve the console: choose another CONSOLE_LISTEN: %w", err)
+	}
+	return serve(ctx, newServer(c, s, zone), ln)
+}
+
+// serve runs the parts of the console side by side on an open listener.
+func serve(ctx context.Context, v *server, ln net.Listener) error {
+	return app.Group(ctx,
+		func(ctx context.Context) error {
+			v.done = ctx.Done()
+			return app.Serve(ctx, ln, v.handler())
+		},
+		v.pulse,
+		v.follow,
+	)
 }

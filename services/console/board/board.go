@@ -58,6 +58,7 @@ type day struct {
 	day                  int64
 	optimal, engagements uint64
 	responses            []uint64
+	seconds, answers     uint64
 }
 
 // Board is the state of the console. Make it with New.
@@ -95,7 +96,7 @@ func (b *Board) Apply(topic string, value []byte) error {
 	}
 	if ev.Sequence != "" {
 		key := topic + " " + ev.Source
-		if ev.Sequence <= b.seen[key] {
+		if !later(ev.Sequence, b.seen[key]) {
 			b.duplicates++
 			return nil
 		}
@@ -167,6 +168,8 @@ func (b *Board) digest(d *timing.Digest) {
 		day.optimal += d.Optimal
 		day.engagements += d.Engagements
 		day.responses = addBins(day.responses, d.Response)
+		day.seconds += d.ResponseSeconds
+		day.answers += d.ResponseCount
 	}
 	for _, t := range d.Tails {
 		if t.Kind == timing.Burst {

@@ -26,10 +26,11 @@ func (f *Figure) Last() Point { return f.Points[Days-1] }
 
 // Figures are the three of the page.
 type Figures struct {
-	Optimal   Figure // share of engagements that answer a send whose hour scored 80 or more for the customer
-	Response  Figure // median seconds between delivery and reaction
-	Deviation Figure // of the daily engaged hours per 1,000 delivered, over eight 3-hour bands
-	Today     int64  // local day of the last point, in days since 1970-01-05
+	Optimal   Figure  // share of engagements that answer a send whose hour scored 80 or more for the customer
+	Response  Figure  // median seconds between delivery and reaction
+	Deviation Figure  // of the daily engaged hours per 1,000 delivered, over eight 3-hour bands
+	Mean      float64 // seconds between delivery and reaction, over the last seven days; 0: not known
+	Today     int64   // local day of the last point, in days since 1970-01-05
 }
 
 const z95 = 1.959964
@@ -48,10 +49,13 @@ func (b *Board) Figures() Figures {
 		var responses []uint64
 		var bands [8]float64
 		delivered := 0.0
+		var seconds, answers uint64
 		for n := last - 6; n <= last; n++ {
 			if d := &b.days[uint64(n)%maxDays]; d.day == n {
 				optimal += d.optimal
 				engagements += d.engagements
+				seconds += d.seconds
+				answers += d.answers
 				for len(responses) < len(d.responses) {
 					responses = append(responses, 0)
 				}
@@ -71,6 +75,9 @@ func (b *Board) Figures() Figures {
 		f.Optimal.Points[i] = share(optimal, engagements)
 		f.Response.Points[i] = median(responses)
 		f.Deviation.Points[i] = spread(bands, delivered)
+		if answers > 0 {
+			f.Mean = float64(seconds) / float64(answers)
+		}
 	}
 	for _, g := range []*Figure{&f.Optimal, &f.Response, &f.Deviation} {
 		n := 0.0
@@ -118,6 +125,9 @@ func quantile(bins []uint64, rank float64) float64 {
 	for i, v := range bins {
 		if v > 0 && sum+float64(v) >= rank {
 			low, high := timing.ResponseBounds(i)
+			if math.IsInf(high, 1) {
+				return low
+			}
 			return math.Exp(math.Log(max(low, 1)) + (math.Log(high)-math.Log(max(low, 1)))*(rank-sum)/float64(v))
 		}
 		sum += float64(v)

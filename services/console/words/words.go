@@ -176,28 +176,42 @@ func (l *Lang) Date(t time.Time) string {
 // Moment is a date with its hour and minute, such as "Thu 3 Dec 10:42".
 func (l *Lang) Moment(t time.Time) string { return l.Day(t) + " " + t.Format("15:04") }
 
-// Duration says a span in its two largest units: "1 h 52 min", "3 min", "40 s", "2 d 4 h".
-func (l *Lang) Duration(d time.Duration) string {
-	d = d.Round(time.Second)
-	unit := func(n int64, u string) string { return strconv.FormatInt(n, 10) + "\u00a0" + u }
-	pair := func(a int64, ua string, b int64, ub string) string {
+// Amount is a number with its unit, for figures in which both have sizes of their own.
+type Amount struct{ Number, Unit string }
+
+// Percent is the sign that follows a percentage, with its space where the language has one.
+func (l *Lang) Percent() string { return l.percent }
+
+// DurationParts says a span in its two largest units.
+func (l *Lang) DurationParts(d time.Duration) []Amount {
+	parts := func(a int64, ua string, b int64, ub string) []Amount {
+		first := Amount{strconv.FormatInt(a, 10), "\u00a0" + ua}
 		if b == 0 {
-			return unit(a, ua)
+			return []Amount{first}
 		}
-		return unit(a, ua) + " " + unit(b, ub)
+		return []Amount{first, {strconv.FormatInt(b, 10), "\u00a0" + ub}}
 	}
-	s := int64(d / time.Second)
+	s := int64(d.Round(time.Second) / time.Second)
 	switch {
 	case s < 60:
-		return unit(s, "s")
+		return parts(s, "s", 0, "")
 	case s < 3600:
-		return unit((s+30)/60, "min")
+		return parts((s+30)/60, "min", 0, "")
 	case s < 48*3600:
 		m := (s + 30) / 60
-		return pair(m/60, "h", m%60, "min")
+		return parts(m/60, "h", m%60, "min")
 	}
 	h := (s + 1800) / 3600
-	return pair(h/24, l.T("unit.day"), h%24, "h")
+	return parts(h/24, l.T("unit.day"), h%24, "h")
+}
+
+// Duration is DurationParts as text: "1 h 52 min", "3 min", "40 s", "2 d 4 h".
+func (l *Lang) Duration(d time.Duration) string {
+	var s []string
+	for _, a := range l.DurationParts(d) {
+		s = append(s, a.Number+a.Unit)
+	}
+	return strings.Join(s, " ")
 }
 
 func (l *Lang) list(key string, i int) string {
