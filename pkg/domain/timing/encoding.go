@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/bits"
 	"slices"
 )
 
@@ -105,9 +106,9 @@ func (s *State) append(dst []byte) []byte {
 	}
 	dst = s.engaged.append(dst, s.head)
 	dst = s.received.append(dst, s.head)
-	for h := s.unsettled() * Day; h <= s.head; h++ {
-		if s.engaged.has(h) {
-			dst = append(dst, s.minutes[mod(h, hotHours)])
+	for d := s.unsettled(); d <= dayOf(s.head); d++ {
+		for b := s.engaged.day(d, s.head); b != 0; b &= b - 1 {
+			dst = append(dst, s.minutes[mod(d*Day+int64(bits.TrailingZeros32(b)), hotHours)])
 		}
 	}
 	return dst
@@ -147,11 +148,13 @@ func (s *State) decode(d *decoder) {
 	}
 	s.engaged.decode(d, s.head)
 	s.received.decode(d, s.head)
-	for h := s.unsettled() * Day; h <= s.head; h++ {
-		if s.engaged.has(h) {
-			if s.minutes[mod(h, hotHours)] = d.byte(); s.minutes[mod(h, hotHours)] > 59 {
+	for day := s.unsettled(); day <= dayOf(s.head); day++ {
+		for b := s.engaged.day(day, s.head); b != 0; b &= b - 1 {
+			minute := d.byte()
+			if minute > 59 {
 				d.fail("minute out of range")
 			}
+			s.minutes[mod(day*Day+int64(bits.TrailingZeros32(b)), hotHours)] = minute
 		}
 	}
 }
@@ -181,22 +184,24 @@ const (
 )
 
 func (r *hours) append(dst []byte, head Hour) []byte {
-	at := len(dst)
-	dst = append(dst, 0)
-	for age := int64(0); age < Memory; age++ {
-		if !r.has(head - age) {
-			continue
-		}
-		if dst[at]++; dst[at] > bitmapSize {
-			dst = append(append(dst[:at], bitmap), make([]byte, bitmapSize)...)
-			for age := range int64(Memory) {
-				if r.has(head - age) {
-					dst[at+1+int(age/8)] |= 1 << (age % 8)
-				}
+	n := r.len()
+	if n > bitmapSize {
+		at := len(dst) + 1
+		dst = append(append(dst, bitmap), make([]byte, bitmapSize)...)
+		for age := range int64(Memory) {
+			if r.has(head - age) {
+				dst[at+int(age/8)] |= 1 << (age % 8)
 			}
-			return dst
 		}
-		dst = append(dst, byte(age))
+		return dst
+	}
+	dst = append(dst, byte(n))
+	for d := dayOf(head); n > 0; d-- {
+		for b := r.day(d, head); b != 0; n-- {
+			i := bits.Len32(b) - 1
+			b &^= 1 << i
+			dst = append(dst, byte(head-d*Day-int64(i)))
+		}
 	}
 	return dst
 }

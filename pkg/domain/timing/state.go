@@ -312,6 +312,10 @@ func (r *hours) has(h Hour) bool { i := mod(h, Memory); return r[i>>6]>>(i&63)&1
 func (r *hours) add(h Hour)      { i := mod(h, Memory); r[i>>6] |= 1 << (i & 63) }
 func (r *hours) drop(h Hour)     { i := mod(h, Memory); r[i>>6] &^= 1 << (i & 63) }
 
+func (r *hours) len() int {
+	return bits.OnesCount64(r[0]) + bits.OnesCount64(r[1]) + bits.OnesCount64(r[2])
+}
+
 func (r *hours) unite(o hours) {
 	for i := range r {
 		r[i] |= o[i]
@@ -342,6 +346,8 @@ func (r *hours) day(d int64, head Hour) (b uint32) {
 func (r *hours) forget(from, to Hour) {
 	if to-from >= Memory {
 		*r = hours{}
+	}
+	if *r == (hours{}) {
 		return
 	}
 	for h := from + 1; h <= to; h++ {

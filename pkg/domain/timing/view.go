@@ -34,8 +34,14 @@ const Everything = math.MaxInt64
 func (p *Profile) View(m *Model, channel string, now Hour) View {
 	var v View
 	m.Derive(&v, p, channel, now, Everything)
+	var around [Week + Horizon]float64
+	copy(around[copy(around[:], v.Phi[:]):], v.Phi[:Horizon])
 	for how := range v.Scores {
-		v.Scores[how] = uint8(v.Score(int64(how)))
+		met := 0.0
+		for a, k := range m.Kernel[:Horizon] {
+			met += k * around[how+a]
+		}
+		v.Scores[how] = uint8(m.score(met))
 	}
 	v.reasons()
 	return v
@@ -149,7 +155,8 @@ func (m *Model) Derive(v *View, p *Profile, channel string, now Hour, without in
 	}
 	exposure := m.attention(&attention, &own, &attention, &v.ratio)
 
-	weekday := m.weekdays(&own)
+	days := m.exposureDays(&own)
+	weekday := m.weekdays(&own, &days)
 	var scale float64
 	for _, w := range weekday {
 		scale += w / 7
@@ -174,7 +181,7 @@ func (m *Model) Derive(v *View, p *Profile, channel string, now Hour, without in
 		met += r * attention[h]
 	}
 	for d, w := range weekday {
-		meets += m.exposureDays(&own)[d] * w / scale
+		meets += days[d] * w / scale
 	}
 	v.strength = m.Priors.EngagedHours + own.n
 	v.Rate = v.strength / (m.Priors.Deliveries + m.sends(&own, now)*met*meets)
@@ -200,16 +207,18 @@ func (m *Model) Derive(v *View, p *Profile, channel string, now Hour, without in
 func (m *Model) attention(base *[Day]float64, c *counts, out, ratio *[Day]float64) (exposure [Day]float64) {
 	exposure = m.exposed
 	if c.sends > 0 {
-		for h := range exposure {
-			sum := 0.0
-			for a, k := range m.folded {
-				i := h - a
-				if i < 0 {
-					i += Day
-				}
-				sum += c.sent[i] * k
+		exposure = [Day]float64{}
+		for sent, n := range c.sent {
+			if n == 0 {
+				continue
 			}
-			exposure[h] = sum / c.sends
+			n /= c.sends
+			for h, k := range m.folded[:Day-sent] {
+				exposure[sent+h] += n * k
+			}
+			for h, k := range m.folded[Day-sent:] {
+				exposure[h] += n * k
+			}
 		}
 	}
 	var q, p [Day]float64
@@ -280,8 +289,7 @@ func (m *Model) exposureDays(c *counts) (share [7]float64) {
 }
 
 // weekdays is the attention by day of the week.
-func (m *Model) weekdays(c *counts) (w [7]float64) {
-	share := m.exposureDays(c)
+func (m *Model) weekdays(c *counts, share *[7]float64) (w [7]float64) {
 	var total float64
 	for d := range w {
 		w[d] = share[d] * m.Weekdays[d]
@@ -317,7 +325,11 @@ func (v *View) Score(h Hour) int {
 		}
 		met += k * v.Phi[i]
 	}
-	return int(math.Round(min(max(50+50*math.Log2(met/v.model.horizon), 0), 100)))
+	return v.model.score(met)
+}
+
+func (m *Model) score(met float64) int {
+	return int(math.Round(min(max(50+50*math.Log2(met/m.horizon), 0), 100)))
 }
 
 // Best is the hour with the highest score among the Horizon hours from now on; the earliest of equals.
