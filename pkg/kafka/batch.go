@@ -104,9 +104,12 @@ func appendBatch(dst []byte, msgs []stream.Message, now int64, pid int64, epoch 
 	be.PutUint16(b[51:], uint16(epoch))
 	be.PutUint32(b[53:], uint32(sequence))
 	be.PutUint32(b[57:], uint32(len(msgs)))
-	be.PutUint32(b[17:], crc32.Checksum(b[21:], castagnoli))
+	be.PutUint32(b[17:], crcOf(b))
 	return dst
 }
+
+// crcOf is the checksum of a batch: over everything from the attributes on.
+func crcOf(batch []byte) uint32 { return crc32.Checksum(batch[21:], castagnoli) }
 
 // appendBytes appends a length and b; nil is null, length -1, as for a tombstone's value or the key of a broadcast.
 func appendBytes(dst, b []byte) []byte {
@@ -163,7 +166,7 @@ func (d *decoder) decode(set []byte, next int64, abort []aborted) (int64, error)
 		if last < next {
 			continue
 		}
-		if crc32.Checksum(b[21:], castagnoli) != be.Uint32(b[17:]) {
+		if crcOf(b) != be.Uint32(b[17:]) {
 			return next, fmt.Errorf("%w: checksum at offset %d", errBatch, base)
 		}
 		attributes, producer := be.Uint16(b[21:]), int64(be.Uint64(b[43:]))

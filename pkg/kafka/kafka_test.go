@@ -17,12 +17,11 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// brokers are what a test can run on.
-var brokers = map[string]func(t *testing.T) Config{
-	"embedded": func(t *testing.T) Config { return startEmbedded(t, EmbeddedConfig{}).Config() },
-	"real":     realBroker,
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("KAFKA_TEST_DIR"); dir != "" {
+		child(dir, os.Getenv("KAFKA_TEST_PORT"))
+	}
+	goleak.VerifyTestMain(m)
 }
 
 func startEmbedded(t *testing.T, c EmbeddedConfig) *Embedded {
@@ -34,6 +33,8 @@ func startEmbedded(t *testing.T, c EmbeddedConfig) *Embedded {
 	t.Cleanup(func() { e.Close() })
 	return e
 }
+
+func embedded(t *testing.T) Config { return startEmbedded(t, EmbeddedConfig{}).Config() }
 
 // realBroker is the one that scripts/real has started.
 func realBroker(t *testing.T) Config {
@@ -90,11 +91,11 @@ func harness(t *testing.T, c Config) streamtest.LogHarness {
 }
 
 func TestLog(t *testing.T) {
-	streamtest.TestLog(t, harness(t, brokers["embedded"](t)))
+	streamtest.TestLog(t, harness(t, embedded(t)))
 }
 
 func TestRealLog(t *testing.T) {
-	streamtest.TestLog(t, harness(t, brokers["real"](t)))
+	streamtest.TestLog(t, harness(t, realBroker(t)))
 }
 
 func message(value string) stream.Message { return stream.Message{Value: []byte(value)} }

@@ -32,7 +32,8 @@ func Since(t time.Time) Position {
 		}
 		ctx, cancel := context.WithTimeout(ctx, netTimeout)
 		defer cancel()
-		listed, err := l.admin.ListOffsetsAfterMilli(ctx, t.UnixMilli(), topic)
+		after := t.Add(time.Millisecond - 1).UnixMilli() // timestamps are whole milliseconds
+		listed, err := l.admin.ListOffsetsAfterMilli(ctx, after, topic)
 		if err == nil {
 			err = listed.Error()
 		}
