@@ -128,10 +128,6 @@ func (e *Event) Append(dst []byte) []byte {
 	dst = appendString(dst, e.ID)
 	dst = append(dst, `,"source":`...)
 	dst = appendString(dst, e.Source)
-	return e.appendRest(dst)
-}
-
-func (e *Event) appendRest(dst []byte) []byte {
 	dst = append(dst, `,"type":`...)
 	dst = appendString(dst, e.Type)
 	if e.Subject != "" {
