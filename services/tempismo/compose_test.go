@@ -1,0 +1,311 @@
+package main
+
+import (
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/compose-spec/compose-go/v2/cli"
+	"github.com/compose-spec/compose-go/v2/types"
+	"go.yaml.in/yaml/v4"
+
+	"github.com/tempismo/tempismo/pkg/app"
+	"github.com/tempismo/tempismo/pkg/config"
+	"github.com/tempismo/tempismo/services/connector"
+	"github.com/tempismo/tempismo/services/console"
+	"github.com/tempismo/tempismo/services/decider"
+	"github.com/tempismo/tempismo/services/detector"
+	"github.com/tempismo/tempismo/services/ingest"
+	"github.com/tempismo/tempismo/services/profiler"
+	"github.com/tempismo/tempismo/services/trainer"
+)
+
+// root is the top of the repository.
+const root = "../.."
+
+// binary is what one of our images understands.
+type binary struct {
+	variables func(t *testing.T) []config.Variable
+	parse     func(args []string, env config.Lookup) error
+	listens   func(env config.Lookup) string // where it serves; empty: nowhere but its admin listener
+}
+
+// ofService is the binary that app.Main makes of a service with Config C.
+func ofService[C any](name string, listens func(C) string) binary {
+	type whole struct {
+		App     app.Config `embed:""`
+		Service C          `embed:""`
+	}
+	return binary{
+		variables: func(t *testing.T) []config.Variable {
+			vs, err := config.Variables(&whole{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return vs
+		},
+		parse: func(args []string, env config.Lookup) error { return config.Parse(&whole{}, name, args, env) },
+		listens: func(env config.Lookup) string {
+			var c whole
+			if config.Parse(&c, name, nil, env) != nil || listens == nil {
+				return ""
+			}
+			return listens(c.Service)
+		},
+	}
+}
+
+var binaries = map[string]binary{
+	"ingest":    ofService("ingest", func(c ingest.Config) string { return c.Listen }),
+	"profiler":  ofService[profiler.Config]("profiler", nil),
+	"detector":  ofService[detector.Config]("detector", nil),
+	"decider":   ofService[decider.Config]("decider", nil),
+	"trainer":   ofService[trainer.Config]("trainer", nil),
+	"connector": ofService[connector.Config]("connector", nil),
+	"console":   ofService("console", func(c console.Config) string { return c.Listen }),
+}
+
+// strangers are the images that are not ours, and the ports that they listen on.
+var strangers = map[string][]string{"kafka": {"9092", "19092"}, "redis": {"6379"}, "collector": {"4318"}}
+
+// compose reads docker-compose.yml as the docker compose command would, in an environment with nothing set.
+func compose(t *testing.T) *types.Project {
+	t.Helper()
+	options, err := cli.NewProjectOptions([]string{filepath.Join(root, "docker-compose.yml")}, cli.WithProfiles([]string{"*"}), cli.WithoutEnvironmentResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	project, err := options.LoadProject(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return project
+}
+
+// environment is what a container of s is given.
+func environment(s types.ServiceConfig) config.Lookup {
+	return func(name string) (string, bool) {
+		v, ok := s.Environment[name]
+		if !ok || v == nil {
+			return "", false
+		}
+		return *v, true
+	}
+}
+
+// ours is the binary in the image of s.
+func ours(t *testing.T, s types.ServiceConfig) (binary, bool) {
+	t.Helper()
+	if s.Build == nil {
+		return binary{}, false
+	}
+	name := s.Build.Args["SERVICE"]
+	if name == nil {
+		t.Fatalf("%s is built without SERVICE", s.Name)
+	}
+	b, ok := binaries[*name]
+	if !ok {
+		t.Fatalf("%s is built from the service %q, which does not exist", s.Name, *name)
+	}
+	return b, true
+}
+
+func TestComposeRunsEveryService(t *testing.T) {
+	project := compose(t)
+	have := slices.Sorted(maps.Keys(project.Services))
+	for name := range binaries {
+		if name != "tempismo" && !slices.Contains(have, name) {
+			t.Errorf("%s is missing", name)
+		}
+	}
+	for _, s := range project.Services {
+		if _, ok := ours(t, s); !ok && strangers[s.Name] == nil {
+			t.Errorf("%s is neither built from here nor known to this test", s.Name)
+		}
+		if _, tag, ok := strings.Cut(s.Image, ":"); s.Build == nil && (!ok || tag == "latest") {
+			t.Errorf("%s: the image %s is not pinned", s.Name, s.Image)
+		}
+	}
+}
+
+func TestComposeGivesEveryServiceWhatItUnderstands(t *testing.T) {
+	for name, s := range compose(t).Services {
+		b, ok := ours(t, s)
+		if !ok {
+			continue
+		}
+		known := map[string]bool{}
+		for _, v := range b.variables(t) {
+			known[v.Env] = true
+			known[v.Env+"_FILE"] = v.Secret
+		}
+		for env := range s.Environment {
+			if !known[env] {
+				t.Errorf("%s is given %s, which it does not know", name, env)
+			}
+		}
+		if err := b.parse(s.Command, environment(s)); err != nil {
+			t.Errorf("%s does not start: %v", name, err)
+		}
+	}
+}
+
+func TestComposeHealthchecksAreAnswered(t *testing.T) {
+	for name, s := range compose(t).Services {
+		b, ok := ours(t, s)
+		switch {
+		case s.HealthCheck == nil:
+			if ok && s.Restart != "" {
+				t.Errorf("%s is restarted, but nobody looks after its health", name)
+			}
+		case len(s.HealthCheck.Test) < 2 || s.HealthCheck.Test[0] != "CMD":
+			t.Errorf("%s: %v needs a shell", name, s.HealthCheck.Test)
+		case ok && s.HealthCheck.Test[1] != "/service":
+			t.Errorf("%s: the image holds nothing but /service, not %s", name, s.HealthCheck.Test[1])
+		case ok:
+			if err := b.parse(s.HealthCheck.Test[2:], environment(s)); err != nil {
+				t.Errorf("%s does not understand its healthcheck: %v", name, err)
+			}
+		}
+	}
+}
+
+func TestComposePortsAreServed(t *testing.T) {
+	project := compose(t)
+	taken := map[string]string{}
+	for name, s := range project.Services {
+		b, ok := ours(t, s)
+		serves := strangers[name]
+		if ok && b.listens(environment(s)) != "" {
+			host, port, err := net.SplitHostPort(b.listens(environment(s)))
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if ip := net.ParseIP(host); ip == nil || !ip.IsUnspecified() {
+				t.Errorf("%s listens on %s: nobody outside of its container reaches it", name, host)
+			}
+			serves = []string{port}
+		}
+		for _, p := range s.Ports {
+			if p.HostIP != "127.0.0.1" {
+				t.Errorf("%s publishes %s beyond this machine", name, p.Published)
+			}
+			if !slices.Contains(serves, strconv.FormatUint(uint64(p.Target), 10)) {
+				t.Errorf("%s publishes %d, and serves %v", name, p.Target, serves)
+			}
+			if other := taken[p.Published]; other != "" {
+				t.Errorf("%s and %s both publish %s", name, other, p.Published)
+			}
+			taken[p.Published] = name
+		}
+	}
+
+	// Addresses in the environment point at a container that serves there.
+	for name, s := range project.Services {
+		if s.Build == nil {
+			continue
+		}
+		for _, variable := range []string{"KAFKA_BROKERS", "REDIS_ADDR", "OTEL_EXPORTER_OTLP_ENDPOINT"} {
+			value, ok := environment(s)(variable)
+			if !ok {
+				continue
+			}
+			host, port, err := net.SplitHostPort(strings.TrimPrefix(value, "http://"))
+			if err != nil || !slices.Contains(strangers[host], port) {
+				t.Errorf("%s: %s=%s: nobody serves there", name, variable, value)
+			}
+		}
+	}
+}
+
+func TestComposeDependenciesResolve(t *testing.T) {
+	project := compose(t)
+	for name, s := range project.Services {
+		for on, d := range s.DependsOn {
+			other, ok := project.Services[on]
+			switch {
+			case !ok:
+				t.Errorf("%s depends on %s, which does not exist", name, on)
+			case d.Condition == types.ServiceConditionHealthy && other.HealthCheck == nil:
+				t.Errorf("%s waits until %s is healthy, but it has no healthcheck", name, on)
+			case d.Condition == types.ServiceConditionCompletedSuccessfully && other.Restart != "":
+				t.Errorf("%s waits until %s is done, but it is always restarted", name, on)
+			}
+		}
+		for _, v := range s.Volumes {
+			switch v.Type {
+			case types.VolumeTypeBind:
+				if _, err := os.Stat(v.Source); err != nil {
+					t.Errorf("%s mounts %s: %v", name, v.Source, err)
+				}
+			case types.VolumeTypeVolume:
+				if _, ok := project.Volumes[v.Source]; !ok {
+					t.Errorf("%s mounts the volume %s, which is not declared", name, v.Source)
+				}
+			}
+		}
+		if s.Build != nil {
+			if _, err := os.Stat(filepath.Join(s.Build.Context, s.Build.Dockerfile)); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if !s.ReadOnly {
+				t.Errorf("%s can write to its root file system", name)
+			}
+		}
+	}
+}
+
+// TestTheImageOfEveryServiceHasAMainPackage holds the Dockerfile's two places of main packages.
+func TestTheImageOfEveryServiceHasAMainPackage(t *testing.T) {
+	for name, s := range compose(t).Services {
+		if s.Build == nil {
+			continue
+		}
+		service := *s.Build.Args["SERVICE"]
+		below, err1 := filepath.Glob(filepath.Join(root, "services", service, "cmd", service, "*.go"))
+		at, err2 := filepath.Glob(filepath.Join(root, "services", service, "*.go"))
+		if err1 != nil || err2 != nil || len(below) == 0 && len(at) == 0 {
+			t.Errorf("%s: no main package of %s: %v %v", name, service, err1, err2)
+		}
+	}
+}
+
+// TestTheCollectorsPipelinesAreMadeOfWhatIsConfigured reads deployments/otel/collector.yaml.
+func TestTheCollectorsPipelinesAreMadeOfWhatIsConfigured(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join(root, "deployments/otel/collector.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c struct {
+		Receivers  map[string]any `yaml:"receivers"`
+		Processors map[string]any `yaml:"processors"`
+		Exporters  map[string]any `yaml:"exporters"`
+		Service    struct {
+			Pipelines map[string]struct{ Receivers, Processors, Exporters []string } `yaml:"pipelines"`
+		} `yaml:"service"`
+	}
+	if err := yaml.Unmarshal(b, &c); err != nil {
+		t.Fatal(err)
+	}
+	for _, signal := range []string{"traces", "metrics"} {
+		p, ok := c.Service.Pipelines[signal]
+		if !ok {
+			t.Errorf("the services push %s, and no pipeline takes them", signal)
+		}
+		for _, part := range []struct {
+			uses []string
+			of   map[string]any
+		}{{p.Receivers, c.Receivers}, {p.Processors, c.Processors}, {p.Exporters, c.Exporters}} {
+			for _, name := range part.uses {
+				if _, ok := part.of[name]; !ok {
+					t.Errorf("the pipeline of %s uses %s, which is not configured", signal, name)
+				}
+			}
+		}
+	}
+}
