@@ -1,0 +1,214 @@
+package connector
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"github.com/tempismo/tempismo/pkg/config"
+	"github.com/tempismo/tempismo/pkg/domain/decision"
+)
+
+func TestGuard(t *testing.T) {
+	rows := []struct {
+		name, address    string
+		public, loopback bool
+	}{
+		{"a public address", "93.184.216.34:443", true, false},
+		{"a public address in IPv6", "[2606:2800:220:1::1]:443", true, false},
+		{"this machine", "127.0.0.1:80", false, true},
+		{"this machine by another name", "127.9.8.7:80", false, true},
+		{"this machine in IPv6", "[::1]:80", false, true},
+		{"this machine, IPv4 in IPv6", "[::ffff:127.0.0.1]:80", false, true},
+		{"no address", "0.0.0.0:80", false, false},
+		{"no address in IPv6", "[::]:80", false, false},
+		{"a private network", "10.1.2.3:80", false, false},
+		{"another private network", "192.168.0.1:80", false, false},
+		{"a private network, IPv4 in IPv6", "[::ffff:172.16.0.1]:80", false, false},
+		{"a private network in IPv6", "[fd00::1]:80", false, false},
+		{"a cloud's metadata service", "169.254.169.254:80", false, false},
+		{"link-local with a zone", "[fe80::1%eth0]:80", false, false},
+		{"carrier-grade NAT", "100.64.0.1:80", false, false},
+		{"NAT64 of a private address", "[64:ff9b::a00:1]:80", false, false},
+		{"6to4 of a private address", "[2002:a00:1::]:80", false, false},
+		{"multicast", "224.0.0.1:80", false, false},
+		{"broadcast", "255.255.255.255:80", false, false},
+		{"a name that was not resolved", "example.com:80", false, false},
+	}
+	for _, r := range rows {
+		t.Run(r.name, func(t *testing.T) {
+			if err := public(r.address); (err == nil) != r.public || err != nil && !errors.Is(err, errForbidden) {
+				t.Errorf("public: %v", err)
+			}
+			if err := loopback(r.address); (err == nil) != r.loopback || err != nil && !errors.Is(err, errForbidden) {
+				t.Errorf("loopback: %v", err)
+			}
+		})
+	}
+}
+
+// TestTheGuardStandsAtTheDial: the name of the target is harmless, what it resolves to is not.
+func TestTheGuardStandsAtTheDial(t *testing.T) {
+	f := newFixture(t, live(), nil)
+	f.webhook.AllowPrivate = false
+	f.webhook.URL = strings.Replace(f.webhook.URL, "127.0.0.1", "localhost", 1)
+	f.decide("d-1", "C-1", start)
+	s := f.serve()
+	if got := f.outcomes("d-1"); got != "attempting/1 refused/1" || len(f.receiver.received()) != 0 {
+		t.Errorf("outcomes %s, %d calls", got, len(f.receiver.received()))
+	}
+	if ready, _ := s.health.State(); ready {
+		t.Error("an operator has to see it, but the connector says that it is ready")
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	now := time.Date(2026, 12, 3, 9, 0, 0, 0, time.UTC)
+	rows := []struct {
+		name, header string
+		want         time.Duration
+	}{
+		{"seconds", "120", 2 * time.Minute},
+		{"a date", "Thu, 03 Dec 2026 09:05:00 GMT", 5 * time.Minute},
+		{"a date that has passed", "Thu, 03 Dec 2026 08:05:00 GMT", 0},
+		{"a negative number", "-5", 0},
+		{"nonsense", "soon", 0},
+		{"nothing", "", 0},
+	}
+	for _, r := range rows {
+		t.Run(r.name, func(t *testing.T) {
+			if got := retryAfter(r.header, now); got != r.want {
+				t.Errorf("got %v, want %v", got, r.want)
+			}
+		})
+	}
+}
+
+// TestSignatureVector compares with the vector of the Standard Webhooks libraries.
+func TestSignatureVector(t *testing.T) {
+	data := os.Getenv("TEMPISMO_DATA")
+	if data == "" {
+		t.Skip("TEMPISMO_DATA is not set: the signature vectors are not at hand")
+	}
+	b, err := os.ReadFile(filepath.Join(data, "esp", "vectors", "standard-webhooks", "vector.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v map[string]string
+	if err := json.Unmarshal(b, &v); err != nil {
+		t.Fatal(err)
+	}
+	s, err := signers(config.Secret(v["secret"]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seconds, err := strconv.ParseInt(v["webhook-timestamp"], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := s[0].Sign(v["webhook-id"], time.Unix(seconds, 0), []byte(v["body"]))
+	if err != nil || got != v["webhook-signature"] {
+		t.Errorf("got %s, %v, want %s", got, err, v["webhook-signature"])
+	}
+}
+
+// TestRotation: while a secret is being rotated, a receiver may know either of them.
+func TestRotation(t *testing.T) {
+	const other = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+	f := newFixture(t, live(), func(_ int, _ http.ResponseWriter, r *http.Request) {
+		if n := len(strings.Fields(r.Header.Get(standardwebhooks.HeaderWebhookSignature))); n != 2 {
+			t.Errorf("%d signatures, want one for each secret", n)
+		}
+	})
+	f.webhook.Secret = config.Secret(other + " " + string(secret))
+	f.decide("d-1", "C-1", start)
+	f.serve()
+	if got := f.outcomes("d-1"); got != "attempting/1 accepted/1" {
+		t.Errorf("outcomes %s", got)
+	}
+}
+
+func TestConfig(t *testing.T) {
+	rows := []struct {
+		name  string
+		env   map[string]string
+		wrong []string // what the error names; none: it is valid
+	}{
+		{"a live run needs a target and a secret", nil, []string{"WEBHOOK_URL", "WEBHOOK_SECRET"}},
+		{"with both it is valid", map[string]string{"WEBHOOK_URL": "https://crm.example.com/hook", "WEBHOOK_SECRET": string(secret)}, nil},
+		{"a simulated run needs neither", map[string]string{"RUN_MODE": "simulated"}, nil},
+		{"its own receiver must be on this machine", map[string]string{"RUN_MODE": "simulated", "WEBHOOK_SIMULATED_TARGET": "http://10.0.0.1/", "WEBHOOK_SECRET": string(secret)}, []string{"WEBHOOK_SIMULATED_TARGET"}},
+		{"and is signed for like any other", map[string]string{"RUN_MODE": "simulated", "WEBHOOK_SIMULATED_TARGET": "http://[::1]:8089/"}, []string{"WEBHOOK_SECRET"}},
+		{"plain http is for one's own network", map[string]string{"WEBHOOK_URL": "http://crm/hook", "WEBHOOK_SECRET": string(secret)}, []string{"WEBHOOK_URL"}},
+		{"where it is allowed", map[string]string{"WEBHOOK_URL": "http://crm/hook", "WEBHOOK_SECRET": string(secret), "WEBHOOK_ALLOW_PRIVATE": "true"}, nil},
+		{"a short secret is none", map[string]string{"WEBHOOK_URL": "https://crm.example.com/hook", "WEBHOOK_SECRET": "whsec_c2hvcnQ="}, []string{"WEBHOOK_SECRET"}},
+		{"nor is one without its prefix", map[string]string{"WEBHOOK_URL": "https://crm.example.com/hook", "WEBHOOK_SECRET": strings.TrimPrefix(string(secret), "whsec_")}, []string{"WEBHOOK_SECRET"}},
+		{"all limits are named at once", map[string]string{"RUN_MODE": "simulated", "WEBHOOK_TIMEOUT": "1m", "WEBHOOK_CONCURRENCY": "0", "WEBHOOK_RATE": "-1"}, []string{"WEBHOOK_TIMEOUT", "WEBHOOK_CONCURRENCY", "WEBHOOK_RATE"}},
+	}
+	for _, r := range rows {
+		t.Run(r.name, func(t *testing.T) {
+			var c Config
+			err := config.Parse(&c, "connector", nil, func(name string) (string, bool) { v, ok := r.env[name]; return v, ok })
+			if (err == nil) != (len(r.wrong) == 0) {
+				t.Fatalf("got %v", err)
+			}
+			for _, name := range r.wrong {
+				if !strings.Contains(err.Error(), name) {
+					t.Errorf("%s is not named in %v", name, err)
+				}
+			}
+			if err != nil && strings.Contains(err.Error(), strings.TrimPrefix(string(secret), "whsec_")) {
+				t.Errorf("the secret stands in the error: %v", err)
+			}
+		})
+	}
+}
+
+func TestProgress(t *testing.T) {
+	var p progress
+	p.start(10)
+	for _, o := range []int64{10, 11, 14} { // offsets have gaps
+		p.begin(o)
+	}
+	steps := []struct{ finish, next int64 }{{14, 10}, {10, 11}, {11, 15}}
+	for _, s := range steps {
+		p.finish(s.finish)
+		if next, _ := p.done(); next != s.next {
+			t.Errorf("after %d everything before %d is done, want %d", s.finish, next, s.next)
+		}
+	}
+	if _, news := p.done(); !news {
+		t.Error("the group has not been told")
+	}
+	p.told(15)
+	if _, news := p.done(); news {
+		t.Error("the group has been told")
+	}
+}
+
+func TestTheLedgerForgets(t *testing.T) {
+	l := newLedger()
+	l.entries["d-old"] = entry{final: true, forget: start}
+	for i := range 2 * 4096 {
+		l.entries[strconv.Itoa(i)] = entry{final: true, forget: start.Add(2 * time.Hour)}
+	}
+	l.note(outcome("d-new"), start.Add(time.Hour), start.Add(2*time.Hour))
+	if l.get("d-old").final {
+		t.Error("an entry past its time is still there")
+	}
+	if !l.get("d-new").final || !l.get("17").final || len(l.entries) != 2*4096+1 {
+		t.Error("an entry was forgotten before its time")
+	}
+}
+
+func outcome(id string) *decision.Outcome {
+	return &decision.Outcome{Decision: id, Connector: "webhook", Result: decision.Accepted, Attempts: 1}
+}
