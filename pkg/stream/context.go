@@ -30,6 +30,7 @@ type Context struct {
 	suppressed int
 	letters    int
 	scratch    []byte
+	sequence   []byte
 }
 
 // Now is the partition's clock: in a live run the highest record timestamp seen in the partition, in a simulated run the
@@ -74,8 +75,8 @@ func (c *Context) Emit(e Emission) {
 	if at.IsZero() {
 		at = c.cause.Time
 	}
-	var seq [32]byte
-	sequence := appendSequence(seq[:0], c.record.Offset, index)
+	sequence := appendSequence(c.sequence[:0], c.record.Offset, index)
+	c.sequence = sequence
 
 	mark := c.out.begin(t, partition, c.published, key)
 	c.out.header("content-type", contentType)

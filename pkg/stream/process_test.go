@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -63,7 +64,9 @@ func (b *bench) start() {
 }
 
 // settle waits until nothing more happens, including hints and idle checks.
-func (b *bench) settle() { time.Sleep(3 * time.Second); synctest.Wait() }
+func (b *bench) settle() { b.sleep(3 * time.Second) }
+
+func (b *bench) sleep(d time.Duration) { time.Sleep(d); synctest.Wait() }
 
 func (b *bench) send(topic, id string) {
 	m := stream.Message{Key: []byte("k"), Value: []byte(id)}
@@ -514,7 +517,7 @@ func TestAPositionOutsideTheLogIsAnAlarmAndNeverReset(t *testing.T) {
 				}
 				c.damage(b)
 				b.start()
-				time.Sleep(time.Minute)
+				b.sleep(time.Minute)
 				b.expect("state", b.state(), c.want)
 				b.expect("standing", b.seen.standing, []string{"out-of-range"})
 				if n := b.seen.causes["range"]; n < 5 || n > 30 {
@@ -524,7 +527,7 @@ func TestAPositionOutsideTheLogIsAnAlarmAndNeverReset(t *testing.T) {
 					return
 				}
 				c.repair(b)
-				time.Sleep(time.Minute)
+				b.sleep(time.Minute)
 				b.expect("state", b.state(), c.after)
 				b.expect("standing", len(b.seen.standing), 0)
 			})
@@ -557,9 +560,11 @@ func TestPartitionCountsThatDoNotFitRefuseToStart(t *testing.T) {
 func TestAStepThatFailsIsTriedAgainVisiblyAndNeverSkipped(t *testing.T) {
 	within(t, func(b *bench) {
 		b.echo()
-		step, broken := b.job.Step, true
+		step := b.job.Step
+		var broken atomic.Bool
+		broken.Store(true)
 		b.job.Step = func(c *stream.Context, s *journal, p *tally, in *line) error {
-			if in.id == "1" && broken {
+			if in.id == "1" && broken.Load() {
 				s.entries = append(s.entries, "half")
 				c.Emit(stream.Emission{Topic: "out", Type: "t", Subject: "k", Data: []byte(`"half"`)})
 				panic("a bug")
@@ -569,13 +574,13 @@ func TestAStepThatFailsIsTriedAgainVisiblyAndNeverSkipped(t *testing.T) {
 		b.send("a", "0")
 		b.send("a", "1")
 		b.start()
-		time.Sleep(time.Minute)
+		b.sleep(time.Minute)
 		b.expect("standing", b.seen.standing, []string{"step"})
 		if n := b.seen.causes["step"]; n < 5 || n > 30 {
 			t.Errorf("%d attempts in a minute", n)
 		}
-		broken = false
-		time.Sleep(time.Minute)
+		broken.Store(false)
+		b.sleep(time.Minute)
 		b.expect("state", b.state(), "0 1")
 		b.expect("outputs", len(b.ids("out")), 2)
 		b.expect("standing", len(b.seen.standing), 0)
@@ -767,7 +772,7 @@ func TestProcessWaitsForTopics(t *testing.T) {
 			late.Create(topic, stream.TopicInfo{Partitions: 1})
 		}
 		late.Append("a", 0, stream.Message{Key: records[0].Key, Value: records[0].Value})
-		time.Sleep(20 * time.Second)
+		b.sleep(20 * time.Second)
 		b.expect("state", b.state(), "0")
 		b.expect("retries", slices.Compact(b.seen.retries), []string{"topics"})
 	})
