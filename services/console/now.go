@@ -306,7 +306,9 @@ func (v *nowView) figures(f board.Figures) {
 			minutes,
 			func(x float64) string { return l.Num(x/60, 0) }, mean},
 		{"deviation", &f.Deviation,
-			func(x float64) []words.Amount { return []words.Amount{{Number: l.Num(x, 1), Unit: " " + l.T("kpi.per1000")}} },
+			func(x float64) []words.Amount {
+				return []words.Amount{{Number: l.Num(x, 1), Unit: " " + l.T("kpi.per1000")}}
+			},
 			func(x float64) string { return l.Num(x, 1) },
 			func(x float64) string { return l.Num(x, 1) }, " " + l.T("kpi.bands")},
 	}

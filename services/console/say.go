@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/tempismo/tempismo/pkg/domain/calendar"
 	"github.com/tempismo/tempismo/pkg/domain/decision"
@@ -63,7 +65,7 @@ func named(l *words.Lang, prefix, word string) string {
 func sayDeviation(l *words.Lang, d *deviation.Deviation) (text, evidence string) {
 	var more []string
 	if d.Segment != "" {
-		more = append(more, d.Segment+".")
+		more = append(more, title(d.Segment)+".")
 	}
 	known := l.N("ev.evidence", round(d.Evidence.EngagedHours), span(l, d.Evidence.Days))
 	oneIn := l.Num(float64(d.OneIn), 0)
@@ -93,6 +95,12 @@ func sayDeviation(l *words.Lang, d *deviation.Deviation) (text, evidence string)
 		more = append(more, known)
 	}
 	return text, strings.Join(more, " ")
+}
+
+// title makes a word of the wire the beginning of a sentence.
+func title(s string) string {
+	r, n := utf8.DecodeRuneInString(s)
+	return string(unicode.ToUpper(r)) + s[n:]
 }
 
 func round(v float64) int { return int(math.Round(v)) }
@@ -133,7 +141,7 @@ func sayDecision(l *words.Lang, kind string, d *decision.Decision, o *decision.O
 		if r.Passed {
 			passed++
 		} else if len(more) < 3 {
-			more = append(more, l.T("dec.rule", r.Detail))
+			more = append(more, l.T("dec.rule", named(l, "rule.", r.Rule), r.Detail))
 		}
 	}
 	if kind == "send_now" {

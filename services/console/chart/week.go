@@ -210,7 +210,7 @@ func (w *Week) Margins(tall bool) template.HTML {
 					if v.class == "mr" {
 						text = w.lang.Num(value, 2)
 					}
-					p.draw(`<text class="ax" x="%v" y="%v" text-anchor="end">%v</text>`, base+size+28, y+g.ch/2+3, text)
+					p.draw(`<text class="ax" x="%v" y="%v" text-anchor="end">%v</text>`, base+90, y+g.ch/2+3, text)
 				}
 			}
 			if v.class == "mr" {
@@ -260,7 +260,7 @@ func (w *Week) Margins(tall bool) template.HTML {
 	bars(w.Hours[:], true, 6, 54, false)
 	p.draw(`<line class="base" x1="%v" x2="%v" y1="60.5" y2="60.5"/>`, g.x0, g.x0+24*g.cw-g.gap)
 	x := g.x0 + 24*g.cw + 10
-	bars(w.Days[:], false, x, 62, true)
+	bars(w.Days[:], false, x, 52, true)
 	p.draw(`<line class="base" x1="%v" x2="%v" y1="%v" y2="%v"/>`, x-.5, x-.5, g.y0, g.y0+7*g.ch-g.gap)
 	for h := range 24 {
 		x, _ := g.at(0, h)

@@ -3,6 +3,7 @@ package words
 import (
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -24,7 +25,7 @@ func TestBothCataloguesSayTheSameThings(t *testing.T) {
 		if !slices.Equal(holes(text), holes(other)) {
 			t.Errorf("%q: %v in English, %v in Italian", key, holes(text), holes(other))
 		}
-		if other == text && len(text) > 8 && key != "nav" {
+		if other == text && len(text) > 8 && key != "nav" && !strings.HasPrefix(key, "rule.") {
 			t.Errorf("%q is not translated: %q", key, text)
 		}
 	}

@@ -29,19 +29,26 @@ function sayScore(i) {
   return fill(scores.dataset.say, [data.days[Math.floor(i / 24)], `${String(i % 24).padStart(2, '0')}:00`, score, num(attention, 1)]);
 }
 
-let reread = () => {};
+// What the cell under the cursor says may change by itself; then it is not read aloud.
+const read = document.getElementById('read');
+const quietly = say => {
+  if (read.textContent === say) return;
+  read.setAttribute('aria-live', 'off');
+  read.textContent = say;
+};
+let reread = () => { const map = document.querySelector('svg.hm[tabindex]'); if (map && week) quietly(sayWeek(+map.dataset.at)); };
 for (const map of document.querySelectorAll('svg.hm[tabindex]')) {
   const [x0, y0, cw, ch] = map.dataset.g.split(' ').map(Number);
   const tall = map.classList.contains('tall'), cur = map.querySelector('.cur');
-  const read = document.getElementById('read');
   let at = +map.dataset.at;
   const show = i => {
     at = i;
     const day = Math.floor(i / 24), hour = i % 24;
     cur.setAttribute('x', x0 + (tall ? day : hour) * cw - 1);
     cur.setAttribute('y', y0 + (tall ? hour : day) * ch - 1);
+    read.setAttribute('aria-live', 'polite');
     read.textContent = week ? sayWeek(i) : sayScore(i);
-    reread = () => { const say = week ? sayWeek(at) : sayScore(at); if (read.textContent !== say) read.textContent = say; };
+    reread = () => quietly(week ? sayWeek(at) : sayScore(at));
   };
   map.addEventListener('pointermove', e => {
     const box = map.getBoundingClientRect(), scale = map.viewBox.baseVal.width / box.width;
@@ -111,7 +118,7 @@ class Feed {
   }
   update(row) {
     const i = this.rows.findIndex(r => r.id === row.id);
-    if (i < 0) return;
+    if (i < 0 || this.rows[i].html === row.html) return;
     this.rows[i].html = row.html;
     const li = this.list.children[i];
     if (li && !li.contains(document.activeElement)) li.innerHTML = row.html;
@@ -144,9 +151,9 @@ if (main?.dataset.stream) {
   const source = new EventSource(main.dataset.stream);
   const on = (name, f) => source.addEventListener(name, e => f(JSON.parse(e.data)));
 
-  source.addEventListener('open', () => { live.classList.remove('off'); say.textContent = ''; });
+  source.addEventListener('open', () => { live.classList.replace('off', 'on') || live.classList.add('on'); say.textContent = ''; });
   source.addEventListener('error', () => {
-    live.classList.add('off');
+    live.classList.replace('on', 'off') || live.classList.add('off');
     say.textContent = fill(live.dataset.off, [clock || document.querySelector('#clock b')?.textContent || '–']) + ' ';
   });
   on('parts', parts => {
