@@ -45,7 +45,9 @@ func benchmarkProcess(b *testing.B, every int) {
 	}
 	job := stream.Job[int, counter, struct{}]{
 		Service: "bench", Inputs: []stream.Input{{Topic: "in"}}, Outputs: []string{"out"},
-		Decode: func(r *stream.Record, in *int) (stream.Cause, error) { return stream.Cause{ID: "id", Time: r.Time}, nil },
+		Decode: func(r *stream.Record, in *int) (stream.Cause, error) {
+			return stream.Cause{ID: "id", Time: r.Time}, nil
+		},
 		Step: func(c *stream.Context, s *counter, _ *struct{}, _ *int) error {
 			s.n++
 			if _, _, offset := c.Position(); every > 0 && offset%int64(every) == 0 {

@@ -39,7 +39,7 @@ const day0 = "2026-03-01T00:00:00Z"
 func within(t *testing.T, story func(b *bench)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		b := &bench{T: t, log: streamtest.NewLog(), store: streamtest.NewStore(), seen: &recorder{raised: map[string]int{}, causes: map[string]int{}}, job: journalJob(), stop: func() error { return nil }}
+		b := &bench{T: t, log: streamtest.NewLog(), store: streamtest.NewStore(), seen: &recorder{record: record{raised: map[string]int{}, causes: map[string]int{}}}, job: journalJob(), stop: func() error { return nil }}
 		for _, topic := range []string{"a", "b", "models", "a.dlq", "b.dlq", "models.dlq", "out", "sums"} {
 			b.log.Create(topic, stream.TopicInfo{Partitions: 1, MaxMessageBytes: 4000})
 		}
@@ -106,13 +106,27 @@ func (b *bench) expect(what string, got, want any) {
 
 // recorder is an Observer that adds up.
 type recorder struct {
-	mu       sync.Mutex
+	mu sync.Mutex
+	record
+}
+
+type record struct {
 	reports  []stream.Report
 	raised   map[string]int
 	standing []string
 	retries  []string
 	causes   map[string]int
 	owned    int
+}
+
+// now returns a copy of what was recorded.
+func (r *recorder) now() record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.record
+	c.reports, c.standing, c.retries = slices.Clone(r.reports), slices.Clone(r.standing), slices.Clone(r.retries)
+	c.raised, c.causes = maps.Clone(r.raised), maps.Clone(r.causes)
+	return c
 }
 
 func (r *recorder) Owned(_ int32, owned bool) {
@@ -198,7 +212,7 @@ func TestOutputOnTheWire(t *testing.T) {
 		d := b.log.Records("sums", 0)[1]
 		e, err := stream.ParseEvent(d.Value)
 		b.expect("digest", []any{d.Key == nil, e.Subject, e.Sequence, e.Time.Format(time.RFC3339), err}, []any{true, "", "00000000000000000001.001", "2026-03-01T01:00:00Z", nil})
-		b.expect("links", b.seen.reports[0].Links, []string{"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"})
+		b.expect("links", b.seen.now().reports[0].Links, []string{"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"})
 	})
 }
 
@@ -420,9 +434,9 @@ func TestAfterARollbackNothingAcknowledgedIsEmittedAgain(t *testing.T) {
 		b.settle()
 		b.expect("state", b.state(), "0 1 2")
 		b.expect("outputs", b.ids("out"), []string{`00000000000000000000.000 "0"`, `00000000000000000001.000 "1"`, `00000000000000000002.000 "2"`, `00000000000000000000.000 "0"`})
-		b.expect("takeovers", b.seen.causes, map[string]int{"assigned": 1, "offset": 1})
-		b.expect("alarms", b.seen.raised, map[string]int{"rollback": 1})
-		b.expect("standing", len(b.seen.standing), 0)
+		b.expect("takeovers", b.seen.now().causes, map[string]int{"assigned": 1, "offset": 1})
+		b.expect("alarms", b.seen.now().raised, map[string]int{"rollback": 1})
+		b.expect("standing", len(b.seen.now().standing), 0)
 		b.expect("suppressed", b.seen.sum(func(r *stream.Report) int { return r.Suppressed }), 2)
 		b.send("a", "3")
 		b.settle()
@@ -443,13 +457,13 @@ func TestALostStateIsRebuiltFromTheEarliestRecord(t *testing.T) {
 			b.send("a", fmt.Sprint(i))
 		}
 		b.start()
-		b.expect("alarms at the first start", b.seen.raised, map[string]int{})
+		b.expect("alarms at the first start", b.seen.now().raised, map[string]int{})
 		b.log.Truncate("a", 0, 2)
 		b.store.Lose("tempismo.r1.journal", 0)
 		b.settle()
 		b.expect("state", b.state(), "2 3 4 5")
 		b.expect("outputs", len(b.ids("out")), 6)
-		b.expect("alarms", []any{b.seen.raised, b.seen.standing, b.seen.causes}, []any{map[string]int{"lost": 1}, []string(nil), map[string]int{"assigned": 1, "lost": 1}})
+		b.expect("alarms", []any{b.seen.now().raised, b.seen.now().standing, b.seen.now().causes}, []any{map[string]int{"lost": 1}, []string(nil), map[string]int{"assigned": 1, "lost": 1}})
 		b.expect("rebuilding", string(b.snapshot().Rebuilding), "")
 		b.expect("partial", partial, []bool{false, false, false, false, false, false, true, true, true, true})
 		b.send("a", "6")
@@ -519,8 +533,8 @@ func TestAPositionOutsideTheLogIsAnAlarmAndNeverReset(t *testing.T) {
 				b.start()
 				b.sleep(time.Minute)
 				b.expect("state", b.state(), c.want)
-				b.expect("standing", b.seen.standing, []string{"out-of-range"})
-				if n := b.seen.causes["range"]; n < 5 || n > 30 {
+				b.expect("standing", b.seen.now().standing, []string{"out-of-range"})
+				if n := b.seen.now().causes["range"]; n < 5 || n > 30 {
 					t.Errorf("%d attempts in a minute", n)
 				}
 				if c.repair == nil {
@@ -529,7 +543,7 @@ func TestAPositionOutsideTheLogIsAnAlarmAndNeverReset(t *testing.T) {
 				c.repair(b)
 				b.sleep(time.Minute)
 				b.expect("state", b.state(), c.after)
-				b.expect("standing", len(b.seen.standing), 0)
+				b.expect("standing", len(b.seen.now().standing), 0)
 			})
 		})
 	}
@@ -575,15 +589,15 @@ func TestAStepThatFailsIsTriedAgainVisiblyAndNeverSkipped(t *testing.T) {
 		b.send("a", "1")
 		b.start()
 		b.sleep(time.Minute)
-		b.expect("standing", b.seen.standing, []string{"step"})
-		if n := b.seen.causes["step"]; n < 5 || n > 30 {
+		b.expect("standing", b.seen.now().standing, []string{"step"})
+		if n := b.seen.now().causes["step"]; n < 5 || n > 30 {
 			t.Errorf("%d attempts in a minute", n)
 		}
 		broken.Store(false)
 		b.sleep(time.Minute)
 		b.expect("state", b.state(), "0 1")
 		b.expect("outputs", len(b.ids("out")), 2)
-		b.expect("standing", len(b.seen.standing), 0)
+		b.expect("standing", len(b.seen.now().standing), 0)
 	})
 }
 
@@ -595,14 +609,14 @@ func TestEmittingToAnUndeclaredTopicIsSuchAMistake(t *testing.T) {
 		}
 		b.send("a", "0")
 		b.start()
-		b.expect("standing", b.seen.standing, []string{"step"})
+		b.expect("standing", b.seen.now().standing, []string{"step"})
 		b.expect("position", b.snapshot().Positions["a"], 0)
 	})
 }
 
 func TestABatchIsWhatHasArrivedWithinBounds(t *testing.T) {
 	batches := func(b *bench) (n []int) {
-		for _, r := range b.seen.reports {
+		for _, r := range b.seen.now().reports {
 			n = append(n, r.Records)
 		}
 		return n
@@ -649,10 +663,10 @@ func TestTheReportOfABatch(t *testing.T) {
 		b.log.Append("a", 0, old, old, old, old)
 		b.send("b", "y")
 		b.start()
-		r := b.seen.reports[0]
+		r := b.seen.now().reports[0]
 		b.expect("first", []any{r.Service, r.Records, r.Bytes, r.Outputs, r.Keys, r.Misses, r.LagRecords, r.Lag, r.Inputs},
 			[]any{"journal", 3, 6, 3, 1, 1, 2, time.Minute, []stream.InputReport{{Topic: "a", Records: 3, Next: 3, Lag: 1}, {Topic: "b", Lag: 1}, {Topic: "models"}}})
-		r = b.seen.reports[1]
+		r = b.seen.now().reports[1]
 		b.expect("second", []any{r.Records, r.Misses, r.LagRecords, r.Lag}, []any{2, 0, 0, time.Duration(0)})
 	})
 }
@@ -774,7 +788,7 @@ func TestProcessWaitsForTopics(t *testing.T) {
 		late.Append("a", 0, stream.Message{Key: records[0].Key, Value: records[0].Value})
 		b.sleep(20 * time.Second)
 		b.expect("state", b.state(), "0")
-		b.expect("retries", slices.Compact(b.seen.retries), []string{"topics"})
+		b.expect("retries", slices.Compact(b.seen.now().retries), []string{"topics"})
 	})
 }
 
