@@ -2,8 +2,8 @@
 //
 // For each (group, partition number) there are two hashes, {<group>.<partition>}:meta (owner, epoch, positions, partition
 // state, broadcast values, outbox) and {<group>.<partition>}:state (key to state). The hash tag keeps both in one slot.
-// Every change is one script, so that states, positions and outbox move together or not at all, and every script first
-// asks whether the caller still owns the partition and knows where it stands.
+// A change is one transaction, so that states, positions and outbox move together or not at all, and it takes place only
+// if the caller still owns the partition and knows where it stands; so does a load, which is a script.
 //
 // It is not a cache and not a general client: nothing expires, nothing is retried here (stream owns back-off, and a retry
 // below it could apply a commit twice unseen), and reads go to the primary. A Redis that may evict is refused.
@@ -87,6 +87,8 @@ const (
 	waitTimeout = 5 * time.Second
 	// bufferSize of a connection: commits and loads are large, and few connections are open.
 	bufferSize = 256 << 10
+	// maxConnections is beyond what one process owns partitions of.
+	maxConnections = 1024
 )
 
 // Open connects and checks that the server will keep what it is given. It fails if the server does not answer.
@@ -105,8 +107,8 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		ContextTimeoutEnabled: true,
 		ReadTimeout:           ioTimeout, WriteTimeout: ioTimeout,
 		ReadBufferSize: bufferSize, WriteBufferSize: bufferSize,
-		// One pool serves both; pipelines are rare.
-		PipelinePoolSize: -1,
+		// Every owned partition holds a connection for its commits; the rest come and go.
+		PoolSize: maxConnections, PipelinePoolSize: -1,
 		// It is a protocol of a hosted product: others answer it with an error on every connection.
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
@@ -139,6 +141,10 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 func (s *Store) check(ctx context.Context) error {
 	if err := s.client.Ping(ctx).Err(); err != nil {
 		return fmt.Errorf("ping: %w: is it running, and reachable from here?", err)
+	}
+	// A user who may not say MULTI would write what follows it, unfenced.
+	if _, err := s.client.TxPipelined(ctx, func(p goredis.Pipeliner) error { return p.Ping(ctx).Err() }); err != nil {
+		return fmt.Errorf("transactions: %w: allow the user multi, exec, watch and unwatch", err)
 	}
 	policy, err := s.client.ConfigGet(ctx, "maxmemory-policy").Result()
 	switch p := policy["maxmemory-policy"]; {

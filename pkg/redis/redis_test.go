@@ -213,7 +213,89 @@ func lostReply(t *testing.T, addr string) {
 func TestALostReplyIsRepeatedUnharmed(t *testing.T)     { lostReply(t, embedded(t)) }
 func TestRealALostReplyIsRepeatedUnharmed(t *testing.T) { lostReply(t, real(t)) }
 
-func TestDurableNeedsItsReplicas(t *testing.T) {
+// lateRequest lets the first attempt of a commit arrive when the second one has already begun its watch.
+func lateRequest(t *testing.T, addr string) {
+	ctx, group := t.Context(), newGroup()
+	s := open(t, addr)
+	claimed, err := s.Claim(ctx, group, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer claimed.Close()
+	early := claimed.(*lease)
+	c := &stream.Commit{Next: map[string]int64{"in": 1}, Keys: []string{"ann"}, Values: [][]byte{[]byte("1")}, Partitions: 8}
+	if _, err := early.watch(ctx); err != nil {
+		t.Fatal(err)
+	}
+	early.watching = true
+	late := &lease{store: s, metaKey: early.metaKey, stateKey: early.stateKey, token: early.token}
+	defer late.Close()
+	if _, err := late.watch(ctx); err != nil {
+		t.Fatal(err)
+	}
+	late.watching = true
+
+	if err := early.Commit(ctx, c); err != nil {
+		t.Fatal(err)
+	}
+	if err := late.Commit(ctx, c); err != nil {
+		t.Fatalf("what the first attempt has written is what the second one wanted: %v", err)
+	}
+	next := &stream.Commit{Base: c.Next, Next: map[string]int64{"in": 2}, Keys: []string{"ann"}, Values: [][]byte{[]byte("2")}, Partitions: 8}
+	if err := late.Commit(ctx, next); err != nil {
+		t.Fatalf("the commit after: %v", err)
+	}
+	if err := early.Commit(ctx, &stream.Commit{Base: c.Next, Next: map[string]int64{"in": 3}, Partitions: 8}); !errors.Is(err, stream.ErrOffset) {
+		t.Errorf("a commit from positions that have passed: %v", err)
+	}
+}
+
+func TestARequestThatArrivesLateIsRecognised(t *testing.T)     { lateRequest(t, embedded(t)) }
+func TestRealARequestThatArrivesLateIsRecognised(t *testing.T) { lateRequest(t, real(t)) }
+
+// TestATouchedWatchIsTransient: an operator who looks into the hash with a write must not cost the owner his lease.
+func TestATouchedWatchIsTransient(t *testing.T) {
+	ctx, group, s := t.Context(), newGroup(), open(t, embedded(t))
+	l, err := s.Claim(ctx, group, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	at := func(n int64) map[string]int64 { return map[string]int64{"in": n} }
+	if err := l.Commit(ctx, &stream.Commit{Next: at(1), Partitions: 8}); err != nil {
+		t.Fatal(err)
+	}
+	meta, _ := keys(group, 0)
+	if err := s.client.HSet(ctx, meta, "note", "seen").Err(); err != nil {
+		t.Fatal(err)
+	}
+	c := &stream.Commit{Base: at(1), Next: at(2), Keys: []string{"ann"}, Values: [][]byte{[]byte("2")}, Partitions: 8}
+	if err := l.Commit(ctx, c); err == nil || errors.Is(err, stream.ErrOffset) || errors.Is(err, stream.ErrFenced) || errors.Is(err, stream.ErrLost) {
+		t.Fatalf("got %v, want a transient error", err)
+	}
+	if err := l.Commit(ctx, c); err != nil {
+		t.Errorf("repeated: %v", err)
+	}
+}
+
+// TestAFailedWriteIsAnError: a transaction in Redis does not undo what went before a command that fails.
+func TestAFailedWriteIsAnError(t *testing.T) {
+	ctx, group, s := t.Context(), newGroup(), open(t, embedded(t))
+	l, err := s.Claim(ctx, group, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, state := keys(group, 0)
+	if err := s.client.Set(ctx, state, "not a hash", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Commit(ctx, &stream.Commit{Next: map[string]int64{"in": 1}, Keys: []string{"ann"}, Values: [][]byte{{}}, Partitions: 8}); err == nil || !strings.Contains(err.Error(), "WRONGTYPE") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestRealDurableNeedsItsReplicas(t *testing.T) {
 	addr := real(t) // a server without replicas
 	s, err := Open(t.Context(), Config{Addr: addr, Durable: "replicas:1"})
 	if err != nil {
@@ -225,13 +307,17 @@ func TestDurableNeedsItsReplicas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer l.Close()
 	c := &stream.Commit{Next: map[string]int64{"in": 1}, Partitions: 8}
-	if err := l.Commit(t.Context(), c); err == nil || !strings.Contains(err.Error(), "0 of 1 replicas") {
-		t.Errorf("a commit that no replica has: %v", err)
+	// Repeated, it is found written, and still no replica has it.
+	for range 2 {
+		if err := l.Commit(t.Context(), c); err == nil || !strings.Contains(err.Error(), "0 of 1 replicas") {
+			t.Errorf("a commit that no replica has: %v", err)
+		}
 	}
 }
 
-func TestOpenRefusesAServerThatForgets(t *testing.T) {
+func TestRealOpenRefusesAServerThatForgets(t *testing.T) {
 	addr := real(t)
 	admin := goredis.NewClient(&goredis.Options{Addr: addr})
 	defer admin.Close()
