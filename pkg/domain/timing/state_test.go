@@ -1,0 +1,331 @@
+package timing
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+var update = flag.Bool("update", false, "rewrite golden files")
+
+// apply notes events in the order given.
+func apply(m *Model, c *Channel, events []happening) {
+	for _, e := range events {
+		if e.engaged {
+			c.Engaged(m, e.hour, e.minute)
+		} else {
+			c.Delivered(m, e.hour)
+		}
+	}
+}
+
+// forget takes out what may depend on the order of arrival: whether, and at which mail, a silence was seen.
+func forget(p *Profile) []byte {
+	for i := range p.Channels {
+		p.Channels[i].silent, p.Channels[i].streak = false, 0
+	}
+	return p.Append(nil)
+}
+
+// draw makes the events of a few weeks: clustered, so that hours repeat and days fill, with gaps of up to years.
+func draw(t *rapid.T) []happening {
+	at := simStart + rapid.Int64Range(0, 200*Week).Draw(t, "start")
+	var events []happening
+	for range rapid.IntRange(1, 60).Draw(t, "events") {
+		at += rapid.OneOf(rapid.Int64Range(0, 3), rapid.Int64Range(0, 60), rapid.Int64Range(0, 400), rapid.Int64Range(0, 150*Week)).Draw(t, "gap")
+		events = append(events, happening{at, rapid.IntRange(0, 59).Draw(t, "minute"), rapid.Bool().Draw(t, "engaged")})
+	}
+	return events
+}
+
+// TestOrder: counters and hot hours are byte-identical under any order of arrival within Lateness.
+func TestOrder(t *testing.T) {
+	m := Builtin()
+	rapid.Check(t, func(t *rapid.T) {
+		events := draw(t)
+		var a, b Profile
+		apply(m, a.Channel("email"), events)
+
+		type arrival struct {
+			at Hour
+			e  happening
+		}
+		late := make([]arrival, len(events))
+		for i, e := range events {
+			late[i] = arrival{e.hour + rapid.Int64Range(0, Lateness).Draw(t, "delay"), e}
+		}
+		slices.SortStableFunc(late, func(a, b arrival) int { return int(a.at - b.at) })
+		for i := range late {
+			events[i] = late[i].e
+		}
+		apply(m, b.Channel("email"), events)
+		if x, y := forget(&a), forget(&b); !bytes.Equal(x, y) {
+			t.Fatalf("in order and late:\n%x\n%x", x, y)
+		}
+	})
+}
+
+// TestRepeats: what was told once and is told again within Memory changes nothing.
+func TestRepeats(t *testing.T) {
+	m := Builtin()
+	rapid.Check(t, func(t *rapid.T) {
+		events := draw(t)
+		var p Profile
+		c := p.Channel("email")
+		apply(m, c, events)
+		before := forget(&p)
+		for _, e := range events {
+			if e.hour > c.head-Memory {
+				var change Change
+				if e.engaged {
+					change = c.Engaged(m, e.hour, 59)
+				} else {
+					change = c.Delivered(m, e.hour)
+				}
+				if change.Result != Repeated {
+					t.Fatalf("hour %d of %d: result %d, want Repeated", e.hour, c.head, change.Result)
+				}
+			} else if c.Delivered(m, e.hour).Result != Late {
+				t.Fatalf("hour %d of %d: want Late", e.hour, c.head)
+			}
+		}
+		if after := forget(&p); !bytes.Equal(before, after) {
+			t.Fatalf("before and after:\n%x\n%x", before, after)
+		}
+	})
+}
+
+// TestCodec: a profile is what it was after it was stored and loaded, and goes on the same.
+func TestCodec(t *testing.T) {
+	m := Builtin()
+	rapid.Check(t, func(t *rapid.T) {
+		events := draw(t)
+		var kept, stored Profile
+		for _, e := range events {
+			channel := rapid.SampledFrom([]string{"email", "sms", "carrier-pigeon"}).Draw(t, "channel")
+			apply(m, kept.Channel(channel), []happening{e})
+			apply(m, stored.Channel(channel), []happening{e})
+			b := stored.Append(nil)
+			stored = Profile{}
+			if err := stored.Decode(b); err != nil {
+				t.Fatal(err)
+			}
+			if again := stored.Append(nil); !bytes.Equal(b, again) {
+				t.Fatalf("stored and loaded:\n%x\n%x", b, again)
+			}
+		}
+		if a, b := kept.Append(nil), stored.Append(nil); !bytes.Equal(a, b) {
+			t.Fatalf("kept in memory and stored after every event:\n%x\n%x", a, b)
+		}
+	})
+}
+
+// TestMerge: merging does not mind which is merged into which, and two halves of a year make the whole.
+func TestMerge(t *testing.T) {
+	m := Builtin()
+	rapid.Check(t, func(t *rapid.T) {
+		var events []happening
+		at := simStart + rapid.Int64Range(0, 30*Week).Draw(t, "start")
+		for range rapid.IntRange(2, 60).Draw(t, "events") {
+			at += rapid.Int64Range(0, 100).Draw(t, "gap")
+			events = append(events, happening{at, rapid.IntRange(0, 59).Draw(t, "minute"), rapid.Bool().Draw(t, "engaged")})
+		}
+		var whole, a, b Profile
+		var left, right []happening
+		for _, e := range events {
+			if dayOf(e.hour)%2 == 0 { // whole days, so that no engaged day is counted twice
+				left = append(left, e)
+			} else {
+				right = append(right, e)
+			}
+		}
+		apply(m, whole.Channel("email"), events)
+		apply(m, a.Channel("email"), left)
+		apply(m, b.Channel("email"), right)
+		ab, ba := a.Channel("email").State, b.Channel("email").State
+		ab.Merge(m, b.Channel("email").State)
+		ba.Merge(m, a.Channel("email").State)
+		if x, y := ab.append(nil), ba.append(nil); ab.seen && !bytes.Equal(x, y) {
+			t.Fatalf("a with b and b with a:\n%x\n%x", x, y)
+		}
+		w := whole.Channel("email").State
+		if len(left) == 0 || len(right) == 0 || w.landmark != ab.landmark {
+			return
+		}
+		if w.slow != ab.slow || w.fast != ab.fast || w.sent != ab.sent || w.engagedDays != ab.engagedDays || w.sentDays != ab.sentDays ||
+			w.hours != ab.hours || w.days != ab.days || w.deliveries != ab.deliveries || w.first != ab.first || w.engaged != ab.engaged || w.received != ab.received {
+			t.Fatalf("the halves make %+v, the whole is %+v", ab, w)
+		}
+	})
+}
+
+// TestHours checks the ring of bits against a plain set.
+func TestHours(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		head := rapid.Int64Range(-1000, 1000).Draw(t, "head")
+		var r hours
+		set := map[Hour]bool{}
+		for range rapid.IntRange(1, 50).Draw(t, "steps") {
+			next := head + rapid.Int64Range(0, 200).Draw(t, "ahead")
+			r.forget(head, next)
+			head = next
+			h := head - rapid.Int64Range(0, Memory-1).Draw(t, "age")
+			r.add(h)
+			set[h] = true
+		}
+		for h := head - Memory + 1; h <= head; h++ {
+			if r.has(h) != set[h] {
+				t.Fatalf("hour %d of %d: has %v, want %v", h, head, r.has(h), set[h])
+			}
+		}
+		for d := dayOf(head) - 9; d <= dayOf(head)+2; d++ {
+			var want uint32
+			for i := range int64(Day) {
+				if h := d*Day + i; set[h] && h > head-Memory && h <= head {
+					want |= 1 << i
+				}
+			}
+			if got := r.day(d, head); got != want {
+				t.Fatalf("day %d, head %d: %024b, want %024b", d, head, got, want)
+			}
+		}
+		var again hours
+		d := decoder{b: r.append(nil, head)}
+		if again.decode(&d, head); d.err != nil || len(d.b) > 0 {
+			t.Fatalf("decode: %v, %d bytes left", d.err, len(d.b))
+		}
+		if !bytes.Equal(again.append(nil, head), r.append(nil, head)) {
+			t.Fatal("decode of append differs")
+		}
+	})
+}
+
+func TestSplit(t *testing.T) {
+	for _, row := range []struct {
+		minute int
+		own    uint64
+		near   Hour
+	}{{0, 32, 9}, {15, 48, 9}, {29, 63, 9}, {30, 64, 11}, {45, 48, 11}, {59, 33, 11}} {
+		own, near := split(10, row.minute)
+		if own != row.own || near != row.near {
+			t.Errorf("minute %d: %d of 64 stay and the rest goes to %d; want %d and %d", row.minute, own, near, row.own, row.near)
+		}
+		if want := math.Round(64 * math.Abs(float64(row.minute)/60-.5)); float64(unit-own) != want {
+			t.Errorf("minute %d: %d go to the neighbour, the formula says %v", row.minute, unit-own, want)
+		}
+	}
+}
+
+// TestDecay: an engaged hour counts half after 13 weeks, whatever the landmark did in between.
+func TestDecay(t *testing.T) {
+	m := Builtin()
+	for _, weeks := range []int64{13, 26, 39, 52, 104, 130, 156, 208} {
+		var p Profile
+		c := p.Channel("email")
+		for i := range int64(40) {
+			c.Engaged(m, simStart+51*Week+2*i, 30)
+		}
+		later := simStart + (51+weeks)*Week
+		c.Engaged(m, later+10*Day, 30) // settles everything before
+		var v counts
+		v.gather(&c.State, later, dayOf(later))
+		if want := 40 * math.Exp2(-float64(weeks)/13); math.Abs(v.n-want) > .03*want+.01 {
+			t.Errorf("after %d weeks 40 engaged hours count %.3f, want %.3f", weeks, v.n, want)
+		}
+	}
+}
+
+// TestGolden holds the bytes of a few profiles. A change here is a new encoding: raise encodingVersion.
+func TestGolden(t *testing.T) {
+	m := Builtin()
+	h := int64(simStart)
+	stories := []struct {
+		name   string
+		events []happening
+	}{
+		{"one open", []happening{{h + 9, 41, true}}},
+		{"one delivery", []happening{{h + 9, 0, false}}},
+		{"a fortnight", []happening{{h + 9, 0, false}, {h + 10, 12, true}, {h + 33, 0, false}, {h + 81, 0, false}, {h + 92, 50, true}, {h + 93, 2, true}, {h + 14*Day, 0, false}}},
+		{"out of order", []happening{{h + 50, 5, true}, {h + 9, 41, true}, {h + 30, 10, true}, {h + 8, 0, false}}},
+		{"over a new year of weeks", []happening{{h + 9, 41, true}, {h + 30*Week, 5, true}, {h + 60*Week, 10, true}, {h + 130*Week, 10, true}, {h + 131*Week, 0, false}}},
+		{"every hour of a week", func() (e []happening) {
+			for i := range int64(Week) {
+				e = append(e, happening{h + i, int(i % 60), i%3 > 0})
+			}
+			return e
+		}()},
+	}
+	var out strings.Builder
+	for _, s := range stories {
+		p := Profile{Zone: "Europe/Rome"}
+		apply(m, p.Channel("email"), s.events)
+		fmt.Fprintf(&out, "%s\n%s\n\n", s.name, hex.EncodeToString(p.Append(nil)))
+	}
+	file := filepath.Join("testdata", "profiles.golden")
+	if *update {
+		if err := os.WriteFile(file, []byte(out.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out.String() != string(want) {
+		t.Errorf("encoded profiles differ from %s:\n%s", file, out.String())
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	m := Builtin()
+	tw := newTown(5)
+	for range 3 {
+		r := tw.resident()
+		p := Profile{Zone: "Asia/Tokyo"}
+		apply(m, p.Channel("email"), tw.live(&r, simStart, 90, always))
+		apply(m, p.Channel("letter"), tw.live(&r, simStart, 9, always))
+		f.Add(p.Append(nil))
+	}
+	f.Add([]byte{})
+	f.Add([]byte{1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var p Profile
+		if err := p.Decode(b); err != nil {
+			if !errors.Is(err, ErrProfile) {
+				t.Fatalf("error of another kind: %v", err)
+			}
+			return
+		}
+		stored := p.Append(nil)
+		var again Profile
+		if err := again.Decode(stored); err != nil {
+			t.Fatalf("own bytes do not decode: %v", err)
+		}
+		if !bytes.Equal(again.Append(nil), stored) {
+			t.Fatal("stored and loaded differ")
+		}
+		for i := range p.Channels {
+			c := &p.Channels[i]
+			if head, ok := c.Head(); ok {
+				v := p.View(m, c.Name, head)
+				for _, phi := range v.Phi {
+					if math.IsNaN(phi) || phi < 0 {
+						t.Fatalf("attention %v", phi)
+					}
+				}
+				c.Engaged(m, head+1, 3)
+				c.Delivered(m, head+1000)
+			}
+		}
+	})
+}
