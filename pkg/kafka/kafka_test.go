@@ -37,7 +37,7 @@ func startEmbedded(t *testing.T, c EmbeddedConfig) *Embedded {
 func embedded(t *testing.T) Config { return startEmbedded(t, EmbeddedConfig{}).Config() }
 
 // realBroker is the one that scripts/real has started.
-func realBroker(t *testing.T) Config {
+func realBroker(t testing.TB) Config {
 	t.Helper()
 	if os.Getenv("TEMPISMO_REAL") != "1" {
 		t.Skip("no real broker: run this with scripts/real")
@@ -45,7 +45,7 @@ func realBroker(t *testing.T) Config {
 	return Config{Brokers: strings.Split(os.Getenv("KAFKA_BROKERS"), ",")}
 }
 
-func open(t *testing.T, c Config) *Log {
+func open(t testing.TB, c Config) *Log {
 	t.Helper()
 	l, err := Open(t.Context(), c, Logger(slog.New(slog.DiscardHandler)))
 	if err != nil {
@@ -55,7 +55,7 @@ func open(t *testing.T, c Config) *Log {
 	return l
 }
 
-func create(t *testing.T, l *Log, topic string, partitions int32, config ...string) string {
+func create(t testing.TB, l *Log, topic string, partitions int32, config ...string) string {
 	t.Helper()
 	if topic == "" {
 		topic = fmt.Sprintf("test.%x", rand.Uint64())
