@@ -1,0 +1,218 @@
+package timing
+
+import (
+	"math"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+func TestBuiltin(t *testing.T) {
+	m := Builtin()
+	if err := m.validate(); err != nil {
+		t.Fatal(err)
+	}
+	data, err := m.Append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := ParseModel(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, _ := again.Append(nil)
+	if string(other) != string(data) {
+		t.Error("a model changes on the wire")
+	}
+	if len(data) > 15_000 {
+		t.Errorf("the model takes %d bytes on the wire", len(data))
+	}
+	if again.exposed != m.exposed || again.weekly != m.weekly || again.horizon != m.horizon {
+		t.Error("what is derived from a model differs after the wire")
+	}
+	for i, u := range m.Habits {
+		t.Logf("habit %d: correlation %.4f", i, u.Correlation)
+		if i > 0 && u.Correlation > m.Habits[i-1].Correlation {
+			t.Errorf("habit %d is stronger than the one before", i)
+		}
+		for j, w := range m.Habits[:i+1] { // orthonormal under the hours that they were found with
+			sum, want := 0.0, 0.0
+			if i == j {
+				want = 1
+			}
+			for h, g := range margin(m) {
+				sum += g * u.Hours[h] * w.Hours[h]
+			}
+			if math.Abs(sum-want) > 1e-9 {
+				t.Errorf("habits %d and %d: product %v, want %v", i, j, sum, want)
+			}
+		}
+	}
+}
+
+func margin(m *Model) (g [Day]float64) {
+	pairs := bumps(&m.Population)
+	for i := range pairs {
+		for _, v := range pairs[i] {
+			g[i] += v
+		}
+	}
+	normalise(g[:], 1)
+	return g
+}
+
+func TestParseModelNamesEverythingThatIsWrong(t *testing.T) {
+	m := Builtin()
+	m.Version, m.Kernel[0], m.Population[3], m.Priors.Hours, m.PStar = "", 7, 0, -1, 2
+	data, _ := m.Append(nil)
+	_, err := ParseModel(data)
+	if err == nil {
+		t.Fatal("want an error")
+	}
+	for _, word := range []string{"version", "kernel", "population", "priors.hours", "p_star"} {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("%q is not named in: %v", word, err)
+		}
+	}
+	if _, err := ParseModel([]byte(`{"kernel":`)); err == nil {
+		t.Error("half a document is a model")
+	}
+	if _, err := ParseModelRecord([]byte(`{"type":"io.tempismo.scored.v1","data":{}}`)); err == nil {
+		t.Error("a scored event is a model")
+	}
+}
+
+// history is a customer who gets mail at hour sent of every day and reads it at hour read.
+func history(days int, sent, read int64) *Profile {
+	m := Builtin()
+	p := new(Profile)
+	c := p.Channel("email")
+	for d := range int64(days) {
+		at := simStart + d*Day
+		if sent >= 0 {
+			c.Delivered(m, at+sent)
+		}
+		if d%2 == 0 {
+			c.Engaged(m, at+read, 30)
+		}
+	}
+	return p
+}
+
+func TestViewOfNobody(t *testing.T) {
+	m := Builtin()
+	v := new(Profile).View(m, "email", simStart)
+	if v.Level != LevelPopulation || v.Confidence != 0 || len(v.Reasons) > 0 {
+		t.Errorf("a customer without events: level %s, confidence %d, reasons %v", v.Level, v.Confidence, v.Reasons)
+	}
+	if night, noon := v.Scores[2], v.Scores[9]; night >= noon {
+		t.Errorf("a send at 02 scores %d, one at 09 %d", night, noon)
+	}
+}
+
+func TestEveningReader(t *testing.T) {
+	m := Builtin()
+	p := history(200, 9, 20)
+	v := p.View(m, "email", simStart+200*Day)
+	if v.Level != LevelOwn || v.Confidence < 80 {
+		t.Errorf("level %s, confidence %d", v.Level, v.Confidence)
+	}
+	if v.Scores[19] < 60 || v.Scores[19] <= v.Scores[8] || v.Scores[19] <= v.Scores[21] {
+		t.Errorf("sends at 08, 19 and 21 score %d, %d and %d: the hours before the habit are best", v.Scores[8], v.Scores[19], v.Scores[21])
+	}
+	if len(v.Reasons) == 0 || v.Reasons[0].Hour != 20 || v.Reasons[0].Ratio < 2 {
+		t.Errorf("reasons %v: the first is 20 o'clock", v.Reasons)
+	}
+	c := &p.Channels[0]
+	if rate := v.Rate; rate < .3 || rate > .8 {
+		t.Errorf("%v engaged hours per mail, half of the mails were read", rate)
+	}
+	if mean := v.expected(&c.State, dayOf(c.head)); mean < .35 || mean > .65 {
+		t.Errorf("%v engaged hours expected a day, one in two days has one", mean)
+	}
+}
+
+// TestExposure: who opens at 9 because mail comes at 9 has less of a habit than who opens at 9 although mail comes at 18.
+func TestExposure(t *testing.T) {
+	m := Builtin()
+	now := int64(simStart + 200*Day)
+	led, own := history(200, 9, 9).View(m, "email", now), history(200, 18, 9).View(m, "email", now)
+	if led.Phi[9] >= own.Phi[9] {
+		t.Errorf("attention at 9 is %.2f with mail at 9 and %.2f with mail at 18", led.Phi[9], own.Phi[9])
+	}
+}
+
+func TestBorrowing(t *testing.T) {
+	m := Builtin()
+	p := history(200, 9, 20)
+	now := int64(simStart + 200*Day)
+	p.Channel("sms").Delivered(m, now)
+	v := p.View(m, "sms", now)
+	if v.Level != LevelPersona || v.Scores[19] <= v.Scores[8] {
+		t.Errorf("level %s, sends at 19 and 08 score %d and %d: a new channel borrows the evenings of the old one", v.Level, v.Scores[19], v.Scores[8])
+	}
+}
+
+// TestOpensWithoutDeliveries: a source that reports no sends.
+func TestOpensWithoutDeliveries(t *testing.T) {
+	m := Builtin()
+	p := history(200, -1, 20)
+	v := p.View(m, "email", simStart+200*Day)
+	if v.Reported() || !v.Evidence.Enough() || v.Evidence.Deliveries != 0 || v.Evidence.EngagedDays != 100 {
+		t.Errorf("reported %v, evidence %+v", v.Reported(), v.Evidence)
+	}
+	with := history(200, 9, 20).View(m, "email", simStart+200*Day)
+	if v.Confidence >= with.Confidence {
+		t.Errorf("confidence %d without deliveries, %d with", v.Confidence, with.Confidence)
+	}
+	c := &p.Channels[0]
+	if mean := v.expected(&c.State, dayOf(c.head)); mean < .35 || mean > .65 {
+		t.Errorf("%v engaged hours expected a day, one in two days has one", mean)
+	}
+	if change := c.Delivered(m, simStart+201*Day); change.Raised {
+		t.Error("a silence without mail days")
+	}
+}
+
+// TestWithout: a view without a day does not know what happened on it.
+func TestWithout(t *testing.T) {
+	m := Builtin()
+	p, q := history(60, 9, 20), history(60, 9, 20)
+	day := dayOf(simStart) + 60
+	p.Channel("email").Engaged(m, day*Day+3, 0)
+	q.Channel("email").Engaged(m, day*Day+3, 0)
+	q.Channel("email").Engaged(m, day*Day+4, 0)
+	q.Channel("email").Engaged(m, day*Day+5, 0)
+	var a, b View
+	m.Derive(&a, p, "email", day*Day+5, day)
+	m.Derive(&b, q, "email", day*Day+5, day)
+	if a.Phi != b.Phi || a.Evidence != b.Evidence || a.Rate != b.Rate {
+		t.Error("the day under test is in the view that tests it")
+	}
+}
+
+func TestScoreIsBounded(t *testing.T) {
+	m := Builtin()
+	rapid.Check(t, func(t *rapid.T) {
+		events := draw(t)
+		var p Profile
+		apply(m, p.Channel("email"), events)
+		now := p.Channels[0].head + rapid.Int64Range(0, 60*Week).Draw(t, "later")
+		v := p.View(m, "email", now)
+		mean := 0.0
+		for how, phi := range v.Phi {
+			mean += phi / Week
+			if s := v.Score(int64(how)); s != int(v.Scores[how]) || s < 0 || s > 100 {
+				t.Fatalf("score %d and %d", s, v.Scores[how])
+			}
+		}
+		if math.Abs(mean-1) > 1e-9 {
+			t.Fatalf("attention has mean %v", mean)
+		}
+		best, score := v.Best(now)
+		if best < now || best >= now+Horizon || score < v.Score(now) {
+			t.Fatalf("best hour %d of %d scores %d, now %d", best, now, score, v.Score(now))
+		}
+	})
+}
