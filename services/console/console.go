@@ -33,6 +33,9 @@ type Config struct {
 	// What the program that starts the console knows, rather than its operator. The badge says it.
 	Embedded bool    `kong:"-"` // broker and store run inside this process
 	Pace     float64 `kong:"-"` // time-lapse factor of a simulated run; 0: none
+
+	// Listener is served instead of Listen by a program that must know first whether the port is free.
+	Listener net.Listener `kong:"-"`
 }
 
 // minToken is the shortest token that is accepted: 16 characters of a random generator cannot be guessed over a network.
@@ -76,9 +79,11 @@ func Run(ctx context.Context, c Config, s app.Settings) error {
 	if err != nil {
 		return fmt.Errorf("CONSOLE_ZONE: %w", err)
 	}
-	ln, err := net.Listen("tcp", c.Listen)
-	if err != nil {
-		return fmt.Errorf("serve the console: choose another CONSOLE_LISTEN: %w", err)
+	ln := c.Listener
+	if ln == nil {
+		if ln, err = net.Listen("tcp", c.Listen); err != nil {
+			return fmt.Errorf("serve the console: choose another CONSOLE_LISTEN: %w", err)
+		}
 	}
 	return serve(ctx, newServer(c, s, zone), ln)
 }
