@@ -439,7 +439,7 @@ func TestOnlyWhatIsDueIsCalled(t *testing.T) {
 	}
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
-			t.Parallel() // most of the time is spent waiting for the next fetch
+			t.Parallel() // as above
 			f := newFixture(t, live(), nil)
 			r.write(f)
 			f.serve()
