@@ -1,0 +1,278 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"github.com/tempismo/tempismo/pkg/app"
+	"github.com/tempismo/tempismo/pkg/config"
+	"github.com/tempismo/tempismo/pkg/kafka"
+	"github.com/tempismo/tempismo/pkg/redis"
+	"github.com/tempismo/tempismo/pkg/stream"
+	"github.com/tempismo/tempismo/services/connector"
+	"github.com/tempismo/tempismo/services/decider"
+	"github.com/tempismo/tempismo/services/detector"
+	"github.com/tempismo/tempismo/services/ingest"
+	"github.com/tempismo/tempismo/services/profiler"
+)
+
+// A live run from a provider's signed webhook to the CRM's verified one: the promise of the whole house.
+func TestFromSignedWebhookToTheCRM(t *testing.T) {
+	broker, err := kafka.StartEmbedded(kafka.EmbeddedConfig{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { broker.Close() })
+	store, err := redis.StartEmbedded(t.TempDir(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	fromSignedWebhookToTheCRM(t, broker.Addr(), store.Addr(), "e2e")
+}
+
+func TestRealFromSignedWebhookToTheCRM(t *testing.T) {
+	if os.Getenv("TEMPISMO_REAL") == "" {
+		t.Skip("needs Apache Kafka and Redis: run it with scripts/real")
+	}
+	fromSignedWebhookToTheCRM(t, os.Getenv("KAFKA_BROKERS"), os.Getenv("REDIS_ADDR"), "e2e-"+strconv.FormatInt(time.Now().UnixNano(), 36))
+}
+
+const webhookSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+// parsed returns a service's Config with its defaults and the given environment.
+func parsed[C any](t *testing.T, env map[string]string) C {
+	t.Helper()
+	var c C
+	if err := config.Parse(&c, "test", nil, func(name string) (string, bool) { v, ok := env[name]; return v, ok }); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// delivered is one call of the CRM's webhook.
+type delivered struct {
+	header http.Header
+	body   []byte
+}
+
+func fromSignedWebhookToTheCRM(t *testing.T, brokers, redisAddr, id string) {
+	hook, err := standardwebhooks.NewWebhook(webhookSecret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls := make(chan delivered, 16)
+	crm := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if err := hook.Verify(body, r.Header); err != nil {
+			t.Errorf("the CRM cannot verify the signature: %v", err)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		calls <- delivered{r.Header.Clone(), body}
+	}))
+	t.Cleanup(crm.Close)
+
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	api := "http://" + listener.Addr().String()
+
+	env := map[string]string{
+		"KAFKA_BROKERS": brokers, "REDIS_ADDR": redisAddr, "RUN_ID": id, "RUN_MODE": "live", "MODEL": "builtin.1",
+		"WINDOW": "00:00-24:00", "QUIET": "", "CLOSED_DAYS": "none", // every hour is open, no day is closed
+		"WEBHOOK_URL": crm.URL, "WEBHOOK_SECRET": webhookSecret, "WEBHOOK_ALLOW_PRIVATE": "true",
+		"SENDGRID_PUBLIC_KEYS": base64.StdEncoding.EncodeToString(der),
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	run := stream.Run{ID: id}
+	if err := kafka.EnsureTopics(ctx, kafka.Config{Brokers: strings.Split(brokers, ",")}, run, 8); err != nil {
+		t.Fatal(err)
+	}
+	set := app.Settings{Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))}
+	in := parsed[ingest.Config](t, env)
+	in.Listener = listener
+	ended := make(chan error, 1)
+	go func() {
+		ended <- app.Group(ctx,
+			func(ctx context.Context) error { return ingest.Run(ctx, in, set) },
+			func(ctx context.Context) error { return profiler.Run(ctx, parsed[profiler.Config](t, env), set) },
+			func(ctx context.Context) error { return detector.Run(ctx, parsed[detector.Config](t, env), set) },
+			func(ctx context.Context) error { return decider.Run(ctx, parsed[decider.Config](t, env), set) },
+			func(ctx context.Context) error { return connector.Run(ctx, parsed[connector.Config](t, env), set) },
+		)
+	}()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
+			t.Errorf("services ended with %v", err)
+		}
+	})
+
+	// Anna lives where it is about noon now, gets mail every morning an hour before this one, and reads it in this hour.
+	now := time.Now().UTC().Truncate(time.Second)
+	zone, local := aroundNoon(now)
+	var history bytes.Buffer
+	line := func(id, kind, message string, at time.Time) {
+		fmt.Fprintf(&history, `{"specversion":"1.0","id":%q,"source":"/test","type":"io.tempismo.engagement.v1","subject":"anna","time":%q,"data":{"kind":%q,"channel":"email","message":%q,"zone":%q}}`+"\n",
+			id, at.Format(time.RFC3339), kind, message, zone)
+	}
+	for day := 70; day >= 1; day-- {
+		at := now.AddDate(0, 0, -day)
+		message := fmt.Sprintf("m-%d", day)
+		line(fmt.Sprintf("d%d", day), "delivered", message, at.Add(-time.Hour))
+		line(fmt.Sprintf("o%d", day), "open", message, at)
+	}
+	post(t, api+"/v1/events", map[string]string{"content-type": "application/x-ndjson"}, history.Bytes(), http.StatusAccepted)
+
+	// Today she comes back hour after hour, and we learn of it now, through SendGrid, hour by hour in one webhook each.
+	const trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+	webhook := func(id string, at time.Time, change func(body []byte, header map[string]string) []byte, want int) string {
+		body := fmt.Appendf(nil, "[{\"email\":\"anna@example.com\",\"customer_id\":\"anna\",\"event\":\"open\",\"timestamp\":%d,\"sg_event_id\":%q,\"sg_message_id\":\"today-%s\",\"useragent\":\"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36\"}]\r\n", at.Unix(), id, id)
+		header := map[string]string{
+			"content-type": "application/json", "traceparent": "00-" + trace + "-00f067aa0ba902b7-01",
+			"X-Twilio-Email-Event-Webhook-Timestamp": strconv.FormatInt(time.Now().Unix(), 10),
+		}
+		sign := func() {
+			digest := sha256.Sum256(append([]byte(header["X-Twilio-Email-Event-Webhook-Timestamp"]), body...))
+			signature, err := ecdsa.SignASN1(rand.Reader, key, digest[:])
+			if err != nil {
+				t.Fatal(err)
+			}
+			header["X-Twilio-Email-Event-Webhook-Signature"] = base64.StdEncoding.EncodeToString(signature)
+		}
+		sign()
+		if change != nil {
+			if changed := change(body, header); changed != nil {
+				body = changed
+				if want != http.StatusUnauthorized {
+					sign()
+				}
+			} else {
+				sign()
+			}
+		}
+		return post(t, api+"/v1/webhooks/sendgrid", header, body, want)
+	}
+	webhook("tampered", now, func(body []byte, _ map[string]string) []byte {
+		return bytes.Replace(body, []byte(`"anna"`), []byte(`"eve!"`), 1)
+	}, http.StatusUnauthorized)
+	webhook("stale", now, func(_ []byte, header map[string]string) []byte {
+		header["X-Twilio-Email-Event-Webhook-Timestamp"] = strconv.FormatInt(time.Now().Add(-time.Hour).Unix(), 10)
+		return nil
+	}, http.StatusUnauthorized)
+	answer := webhook("malformed", now, func(body []byte, _ map[string]string) []byte {
+		return bytes.Replace(body, []byte(`"timestamp":`), []byte(`"timestamp":"soon","was":`), 1)
+	}, http.StatusBadRequest)
+	if !strings.Contains(answer, "timestamp") {
+		t.Errorf("the answer to a malformed event does not name the field: %s", answer)
+	}
+	hours := min(local.Hour(), 8)
+	for back := hours; back >= 0; back-- {
+		webhook(fmt.Sprintf("back-%d", back), now.Add(-time.Duration(back)*time.Hour), nil, http.StatusAccepted)
+	}
+
+	select {
+	case call := <-calls:
+		var message struct {
+			Type string
+			Data struct {
+				Customer string
+				Reason   string
+			}
+		}
+		if err := json.Unmarshal(call.body, &message); err != nil {
+			t.Fatalf("the CRM got no JSON: %v: %s", err, call.body)
+		}
+		if !strings.Contains(string(call.body), `"anna"`) || !strings.Contains(string(call.body), "burst") {
+			t.Errorf("the CRM was not told that anna bursts: %s", call.body)
+		}
+		if got := call.header.Get("traceparent"); !strings.Contains(got, trace) {
+			t.Errorf("the CRM got traceparent %q, want trace %s", got, trace)
+		}
+		if call.header.Get("webhook-id") == "" {
+			t.Error("the call carries no webhook-id")
+		}
+	case err := <-ended:
+		t.Fatalf("services ended: %v", err)
+	case <-time.After(60 * time.Second):
+		t.Fatal("no decision reached the CRM within a minute")
+	}
+}
+
+// aroundNoon picks a zone of whole hours in which it is late morning or early afternoon at now.
+func aroundNoon(now time.Time) (string, time.Time) {
+	offset := 12 - now.Hour()
+	if offset > 12 {
+		offset -= 24
+	}
+	name := "Etc/GMT"
+	switch {
+	case offset > 0:
+		name = fmt.Sprintf("Etc/GMT-%d", offset) // POSIX: west is positive
+	case offset < 0:
+		name = fmt.Sprintf("Etc/GMT+%d", -offset)
+	}
+	return name, now.Add(time.Duration(offset) * time.Hour)
+}
+
+func post(t *testing.T, url string, header map[string]string, body []byte, want int) string {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		r, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, value := range header {
+			r.Header.Set(name, value)
+		}
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil || answer.StatusCode == http.StatusServiceUnavailable && want != http.StatusServiceUnavailable {
+			if time.Now().After(deadline) {
+				t.Fatalf("post %s: no answer within 30 s: %v", url, err)
+			}
+			if err == nil {
+				answer.Body.Close()
+			}
+			time.Sleep(50 * time.Millisecond) // not up yet
+			continue
+		}
+		text, _ := io.ReadAll(answer.Body)
+		answer.Body.Close()
+		if answer.StatusCode != want {
+			t.Fatalf("post %s: %s, want %d: %s", url, answer.Status, want, text)
+		}
+		return string(text)
+	}
+}

@@ -1,0 +1,570 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/tempismo/tempismo/pkg/app"
+	"github.com/tempismo/tempismo/pkg/domain/engagement"
+	"github.com/tempismo/tempismo/pkg/kafka"
+	"github.com/tempismo/tempismo/pkg/stream"
+	"github.com/tempismo/tempismo/pkg/topics"
+	"github.com/tempismo/tempismo/services/profiler"
+	"github.com/tempismo/tempismo/services/tempismo/local"
+	"github.com/tempismo/tempismo/services/tempismo/rows"
+	"github.com/tempismo/tempismo/services/tempismo/sorting"
+)
+
+// importCmd brings a file of events through the services.
+type importCmd struct {
+	File     string `arg:"" help:"CSV with a header, or NDJSON; .gz for compressed; - for standard input."`
+	Customer string `placeholder:"COLUMN" help:"Column of the customer's id. Without it, lines are engagement events as they stand on the topic."`
+	Time     string `placeholder:"COLUMN" help:"Column of the time: RFC 3339, 2006-01-02 15:04:05 UTC, unix seconds or milliseconds."`
+	Kind     string `placeholder:"COLUMN|KIND" help:"Column of the kind of event, or the kind of all of them."`
+	Zone     string `placeholder:"COLUMN|ZONE" help:"Column of the customer's time zone, or the zone of all of them."`
+	Channel  string `placeholder:"COLUMN|CHANNEL" default:"email" help:"Column of the channel, or the channel of all of them."`
+	Message  string `placeholder:"COLUMN" help:"Column of the message's id."`
+	Campaign string `placeholder:"COLUMN" help:"Column of the campaign."`
+	AsIs     bool   `help:"Keep the file's order instead of sorting by time."`
+
+	target
+	Partitions int32 `default:"8" help:"Partitions of topics that do not exist yet."`
+	NoServices bool  `help:"Run no services in this process: somebody else runs them for this run."`
+	JSON       bool  `help:"Write the summary as one JSON object."`
+}
+
+// Help is the example.
+func (*importCmd) Help() string {
+	return `The run is a simulated one (default "import"), so it touches nothing of a live one, and its model is pinned to builtin.1.
+Without --data or addresses the system lives in a temporary folder and is gone afterwards. Into a data folder, a file that
+was interrupted goes on where it stopped, and one that was imported before is not written again.
+
+Example:
+  tempismo import opens.csv --customer user_id --time opened --kind open --zone Europe/Rome --data ./opens`
+}
+
+// Validate checks what can be checked before anything is started.
+func (c *importCmd) Validate() error {
+	if c.Mode == "live" {
+		return errors.New("--run-mode=live: an import is a simulated run, because its events lie in the past; send live events to ingest")
+	}
+	if c.NoServices && !c.addressed() && c.Data == "" {
+		return errors.New("--no-services needs a running system: give --kafka-brokers and --redis-addr, or --data")
+	}
+	return c.target.Validate()
+}
+
+// summary is what an import ends with.
+type summary struct {
+	Read        int64            `json:"read"`     // lines with something in them, the header not counted
+	Accepted    int64            `json:"accepted"` // by the profiler
+	Rejected    int64            `json:"rejected"` // lines that are no event
+	Late        int64            `json:"late"`     // events more than a week older than the customer's newest
+	Customers   int64            `json:"customers"`
+	Deviations  map[string]int64 `json:"deviations"`
+	Decisions   map[string]int64 `json:"decisions"`
+	DeadLetters int64            `json:"dead_letters"`
+}
+
+const (
+	maxNamed   = 10       // bad lines that are named one by one
+	sortMemory = 64 << 20 // bytes that the sort holds in memory
+	writeBatch = 4096     // events that are written with one call
+)
+
+// Run imports.
+func (c *importCmd) Run(ctx context.Context, t terminal) error {
+	sys, temporary, err := c.prepare(ctx)
+	if err != nil {
+		return err
+	}
+	if temporary != "" {
+		defer os.RemoveAll(temporary)
+	}
+	err = c.through(ctx, t, sys)
+	return errors.Join(err, sys.Close())
+}
+
+// prepare connects to the system, or starts one. temporary is a folder to be removed afterwards.
+func (c *importCmd) prepare(ctx context.Context) (sys *system, temporary string, err error) {
+	id := c.target.Run
+	if id == "" {
+		id = "import"
+	}
+	sys = &system{kafka: c.Kafka, redis: c.Redis, run: stream.Run{ID: id, Simulated: true}}
+	if err := (runOf(sys.run)).Validate(); err != nil {
+		return nil, "", err
+	}
+	if c.addressed() {
+		if c.Redis.Addr == "" {
+			return nil, "", errors.New("where is Redis? give --redis-addr (REDIS_ADDR)")
+		}
+	} else if a, ok := local.Running(c.Data); c.Data != "" && ok {
+		sys.dir = c.Data
+		sys.at(a.Kafka, a.Redis)
+	} else {
+		dir := c.Data
+		if dir == "" {
+			if temporary, err = os.MkdirTemp("", "tempismo-import-"); err != nil {
+				return nil, "", err
+			}
+			dir = temporary
+		}
+		if pair, err := local.Start(dir, local.Ports{}); err != nil {
+			return nil, "", err
+		} else {
+			sys.dir, sys.pair = dir, pair
+			sys.at(pair.Broker.Addr(), pair.Store.Addr())
+		}
+		err = local.Save(dir, local.System{Run: id, Simulated: true, Partitions: c.Partitions})
+		if err == nil && temporary == "" {
+			err = local.Remember(dir)
+		}
+	}
+	if err == nil {
+		err = sys.connect(ctx)
+	}
+	if err == nil {
+		err = kafka.EnsureTopics(ctx, sys.kafka, sys.run, c.Partitions)
+	}
+	if err != nil {
+		err = errors.Join(err, sys.Close())
+		if temporary != "" {
+			os.RemoveAll(temporary)
+		}
+	}
+	return sys, temporary, err
+}
+
+// through runs the services beside the import proper.
+func (c *importCmd) through(ctx context.Context, t terminal, sys *system) error {
+	var run []func(context.Context) error
+	if !c.NoServices {
+		crew := newCrew(sys, slog.New(slog.NewJSONHandler(t.err, &slog.HandlerOptions{Level: slog.LevelError})), map[string]string{"MODEL": "builtin.1"})
+		crew.pipeline()
+		var err error
+		if run, err = crew.ready(); err != nil {
+			return err
+		}
+	}
+	done := errors.New("imported")
+	run = append(run, func(ctx context.Context) error {
+		if err := c.bring(ctx, t, sys); err != nil {
+			return err
+		}
+		return done // a failure to the group, so that it stops the services
+	})
+	if err := app.Group(ctx, run...); !errors.Is(err, done) {
+		if ctx.Err() != nil && c.Data != "" {
+			return errors.New("interrupted: the same command goes on where this one stopped")
+		}
+		return err
+	}
+	return nil
+}
+
+// bring reads, sorts, writes, waits and reports.
+func (c *importCmd) bring(ctx context.Context, t terminal, sys *system) error {
+	bars := newProgress(t.err)
+	defer bars.wait()
+	sorted := sorting.New("", sortMemory)
+	defer sorted.Close()
+	var sum summary
+	print, err := c.read(ctx, t, bars, sorted, &sum)
+	if err != nil {
+		return err
+	}
+	n, err := sys.partitions(ctx)
+	if err != nil {
+		return err
+	}
+	before, err := totals(ctx, sys, n)
+	if err != nil {
+		return err
+	}
+	book, err := openLedger(ctx, sys, print, before)
+	if err != nil {
+		return err
+	}
+	if err := c.write(ctx, bars, sys, sorted, sum.Read-sum.Rejected, n, book); err != nil {
+		return err
+	}
+	if err := book.finish(ctx, sys); err != nil {
+		return err
+	}
+	if err := drain(ctx, sys, working, bars); err != nil {
+		return err
+	}
+	if err := sum.count(ctx, sys, n, book.entry.Before); err != nil {
+		return err
+	}
+	bars.wait()
+	if c.JSON {
+		return t.json(sum)
+	}
+	sum.print(t.out)
+	return nil
+}
+
+// read reads the file into the sorter and returns a fingerprint of what it held.
+func (c *importCmd) read(ctx context.Context, t terminal, bars *progress, sorted *sorting.Sorter, sum *summary) (string, error) {
+	var in io.Reader = os.Stdin
+	var size int64
+	if c.File != "-" {
+		f, err := os.Open(c.File)
+		if err != nil {
+			return "", err
+		}
+		defer f.Close()
+		if info, err := f.Stat(); err == nil {
+			size = info.Size()
+		}
+		in = f
+	}
+	counted := &countReader{r: in}
+	r, err := rows.Open(counted, filepath.Base(c.File), rows.Mapping{
+		Customer: c.Customer, Time: c.Time, Kind: c.Kind, Zone: c.Zone, Channel: c.Channel, Message: c.Message, Campaign: c.Campaign,
+	})
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", c.File, err)
+	}
+	bar := bars.bar("reading", size)
+	defer bar.done()
+	print := sha256.New()
+	fmt.Fprintf(print, "as-is=%v\n", c.AsIs)
+	var value []byte
+	var named []string
+	for i := int64(0); ; i++ {
+		if i%1024 == 0 {
+			if err := ctx.Err(); err != nil {
+				return "", err
+			}
+			bar.set(counted.n.Load())
+		}
+		e, line, err := r.Read()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		sum.Read++
+		if bad := new(rows.LineError); errors.As(err, &bad) {
+			if sum.Rejected++; sum.Rejected <= maxNamed {
+				named = append(named, bad.Error())
+			}
+			continue
+		}
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", c.File, err)
+		}
+		value = e.Append(value[:0])
+		print.Write(value)
+		key := line
+		if !c.AsIs {
+			key = e.Time.UnixMicro()
+		}
+		if err := sorted.Add(key, value); err != nil {
+			return "", err
+		}
+	}
+	for _, n := range named {
+		fmt.Fprintln(t.err, "rejected:", n)
+	}
+	if more := sum.Rejected - int64(len(named)); more > 0 {
+		fmt.Fprintf(t.err, "rejected: and %d more\n", more)
+	}
+	return hex.EncodeToString(print.Sum(nil)), nil
+}
+
+// write appends the events to the topic in order, past those that an earlier import of the same file has written.
+func (c *importCmd) write(ctx context.Context, bars *progress, sys *system, sorted *sorting.Sorter, total int64, partitions int32, book *ledger) error {
+	w, err := kafka.NewWriter(ctx, sys.log, sys.run)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	bar := bars.bar("writing", total)
+	defer bar.done()
+	skip := book.written
+	var msgs []stream.Message
+	var e engagement.Event
+	var n int64
+	flush := func() error {
+		err := w.WriteAll(ctx, topics.Events, msgs)
+		msgs = msgs[:0]
+		bar.set(n)
+		return err
+	}
+	err = sorted.Each(func(_ int64, value []byte) error {
+		n++
+		value = append([]byte(nil), value...) // the sorter's bytes change before they are written
+		if err := e.Parse(value); err != nil {
+			return fmt.Errorf("read back an event: %w", err)
+		}
+		key := []byte(e.Subject)
+		if p := stream.Partition(key, partitions); skip[p] > 0 {
+			skip[p]--
+			return nil
+		}
+		if msgs = append(msgs, stream.Message{Key: key, Value: value}); len(msgs) == writeBatch {
+			return flush()
+		}
+		return nil
+	})
+	if err == nil && len(msgs) > 0 {
+		err = flush()
+	}
+	return err
+}
+
+// drain waits until the services have read everything and what they wrote is on the topics.
+func drain(ctx context.Context, sys *system, services []string, bars *progress) error {
+	bar := bars.bar("settling", 0)
+	defer bar.done()
+	var before map[string]int64
+	for {
+		lag, err := sys.log.Lag(ctx, sys.run, services)
+		if err != nil {
+			return err
+		}
+		var unread, all int64
+		ends := map[string]int64{}
+		for _, l := range lag {
+			unread += l.Records
+			if l.Service == profiler.Service && l.Topic == topics.Events {
+				all += l.End
+			}
+			ends[fmt.Sprint(l.Topic, ":", l.Partition)] = l.End
+		}
+		bar.total(max(all, unread))
+		bar.set(max(0, all-unread))
+		// A service's group offset follows its acknowledged outputs, so when all offsets are at the ends and the ends have
+		// not moved since the last look, nothing is under way.
+		if unread == 0 && same(before, ends) {
+			return nil
+		}
+		before = nil
+		if unread == 0 {
+			before = ends
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(150 * time.Millisecond):
+		}
+	}
+}
+
+func same(a, b map[string]int64) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for k, v := range a {
+		if b[k] != v {
+			return false
+		}
+	}
+	return true
+}
+
+// totals adds up what the profiler has counted in its partitions.
+func totals(ctx context.Context, sys *system, partitions int32) (all profiler.Totals, err error) {
+	for p := range partitions {
+		snap, err := sys.store.Read(ctx, sys.run.Group(profiler.Service), p, nil)
+		if err != nil {
+			return all, fmt.Errorf("read the profiler's totals: %w", err)
+		}
+		t, err := profiler.ReadTotals(snap)
+		if err != nil {
+			return all, fmt.Errorf("read the profiler's totals: %w", err)
+		}
+		all.Add(t)
+	}
+	return all, nil
+}
+
+// count fills in what the services made of the file.
+func (s *summary) count(ctx context.Context, sys *system, partitions int32, before profiler.Totals) error {
+	now, err := totals(ctx, sys, partitions)
+	if err != nil {
+		return err
+	}
+	s.Accepted, s.Late = int64(now.Accepted-before.Accepted), int64(now.Late-before.Late)
+	for p := range partitions {
+		if err := sys.store.Scan(ctx, sys.run.Group(profiler.Service), p, func(string, []byte) bool { s.Customers++; return true }); err != nil {
+			return fmt.Errorf("count the customers: %w", err)
+		}
+	}
+	if s.Deviations, err = tally(ctx, sys, topics.Deviations, deviationKind); err != nil {
+		return err
+	}
+	if s.Decisions, err = tally(ctx, sys, topics.Decisions, decisionKind); err != nil {
+		return err
+	}
+	s.DeadLetters, err = deadLetters(ctx, sys)
+	return err
+}
+
+// tally counts the records of a topic by kind, repeats left out.
+func tally(ctx context.Context, sys *system, topic string, kind func(*stream.Event) (string, error)) (map[string]int64, error) {
+	counts := map[string]int64{}
+	seen := map[string]bool{}
+	err := kafka.Range(ctx, sys.log, sys.run.Topic(topic), kafka.Earliest, kafka.Latest, func(r *stream.Record) error {
+		e, err := stream.ParseEvent(r.Value)
+		if err != nil {
+			return fmt.Errorf("%s:%d:%d: %w", topic, r.Partition, r.Offset, err)
+		}
+		if seen[e.ID] {
+			return nil
+		}
+		seen[e.ID] = true
+		k, err := kind(&e)
+		if err != nil {
+			return fmt.Errorf("%s:%d:%d: %w", topic, r.Partition, r.Offset, err)
+		}
+		counts[k]++
+		return nil
+	})
+	return counts, err
+}
+
+// deadLetters counts what was set aside in the run.
+func deadLetters(ctx context.Context, sys *system) (n int64, err error) {
+	for _, t := range topics.All {
+		if !t.DLQ {
+			continue
+		}
+		name := sys.run.Topic(topics.DeadLetter(t.Name))
+		from, err := kafka.Earliest(ctx, sys.log, name)
+		if err != nil {
+			return 0, err
+		}
+		to, err := kafka.Latest(ctx, sys.log, name)
+		if err != nil {
+			return 0, err
+		}
+		for p, end := range to {
+			n += end - from[p]
+		}
+	}
+	return n, nil
+}
+
+// print writes the summary for people.
+func (s *summary) print(w io.Writer) {
+	line := func(name string, n int64, more string) {
+		fmt.Fprintf(w, "%-13s%11s", name, grouped(n))
+		if more != "" {
+			fmt.Fprintf(w, "   %s", more)
+		}
+		fmt.Fprintln(w)
+	}
+	line("read", s.Read, "")
+	line("accepted", s.Accepted, "")
+	line("rejected", s.Rejected, "")
+	line("late", s.Late, "")
+	line("customers", s.Customers, "")
+	line("deviations", total(s.Deviations), listed(s.Deviations))
+	line("decisions", total(s.Decisions), listed(s.Decisions))
+	line("dead letters", s.DeadLetters, "")
+}
+
+// countReader counts what is read, for the bar.
+type countReader struct {
+	r io.Reader
+	n atomic.Int64
+}
+
+func (c *countReader) Read(b []byte) (int, error) {
+	n, err := c.r.Read(b)
+	c.n.Add(int64(n))
+	return n, err
+}
+
+// ledger remembers, in a data folder, which files were imported and from where on, so that an interrupted import goes on
+// and a repeated one writes nothing twice.
+type ledger struct {
+	path    string // empty: brokers elsewhere, where nothing is remembered
+	entries []ledgerEntry
+	entry   *ledgerEntry
+	written map[int32]int64 // events of this file that are on the topic, by partition
+}
+
+type ledgerEntry struct {
+	Print  string          `json:"print"`
+	Run    string          `json:"run"`
+	From   map[int32]int64 `json:"from"` // ends of the events topic when the import began
+	To     map[int32]int64 `json:"to,omitempty"`
+	Before profiler.Totals `json:"before"`
+}
+
+func openLedger(ctx context.Context, sys *system, print string, before profiler.Totals) (*ledger, error) {
+	ends, err := kafka.Latest(ctx, sys.log, sys.run.Topic(topics.Events))
+	if err != nil {
+		return nil, err
+	}
+	l := &ledger{written: map[int32]int64{}}
+	if sys.dir != "" {
+		l.path = filepath.Join(sys.dir, "imports.json")
+		b, err := os.ReadFile(l.path)
+		if err == nil {
+			err = json.Unmarshal(b, &l.entries)
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("read what was imported before: %w", err)
+		}
+	}
+	for i := range l.entries {
+		e := &l.entries[i]
+		if e.Print != print || e.Run != sys.run.ID {
+			continue
+		}
+		to := e.To
+		if to == nil && i == len(l.entries)-1 { // interrupted, and nothing came after it
+			to = ends
+		}
+		if to != nil {
+			l.entry = e
+			for p, end := range to {
+				l.written[p] = end - e.From[p]
+			}
+		}
+	}
+	if l.entry == nil {
+		l.entries = append(l.entries, ledgerEntry{Print: print, Run: sys.run.ID, From: ends, Before: before})
+		l.entry = &l.entries[len(l.entries)-1]
+	}
+	return l, l.save()
+}
+
+// finish notes that the file is on the topic as a whole.
+func (l *ledger) finish(ctx context.Context, sys *system) (err error) {
+	if l.entry.To == nil {
+		if l.entry.To, err = kafka.Latest(ctx, sys.log, sys.run.Topic(topics.Events)); err != nil {
+			return err
+		}
+	}
+	return l.save()
+}
+
+func (l *ledger) save() error {
+	if l.path == "" {
+		return nil
+	}
+	b, err := json.MarshalIndent(l.entries, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(l.path+".new", b, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(l.path+".new", l.path)
+}

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/tempismo/tempismo/pkg/kafka"
+	"github.com/tempismo/tempismo/services/connector"
+)
+
+// lagCmd shows how far behind the services are.
+type lagCmd struct {
+	JSON bool `help:"Write a JSON list, one entry for each service, topic and partition."`
+	target
+}
+
+// Help is the example.
+func (*lagCmd) Help() string { return "Example:\n  tempismo lag --kafka-brokers localhost:9092" }
+
+// Run shows the lag.
+func (c *lagCmd) Run(ctx context.Context, t terminal) (err error) {
+	sys, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, sys.Close()) }()
+	lag, err := sys.log.Lag(ctx, sys.run, append(working[:len(working):len(working)], connector.Service))
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		if lag == nil {
+			lag = []kafka.PartitionLag{}
+		}
+		return t.json(lag)
+	}
+	return printLag(t, lag)
+}
+
+// printLag adds the partitions up.
+func printLag(t terminal, lag []kafka.PartitionLag) error {
+	type sum struct {
+		service, topic     string
+		partitions, unread int64
+		behind             time.Duration
+		never              bool
+	}
+	var sums []*sum
+	for _, l := range lag {
+		var s *sum
+		for _, have := range sums {
+			if have.service == l.Service && have.topic == l.Topic {
+				s = have
+			}
+		}
+		if s == nil {
+			s = &sum{service: l.Service, topic: l.Topic, never: true}
+			sums = append(sums, s)
+		}
+		s.partitions++
+		s.unread += l.Records
+		s.behind = max(s.behind, l.Behind)
+		s.never = s.never && l.Offset < 0
+	}
+	w := tabwriter.NewWriter(t.out, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(w, "SERVICE\tTOPIC\tPARTITIONS\tUNREAD\tBEHIND")
+	for _, s := range sums {
+		behind := s.behind.Round(time.Second).String()
+		if s.never && s.unread > 0 {
+			behind += " (nothing read yet)"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\n", s.service, s.topic, s.partitions, grouped(s.unread), behind)
+	}
+	return w.Flush()
+}

@@ -1,0 +1,162 @@
+// Command tempismo is the operator's command: it runs everything in one process, brings data in and out, and shows what
+// the services know.
+//
+// It holds no logic of the services: what is decided is decided in pkg/domain, and what flows flows through the services
+// that also run alone. Each subcommand is one file.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"reflect"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/tempismo/tempismo/pkg/config"
+)
+
+// cli is the command line.
+type cli struct {
+	Up      upCmd      `cmd:"" help:"Run all services in this process."`
+	Import  importCmd  `cmd:"" help:"Bring a CSV or NDJSON file of engagement events through the services."`
+	Watch   watchCmd   `cmd:"" help:"Follow deviations or decisions, one sentence each."`
+	Profile profileCmd `cmd:"" help:"Show when one customer pays attention."`
+	Topics  topicsCmd  `cmd:"" help:"List or create topics."`
+	Lag     lagCmd     `cmd:"" help:"Show how far behind each service is."`
+	Dump    dumpCmd    `cmd:"" help:"Write a topic, or all profiles, as text that can be compared."`
+	Replay  replayCmd  `cmd:"" help:"Copy a range of a topic into a file or a new run, or a file into a topic."`
+	Doctor  doctorCmd  `cmd:"" help:"Check what Tempismo depends on, and say what to do."`
+	Broker  brokerCmd  `cmd:"" hidden:"" help:"Run the embedded broker and store alone, for services in other processes."`
+
+	Version kong.VersionFlag `help:"Print the version."`
+}
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// run is main without the process: 0 is success, 1 a failure, 2 a command line that cannot be used.
+func run(args []string, stdout, stderr io.Writer) int {
+	code := -1
+	k, err := parser(new(cli), stdout, stderr, func(c int) { code = c; panic(exited{}) })
+	if err != nil {
+		fmt.Fprintln(stderr, "tempismo:", err)
+		return 2
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	go func() { <-ctx.Done(); stop() }() // the second Ctrl-C is not caught, and so ends the process at once
+	var chosen *kong.Context
+	func() {
+		defer func() {
+			if r := recover(); r != nil {
+				if _, ok := r.(exited); !ok {
+					panic(r)
+				}
+			}
+		}()
+		chosen, err = k.Parse(args)
+	}()
+	if code >= 0 { // help or version was asked for
+		return code
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "tempismo: %v\n", err)
+		var usage *kong.ParseError
+		if errors.As(err, &usage) && usage.Context != nil && usage.Context.Selected() != nil {
+			fmt.Fprintf(stderr, "See: tempismo %s --help\n", usage.Context.Selected().Path())
+		} else {
+			fmt.Fprintln(stderr, "See: tempismo --help")
+		}
+		return 2
+	}
+	chosen.BindTo(ctx, (*context.Context)(nil))
+	if err := chosen.Run(terminal{out: stdout, err: stderr}); err != nil {
+		fmt.Fprintf(stderr, "tempismo: %v\n", err)
+		if errors.Is(err, config.ErrUsage) {
+			return 2
+		}
+		return 1
+	}
+	return 0
+}
+
+// exited unwinds Kong, which expects that its exit function does not return.
+type exited struct{}
+
+// terminal is where a command writes: what was asked for to out, everything else to err.
+type terminal struct{ out, err io.Writer }
+
+// json writes v as one indented object, or a list of them.
+func (t terminal) json(v any) error {
+	e := json.NewEncoder(t.out)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// parser builds the command line's parser.
+func parser(c *cli, stdout, stderr io.Writer, exit func(int)) (*kong.Kong, error) {
+	return kong.New(c,
+		kong.Name("tempismo"),
+		kong.Description("Decides when to write to each customer.\n\nTry: tempismo up --demo"),
+		kong.Writers(stdout, stderr), kong.Exit(exit),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
+		kong.Vars{"version": version()},
+		kong.Resolvers(secretFiles{}),
+		kong.PostBuild(unset),
+	)
+}
+
+// unset takes the defaults off the addresses: a command has to know whether one was given, since otherwise it works on a
+// data folder of its own.
+func unset(k *kong.Kong) error {
+	return kong.Visit(k.Model, func(n kong.Visitable, next kong.Next) error {
+		if f, ok := n.(*kong.Flag); ok && (f.Name == "kafka-brokers" || f.Name == "redis-addr") {
+			f.Default, f.HasDefault = "", false
+		}
+		return next(nil)
+	})
+}
+
+// secretFiles reads a secret from the file that its environment variable with _FILE appended names, as pkg/config does.
+type secretFiles struct{}
+
+func (secretFiles) Validate(*kong.Application) error { return nil }
+
+func (secretFiles) Resolve(_ *kong.Context, _ *kong.Path, f *kong.Flag) (any, error) {
+	if f.Target.Type() != reflect.TypeFor[config.Secret]() {
+		return nil, nil
+	}
+	for _, name := range f.Envs {
+		file, ok := os.LookupEnv(name + "_FILE")
+		if _, set := os.LookupEnv(name); !ok || set {
+			continue
+		}
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("%s_FILE: read the secret: %w", name, err)
+		}
+		return strings.TrimRight(string(b), "\r\n"), nil
+	}
+	return nil, nil
+}
+
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	v := info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			v += " " + s.Value
+		}
+	}
+	return v + " " + info.GoVersion
+}
