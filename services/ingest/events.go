@@ -24,7 +24,7 @@ func (s *server) readEvents(r *http.Request, body []byte) (batch, error) {
 		document, err := unbind(r.Header, body)
 		if err != nil {
 			b := batch{}
-			b.add(0, err)
+			b.refuse(0, err)
 			return b, invalid(&b)
 		}
 		documents = [][]byte{document}
@@ -42,14 +42,14 @@ func (s *server) readEvents(r *http.Request, body []byte) (batch, error) {
 		return batch{}, &refusal{status: http.StatusUnsupportedMediaType,
 			detail: "send application/cloudevents+json, application/cloudevents-batch+json, application/json or application/x-ndjson"}
 	}
-	b := batch{events: make([]engagement.Event, 0, len(documents))}
+	var b batch
 	for i, document := range documents {
 		var e engagement.Event
 		if err := e.Parse(document); err != nil {
-			b.add(i, err)
+			b.refuse(i, err)
 			continue
 		}
-		b.events = append(b.events, e)
+		b.take(i, e)
 	}
 	if len(b.wrong) > 0 {
 		return b, invalid(&b)

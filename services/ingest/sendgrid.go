@@ -105,16 +105,16 @@ func (s *server) readSendGrid(r *http.Request, body []byte) (batch, error) {
 	if err := json.Unmarshal(body, &elements); err != nil {
 		return batch{}, &refusal{status: http.StatusBadRequest, detail: "the body is not a JSON array of objects: " + err.Error()}
 	}
-	b := batch{events: make([]engagement.Event, 0, len(elements))}
+	b := batch{rename: sendGridField}
 	for i, members := range elements {
 		e, ok, err := fromSendGrid(members)
 		switch {
 		case err != nil:
-			b.add(i, err)
+			b.refuse(i, err)
 		case !ok:
 			b.ignored++
 		default:
-			b.events = append(b.events, e)
+			b.take(i, e)
 		}
 	}
 	if len(b.wrong) > 0 {
@@ -132,7 +132,7 @@ var sendGridKinds = map[string]engagement.Kind{
 }
 
 // fromSendGrid maps one event; false if it is no engagement. The customer is the custom argument customer_id or, without
-// it, the address in lower case. Errors name SendGrid's fields, which is what the sender can look at.
+// it, the address in lower case. Errors name SendGrid's fields or, from Validate, ours.
 func fromSendGrid(m map[string]json.RawMessage) (engagement.Event, bool, error) {
 	var e engagement.Event
 	name, err := text(m, "event")
@@ -185,7 +185,7 @@ func fromSendGrid(m map[string]json.RawMessage) (engagement.Event, bool, error) 
 	flagged := bytes.Equal(m["sg_machine_open"], []byte("true"))
 	e.Actor, e.ActorRule = engagement.Classify(kind, flagged, e.UserAgent)
 	if err := e.Validate(); err != nil {
-		return e, false, sendGridField(err)
+		return e, false, err
 	}
 	return e, true, nil
 }
@@ -216,18 +216,25 @@ func text(m map[string]json.RawMessage, name string) (string, error) {
 	return "", &engagement.FieldError{Field: name, Reason: "must be a string"}
 }
 
-// sendGridField renames the field of a FieldError to SendGrid's.
-func sendGridField(err error) error {
-	var f *engagement.FieldError
-	if !errors.As(err, &f) {
-		return err
+// sendGridField is SendGrid's name of a field of ours, which is what the sender can look at.
+func sendGridField(field string) string {
+	switch field {
+	case "id":
+		return "sg_event_id"
+	case "subject":
+		return "customer_id or email"
+	case "time":
+		return "timestamp"
+	case "data.message":
+		return "sg_message_id"
+	case "data.user_agent":
+		return "useragent"
+	case "data.link":
+		return "url"
+	case "data.zone":
+		return "zone"
+	case "data.campaign":
+		return "campaign or category"
 	}
-	name, ok := map[string]string{
-		"id": "sg_event_id", "subject": "customer_id or email", "time": "timestamp", "data.message": "sg_message_id",
-		"data.user_agent": "useragent", "data.link": "url", "data.zone": "zone", "data.campaign": "campaign or category",
-	}[f.Field]
-	if !ok {
-		return err
-	}
-	return &engagement.FieldError{Field: name, Reason: f.Reason}
+	return field
 }

@@ -63,8 +63,15 @@ func newServer(c Config, out *publisher, set app.Settings, now func() time.Time)
 // batch is what a request says.
 type batch struct {
 	events  []engagement.Event // their strings may be views into the body
+	index   []int              // of each of them in the request
 	ignored int                // valid, but not engagement
 	wrong   []wrong
+	rename  func(field string) string // what the sender calls a field; nil: as we do
+}
+
+// take keeps event i of the request.
+func (b *batch) take(i int, e engagement.Event) {
+	b.events, b.index = append(b.events, e), append(b.index, i)
 }
 
 // wrong names one mistake in a request.
@@ -77,12 +84,15 @@ type wrong struct {
 // maxWrong bounds the mistakes that an answer lists.
 const maxWrong = 20
 
-// add keeps err as a mistake of event i.
-func (b *batch) add(i int, err error) {
+// refuse keeps err as a mistake in event i of the request.
+func (b *batch) refuse(i int, err error) {
 	w := wrong{Index: i, Reason: err.Error()}
 	var f *engagement.FieldError
 	if errors.As(err, &f) {
 		w.Field, w.Reason = f.Field, f.Reason
+		if b.rename != nil {
+			w.Field = b.rename(f.Field)
+		}
 	}
 	b.wrong = append(b.wrong, w)
 }
@@ -192,7 +202,7 @@ func (s *server) take(ctx context.Context, w http.ResponseWriter, r *http.Reques
 	for i := range b.events {
 		m, err := s.message(&b.events[i], traceparent)
 		if err != nil {
-			b.add(i, err)
+			b.refuse(b.index[i], err)
 			continue
 		}
 		total += int64(len(m.Value))
