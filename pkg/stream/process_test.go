@@ -310,6 +310,7 @@ func TestRepeatedSourcePositionsAreDropped(t *testing.T) {
 		send("/s/0", "00000000000000000005.001", "five-one")
 		send("/s/0", "00000000000000000005.000", "five again")
 		send("/s/1", "00000000000000000004.000", "other source")
+		send("/s/0", "00000000000000000005.001", "five-one again")
 		send("/s/0", "00000000000000000005.999", "five-999")
 		send("/s/0", "00000000000000000005.1000", "five-1000")
 		send("/s/0", "00000000000000000004.999", "four again")
@@ -324,7 +325,7 @@ func TestRepeatedSourcePositionsAreDropped(t *testing.T) {
 		send("/s/0", "00000000000000000006.000", "six")
 		b.settle()
 		b.expect("applied", b.state(), "five five-one other source five-999 five-1000 no position of ours no source six")
-		b.expect("counted", b.seen.sum(func(r *stream.Report) int { return r.Duplicates }), 3)
+		b.expect("counted", b.seen.sum(func(r *stream.Report) int { return r.Duplicates }), 4)
 	})
 }
 
@@ -534,6 +535,7 @@ func TestAPositionOutsideTheLogIsAnAlarmAndNeverReset(t *testing.T) {
 				b.sleep(time.Minute)
 				b.expect("state", b.state(), c.want)
 				b.expect("standing", b.seen.now().standing, []string{"out-of-range"})
+				b.expect("raised once", b.seen.now().raised, map[string]int{"out-of-range": 1})
 				if n := b.seen.now().causes["range"]; n < 5 || n > 30 {
 					t.Errorf("%d attempts in a minute", n)
 				}
@@ -763,6 +765,54 @@ func (l *holdingLease) Load(ctx context.Context, keys []string, values [][]byte)
 	}
 	l.s.afterLoad()
 	return err
+}
+
+func TestWhatWasAcknowledgedIsHintedByTheNextOwner(t *testing.T) {
+	within(t, func(b *bench) {
+		b.echo()
+		b.send("a", "0")
+		b.start()
+		if err := b.stop(); err != nil {
+			t.Fatal(err)
+		}
+		fresh := streamtest.NewLog() // the same records, but a group that knows nothing
+		for _, topic := range []string{"a", "b", "models", "a.dlq", "b.dlq", "models.dlq", "out", "sums"} {
+			fresh.Create(topic, stream.TopicInfo{Partitions: 1})
+		}
+		b.log, b.rt.Log = fresh, fresh
+		b.send("a", "0")
+		b.start()
+		b.expect("hint", b.log.Offsets("tempismo.r1.journal", "a"), map[int32]int64{0: 1})
+	})
+}
+
+func TestAPositionMovesOverOffsetsWithoutRecords(t *testing.T) {
+	within(t, func(b *bench) {
+		b.echo()
+		b.rt.Log = gapLog{b.log}
+		for _, id := range []string{"gap", "0", "gap", "1", "gap", "gap"} {
+			b.send("a", id)
+		}
+		b.start()
+		b.expect("state", b.state(), "0 1")
+		b.expect("position", b.snapshot().Positions["a"], 6)
+		b.expect("hint", b.log.Offsets("tempismo.r1.journal", "a"), map[int32]int64{0: 6})
+	})
+}
+
+// gapLog hides records, as a broker hides the markers of transactions.
+type gapLog struct{ *streamtest.Log }
+
+func (l gapLog) Open(ctx context.Context, topic string, partition int32, offset int64) (stream.Cursor, error) {
+	c, err := l.Log.Open(ctx, topic, partition, offset)
+	return gapCursor{c}, err
+}
+
+type gapCursor struct{ stream.Cursor }
+
+func (c gapCursor) Fetch(ctx context.Context, maxBytes int, wait time.Duration) ([]stream.Record, error) {
+	r, err := c.Cursor.Fetch(ctx, maxBytes, wait)
+	return slices.DeleteFunc(r, func(r stream.Record) bool { return string(r.Value) == "gap" }), err
 }
 
 func TestMistakesOfADeclaration(t *testing.T) {

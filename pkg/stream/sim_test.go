@@ -122,7 +122,8 @@ type world struct {
 	rng      *rand.Rand
 	budget   int
 	restores []func()
-	crises   int // commits until the rollback or loss
+	crises   int    // commits until the rollback or loss
+	noted    string // the first violation seen on the way
 	over     atomic.Bool
 }
 
@@ -140,6 +141,14 @@ func (w *world) roll(n int) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.rng.IntN(n)
+}
+
+func (w *world) note(problem string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.noted == "" {
+		w.noted = problem
+	}
 }
 
 var (
@@ -272,6 +281,11 @@ func (a simAssignment) Confirm(ctx context.Context) error {
 }
 
 func (a simAssignment) Hint(ctx context.Context, offsets map[string]int64) error {
+	for topic, o := range offsets {
+		if before := a.p.log.Offsets(a.p.run.Group("journal"), topic)[a.Partition()]; o < before && a.Confirm(ctx) == nil {
+			a.p.note(fmt.Sprintf("partition %d: the hint of %s went back from %d to %d", a.Partition(), topic, before, o))
+		}
+	}
 	return a.p.do(func() error { return a.Assignment.Hint(ctx, offsets) })
 }
 
@@ -293,7 +307,8 @@ func (c simCursor) Fetch(ctx context.Context, maxBytes int, wait time.Duration) 
 
 type simProducer struct {
 	stream.Producer
-	p *proc
+	p     *proc
+	spent atomic.Bool
 }
 
 func (s *simProducer) Produce(ctx context.Context, topic string, partition int32, m []stream.Message) (base int64, err error) {
@@ -311,6 +326,17 @@ func (s *simProducer) Produce(ctx context.Context, topic string, partition int32
 			_ = s.p.do(func() error { _, err := s.Producer.Produce(s.p.t.Context(), topic, partition, m); return err })
 		}()
 		return 0, nil
+	}
+	if s.spent.Load() {
+		return 0, errors.New("this producer is spent")
+	}
+	defer func() {
+		if err != nil {
+			s.spent.Store(true)
+		}
+	}()
+	if s.p.chance(3 * s.p.m.fail) {
+		return 0, errInjected
 	}
 	if n := 1 + s.p.roll(4); n < len(m) && s.p.chance(s.p.m.fail) { // a part of it is appended, then the connection breaks
 		_ = s.p.do(func() error { _, err := s.Producer.Produce(ctx, topic, partition, m[:n]); return err })
@@ -528,6 +554,9 @@ func (w *world) play() string {
 		if p.err != nil {
 			return fmt.Sprintf("Process: %v", p.err)
 		}
+	}
+	if w.noted != "" {
+		return w.noted
 	}
 	return w.check()
 }
