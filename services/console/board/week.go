@@ -85,7 +85,7 @@ type Week struct {
 	Days  [7]Sum  // by weekday
 	Hours [24]Sum // by hour of the day
 	All   Sum
-	Now   timing.Hour // the hour of the clock in the board's zone; the cells after it in their row are last week's
+	Now   timing.Hour // the hour of the clock in the board's zone, 0 before the first record; the cells after it in their row are last week's
 	Flags int
 	Best  int     // first of the three hours of the day with the highest ratio; -1: not known yet
 	Peak  float64 // their ratio
@@ -95,6 +95,9 @@ type Week struct {
 // Week sums the last seven days. Expectations are scaled to what was engaged in all, so that a ratio of 1 is the average
 // hour and a cell is compared with the shape that the model expects, not with its level.
 func (b *Board) Week(f Filter) Week {
+	if b.clock.IsZero() {
+		return Week{Best: -1}
+	}
 	now, _ := calendar.LocalHour(b.clock, b.zone)
 	w := Week{Now: now, Best: -1}
 	first := now - timing.Week + 1
@@ -107,12 +110,6 @@ func (b *Board) Week(f Filter) Week {
 			}
 		}
 		w.All.add(c.Sum)
-	}
-	if b.clock.IsZero() {
-		for i := range w.Cells {
-			w.Cells[i].Weak = true
-		}
-		return w
 	}
 	w.scale()
 	for i := range w.Cells {
