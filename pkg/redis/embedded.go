@@ -65,11 +65,10 @@ func (e *Embedded) Close() error {
 
 func (e *Embedded) path() string { return filepath.Join(e.dir, snapshotName) }
 
-// hash is one record of the snapshot; the last one has no name and counts those before it.
+// hash is one record of the snapshot; the last one has no name, so that a file that ends early shows.
 type hash struct {
 	Name   string
 	Fields []string // field, value, ...
-	Hashes int
 }
 
 // save writes all hashes into a new file and renames it into place when it is complete and on disk.
@@ -85,8 +84,7 @@ func (e *Embedded) save() (err error) {
 	}()
 	w := bufio.NewWriterSize(f, 1<<20)
 	enc := gob.NewEncoder(w)
-	names := e.server.Keys()
-	for _, name := range names {
+	for _, name := range e.server.Keys() {
 		fields, err := e.server.HKeys(name)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
@@ -99,7 +97,7 @@ func (e *Embedded) save() (err error) {
 			return err
 		}
 	}
-	if err := enc.Encode(hash{Hashes: len(names)}); err != nil {
+	if err := enc.Encode(hash{}); err != nil {
 		return err
 	}
 	if err := w.Flush(); err != nil {
@@ -125,7 +123,7 @@ func (e *Embedded) load() error {
 	}
 	defer f.Close()
 	dec := gob.NewDecoder(bufio.NewReaderSize(f, 1<<20))
-	for n := 0; ; n++ {
+	for {
 		var h hash
 		if err := dec.Decode(&h); err != nil {
 			if errors.Is(err, io.EOF) {
@@ -134,9 +132,6 @@ func (e *Embedded) load() error {
 			return err
 		}
 		if h.Name == "" {
-			if h.Hashes != n {
-				return fmt.Errorf("%d of %d hashes are there", n, h.Hashes)
-			}
 			return os.Remove(e.path())
 		}
 		e.server.HSet(h.Name, h.Fields...)

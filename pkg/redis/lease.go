@@ -294,7 +294,6 @@ func (l *lease) watch(ctx context.Context) (positions string, err error) {
 		l.conn = l.store.client.EphemeralConn()
 	}
 	pipe := l.conn.Pipeline()
-	pipe.Do(ctx, "unwatch") // a watch that has seen a change would abort whatever comes
 	pipe.Do(ctx, "watch", l.metaKey)
 	look := pipe.HMGet(ctx, l.metaKey, fieldOwner, fieldPositions)
 	if _, err := pipe.Exec(ctx); err != nil {

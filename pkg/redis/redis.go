@@ -144,7 +144,7 @@ func (s *Store) check(ctx context.Context) error {
 	}
 	// A user who may not say MULTI would write what follows it, unfenced.
 	if _, err := s.client.TxPipelined(ctx, func(p goredis.Pipeliner) error { return p.Ping(ctx).Err() }); err != nil {
-		return fmt.Errorf("transactions: %w: allow the user multi, exec, watch and unwatch", err)
+		return fmt.Errorf("transactions: %w: allow the user multi, exec and watch", err)
 	}
 	policy, err := s.client.ConfigGet(ctx, "maxmemory-policy").Result()
 	switch p := policy["maxmemory-policy"]; {

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alicebob/miniredis/v2/server"
 	goredis "github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
@@ -252,6 +253,56 @@ func lateRequest(t *testing.T, addr string) {
 
 func TestARequestThatArrivesLateIsRecognised(t *testing.T)     { lateRequest(t, embedded(t)) }
 func TestRealARequestThatArrivesLateIsRecognised(t *testing.T) { lateRequest(t, real(t)) }
+
+// TestAClaimBetweenTwoCommandsFences puts the heir's claim where no call of ours ends: after the look that begins the
+// first commit, and between a commit and the watch for the next one, which are parts of one round trip.
+func TestAClaimBetweenTwoCommandsFences(t *testing.T) {
+	e, err := StartEmbedded("", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	ctx, s := t.Context(), open(t, e.Addr())
+	at := func(n int64) map[string]int64 { return map[string]int64{"in": n} }
+	for _, c := range []struct {
+		name   string
+		before string // the command that the claim comes before, once
+		count  int    // of those commands, from the claim on
+		want   string // what is stored in the end
+	}{
+		{"after the look that begins the first commit", "MULTI", 1, ""},
+		{"between a commit and the watch for the next one", "WATCH", 2, "1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			group := newGroup()
+			l, err := s.Claim(ctx, group, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			meta, _ := keys(group, 0)
+			left := c.count
+			e.server.Server().SetPreHook(func(_ *server.Peer, cmd string, _ ...string) bool {
+				if strings.EqualFold(cmd, c.before) {
+					if left--; left == 0 {
+						e.server.HSet(meta, fieldOwner, "the heir")
+					}
+				}
+				return false
+			})
+			defer e.server.Server().SetPreHook(nil)
+			first := l.Commit(ctx, &stream.Commit{Next: at(1), Keys: []string{"ann"}, Values: [][]byte{[]byte("1")}, Partitions: 8})
+			second := l.Commit(ctx, &stream.Commit{Base: at(1), Next: at(2), Keys: []string{"ann"}, Values: [][]byte{[]byte("2")}, Partitions: 8})
+			if c.want == "" && !errors.Is(first, stream.ErrFenced) || c.want != "" && first != nil || !errors.Is(second, stream.ErrFenced) {
+				t.Errorf("the commits answered: %v; %v", first, second)
+			}
+			got, err := s.Read(ctx, group, 0, []string{"ann"})
+			if err != nil || string(got.Values[0]) != c.want {
+				t.Errorf("stored %q, want %q, %v", got.Values[0], c.want, err)
+			}
+		})
+	}
+}
 
 // TestATouchedWatchIsTransient: an operator who looks into the hash with a write must not cost the owner his lease.
 func TestATouchedWatchIsTransient(t *testing.T) {
