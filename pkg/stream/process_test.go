@@ -300,6 +300,24 @@ func TestALetterTooLargeForItsTopicStillNamesThePosition(t *testing.T) {
 	})
 }
 
+func TestWhatAStepEmittedBeforeItRefusedIsTakenBack(t *testing.T) {
+	within(t, func(b *bench) {
+		b.job.Step = func(c *stream.Context, s *journal, p *tally, in *line) error {
+			c.Emit(stream.Emission{Topic: "out", Type: "t", Subject: "k", Data: []byte(`"` + in.id + `"`)})
+			if in.id == "1" {
+				return stream.Permanent(errors.New("too late"))
+			}
+			return nil
+		}
+		b.send("a", "0")
+		b.send("a", "1")
+		b.send("a", "2")
+		b.start()
+		b.expect("outputs", b.ids("out"), []string{`00000000000000000000.000 "0"`, `00000000000000000002.000 "2"`})
+		b.expect("letters", len(b.log.Records("a.dlq", 0)), 1)
+	})
+}
+
 func TestRepeatedSourcePositionsAreDropped(t *testing.T) {
 	within(t, func(b *bench) {
 		b.echo()
@@ -790,10 +808,14 @@ func TestAPositionMovesOverOffsetsWithoutRecords(t *testing.T) {
 	within(t, func(b *bench) {
 		b.echo()
 		b.rt.Log = gapLog{b.log}
-		for _, id := range []string{"gap", "0", "gap", "1", "gap", "gap"} {
+		for _, id := range []string{"gap", "0", "gap", "1"} {
 			b.send("a", id)
 		}
 		b.start()
+		b.send("a", "gap")
+		b.settle()
+		b.send("a", "gap")
+		b.settle()
 		b.expect("state", b.state(), "0 1")
 		b.expect("position", b.snapshot().Positions["a"], 6)
 		b.expect("hint", b.log.Offsets("tempismo.r1.journal", "a"), map[int32]int64{0: 6})

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"hash/fnv"
 	"maps"
@@ -747,10 +748,12 @@ func (w *world) letters(p int32, bad map[string]bool) string {
 	return ""
 }
 
+var seeds = flag.Uint64("seeds", 250, "schedules of each kind in TestSimulation")
+
 func TestSimulation(t *testing.T) {
-	seeds := uint64(250)
+	n := *seeds
 	if testing.Short() {
-		seeds = 40
+		n = min(n, 40)
 	}
 	all := misfortune{fail: 30, loseReply: 30, crash: 15, freeze: 10, late: 15, budget: 12}
 	with := func(change func(*misfortune)) misfortune { m := all; change(&m); return m }
@@ -765,7 +768,7 @@ func TestSimulation(t *testing.T) {
 		{"the store is emptied", with(func(m *misfortune) { m.lose = true })},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			for seed := range seeds {
+			for seed := range n {
 				if problem := simulate(t, seed, c.m); problem != "" {
 					t.Fatalf("seed %d: %s", seed, problem)
 				}
