@@ -106,8 +106,9 @@ func testRun(t *testing.T, brokers kafka.Config, id string) {
 			case <-time.After(20 * time.Millisecond):
 			}
 			lags, err := log.Lag(ctx, run, []string{Service})
-			if err != nil {
-				t.Fatal(err)
+			if err != nil { // a broker that has just started has no coordinator yet
+				t.Log(err)
+				continue
 			}
 			lag = 0
 			for _, l := range lags {
