@@ -5,7 +5,8 @@ import "time"
 // Observer is told what the runtime does: once for every batch, never for a record. pkg/telemetry turns it into
 // instruments and spans. Calls come from many goroutines at once, one for each owned partition; none may block.
 type Observer interface {
-	// Owned says that a partition's takeover has ended and records flow, or that it was given up.
+	// Owned says that a partition's takeover has ended and records flow, or that this has come to an end. The two
+	// alternate.
 	Owned(partition int32, owned bool)
 	// Takeover says why a partition is being claimed: one of the Takeover constants.
 	Takeover(partition int32, cause string)

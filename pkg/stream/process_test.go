@@ -48,6 +48,8 @@ func within(t *testing.T, story func(b *bench)) {
 		if err := b.stop(); err != nil {
 			t.Errorf("Process: %v", err)
 		}
+		b.expect("owned at the end", b.seen.now().owned, 0)
+		b.expect("alarms at the end", len(b.seen.now().standing), 0)
 	})
 }
 
@@ -134,6 +136,8 @@ func (r *recorder) Owned(_ int32, owned bool) {
 	defer r.mu.Unlock()
 	if owned {
 		r.owned++
+	} else {
+		r.owned--
 	}
 }
 
@@ -553,6 +557,7 @@ func TestAPositionOutsideTheLogIsAnAlarmAndNeverReset(t *testing.T) {
 				b.sleep(time.Minute)
 				b.expect("state", b.state(), c.want)
 				b.expect("standing", b.seen.now().standing, []string{"out-of-range"})
+				b.expect("owned", b.seen.now().owned, 0)
 				b.expect("raised once", b.seen.now().raised, map[string]int{"out-of-range": 1})
 				if n := b.seen.now().causes["range"]; n < 5 || n > 30 {
 					t.Errorf("%d attempts in a minute", n)

@@ -108,12 +108,15 @@ func (w *worker[I, S, P]) explain(err error) string {
 func (w *worker[I, S, P]) own() error {
 	late, cancel := context.WithCancel(w.late)
 	w.acks, w.inFlight = make(chan error, 1), false
+	owned := false
 	defer func() {
 		cancel()
 		if w.inFlight {
 			<-w.acks
 		}
-		w.rt.Observer.Owned(w.partition, false)
+		if owned {
+			w.rt.Observer.Owned(w.partition, false)
+		}
 		if w.producer != nil {
 			w.producer.Close()
 			w.producer = nil
@@ -132,6 +135,7 @@ func (w *worker[I, S, P]) own() error {
 	defer w.hints.finish()
 	w.hints.put(w.offsets()) // the owner before may have ended between publishing and hinting
 	stop := w.startFeeds()
+	owned = true
 	w.rt.Observer.Owned(w.partition, true)
 	err := w.serve(late)
 	stop()
