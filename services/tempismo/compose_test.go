@@ -1,15 +1,18 @@
 package main
 
 import (
+	"io"
 	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/alecthomas/kong"
 	"github.com/compose-spec/compose-go/v2/cli"
 	"github.com/compose-spec/compose-go/v2/types"
 	"go.yaml.in/yaml/v4"
@@ -31,8 +34,8 @@ const root = "../.."
 // binary is what one of our images understands.
 type binary struct {
 	variables func(t *testing.T) []config.Variable
-	parse     func(args []string, env config.Lookup) error
-	listens   func(env config.Lookup) string // where it serves; empty: nowhere but its admin listener
+	parse     func(t *testing.T, args []string, env types.MappingWithEquals) error
+	listens   func(env types.MappingWithEquals) string // where it serves; empty: nowhere but its admin listener
 }
 
 // ofService is the binary that app.Main makes of a service with Config C.
@@ -49,10 +52,12 @@ func ofService[C any](name string, listens func(C) string) binary {
 			}
 			return vs
 		},
-		parse: func(args []string, env config.Lookup) error { return config.Parse(&whole{}, name, args, env) },
-		listens: func(env config.Lookup) string {
+		parse: func(_ *testing.T, args []string, env types.MappingWithEquals) error {
+			return config.Parse(&whole{}, name, args, lookup(env))
+		},
+		listens: func(env types.MappingWithEquals) string {
 			var c whole
-			if config.Parse(&c, name, nil, env) != nil || listens == nil {
+			if config.Parse(&c, name, nil, lookup(env)) != nil || listens == nil {
 				return ""
 			}
 			return listens(c.Service)
@@ -68,6 +73,44 @@ var binaries = map[string]binary{
 	"trainer":   ofService[trainer.Config]("trainer", nil),
 	"connector": ofService[connector.Config]("connector", nil),
 	"console":   ofService("console", func(c console.Config) string { return c.Listen }),
+	"tempismo":  ofCommand(),
+}
+
+// ofCommand is this package's own binary, which reads the process's environment.
+func ofCommand() binary {
+	build := func(t *testing.T) *kong.Kong {
+		k, err := parser(new(commands), io.Discard, io.Discard, func(code int) { t.Errorf("exits with %d", code) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	return binary{
+		variables: func(t *testing.T) (vs []config.Variable) {
+			err := kong.Visit(build(t).Model, func(n kong.Visitable, next kong.Next) error {
+				if f, ok := n.(*kong.Flag); ok {
+					for _, env := range f.Envs {
+						vs = append(vs, config.Variable{Flag: f.Name, Env: env, Secret: f.Target.Type() == reflect.TypeFor[config.Secret]()})
+					}
+				}
+				return next(nil)
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return vs
+		},
+		parse: func(t *testing.T, args []string, env types.MappingWithEquals) error {
+			for name, v := range env {
+				if v != nil {
+					t.Setenv(name, *v)
+				}
+			}
+			_, err := build(t).Parse(args)
+			return err
+		},
+		listens: func(types.MappingWithEquals) string { return "" },
+	}
 }
 
 // strangers are the images that are not ours, and the ports that they listen on.
@@ -87,14 +130,13 @@ func compose(t *testing.T) *types.Project {
 	return project
 }
 
-// environment is what a container of s is given.
-func environment(s types.ServiceConfig) config.Lookup {
+// lookup is how a container finds what it is given.
+func lookup(env types.MappingWithEquals) config.Lookup {
 	return func(name string) (string, bool) {
-		v, ok := s.Environment[name]
-		if !ok || v == nil {
-			return "", false
+		if v := env[name]; v != nil {
+			return *v, true
 		}
-		return *v, true
+		return "", false
 	}
 }
 
@@ -149,9 +191,11 @@ func TestComposeGivesEveryServiceWhatItUnderstands(t *testing.T) {
 				t.Errorf("%s is given %s, which it does not know", name, env)
 			}
 		}
-		if err := b.parse(s.Command, environment(s)); err != nil {
-			t.Errorf("%s does not start: %v", name, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			if err := b.parse(t, s.Command, s.Environment); err != nil {
+				t.Errorf("it does not start: %v", err)
+			}
+		})
 	}
 }
 
@@ -168,7 +212,7 @@ func TestComposeHealthchecksAreAnswered(t *testing.T) {
 		case ok && s.HealthCheck.Test[1] != "/service":
 			t.Errorf("%s: the image holds nothing but /service, not %s", name, s.HealthCheck.Test[1])
 		case ok:
-			if err := b.parse(s.HealthCheck.Test[2:], environment(s)); err != nil {
+			if err := b.parse(t, s.HealthCheck.Test[2:], s.Environment); err != nil {
 				t.Errorf("%s does not understand its healthcheck: %v", name, err)
 			}
 		}
@@ -181,8 +225,8 @@ func TestComposePortsAreServed(t *testing.T) {
 	for name, s := range project.Services {
 		b, ok := ours(t, s)
 		serves := strangers[name]
-		if ok && b.listens(environment(s)) != "" {
-			host, port, err := net.SplitHostPort(b.listens(environment(s)))
+		if ok && b.listens(s.Environment) != "" {
+			host, port, err := net.SplitHostPort(b.listens(s.Environment))
 			if err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
@@ -211,7 +255,7 @@ func TestComposePortsAreServed(t *testing.T) {
 			continue
 		}
 		for _, variable := range []string{"KAFKA_BROKERS", "REDIS_ADDR", "OTEL_EXPORTER_OTLP_ENDPOINT"} {
-			value, ok := environment(s)(variable)
+			value, ok := lookup(s.Environment)(variable)
 			if !ok {
 				continue
 			}
