@@ -1,0 +1,357 @@
+package profiler
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tempismo/tempismo/pkg/config"
+	"github.com/tempismo/tempismo/pkg/domain/engagement"
+	"github.com/tempismo/tempismo/pkg/domain/timing"
+	"github.com/tempismo/tempismo/pkg/kafka"
+	"github.com/tempismo/tempismo/pkg/redis"
+	"github.com/tempismo/tempismo/pkg/stream"
+	"github.com/tempismo/tempismo/pkg/stream/streamtest"
+	"github.com/tempismo/tempismo/pkg/topics"
+)
+
+var start = time.Date(2026, 1, 5, 8, 0, 0, 0, time.UTC) // Monday, 09:00 in Rome
+
+func event(kind engagement.Kind, customer, message string, after time.Duration) *engagement.Event {
+	at := start.Add(after)
+	return &engagement.Event{ID: fmt.Sprint(kind, customer, message, at.Unix()), Source: "/test", Subject: customer, Time: at, Kind: kind, Channel: "email", Message: message}
+}
+
+func TestWhatCannotBeRead(t *testing.T) {
+	good := event(engagement.Open, "anna", "m-1", 0)
+	rows := []struct {
+		name  string
+		live  bool
+		setup func(d profilerDriver)
+		key   string
+		value []byte
+		says  string
+	}{
+		{"a value that is no JSON", false, nil, "anna", []byte("{"), "JSON"},
+		{"a key that is not the subject", false, nil, "bert", good.Append(nil), "subject: is not the key"},
+		{"a zone that does not exist", false, nil, "anna", func() []byte { e := *good; e.Zone = "Europe/Atlantis"; return e.Append(nil) }(), "zone: unknown"},
+		{"a time two minutes ahead of a live run", true, nil, "anna", event(engagement.Open, "anna", "", 2*time.Minute).Append(nil), "time: lies more than a minute in the future"},
+		{"a ninth channel", false, func(d profilerDriver) {
+			for i := range timing.MaxChannels {
+				e := *good
+				e.Channel = fmt.Sprint("c", i)
+				pipe(d, &e)
+			}
+		}, "anna", good.Append(nil), "data.channel: is one more than the 8 channels"},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			mode := "simulated"
+			if row.live {
+				mode = "live"
+			}
+			d := driver(t, Config{ScoredBelow: .1, Run: config.Run{ID: "r1", Mode: mode}})
+			if row.setup != nil {
+				row.setup(d)
+			}
+			before := d.Partition().append(nil)
+			out := d.Pipe(stream.Record{Topic: topics.Events, Key: []byte(row.key), Value: row.value, Time: start})
+			if len(out) != 1 || out[0].Topic != "engagement.events.v1.dlq" || !strings.Contains(out[0].Failed, row.says) || !bytes.Equal(out[0].Value, row.value) {
+				t.Fatalf("outputs %+v", out)
+			}
+			if !bytes.Equal(before, d.Partition().append(nil)) {
+				t.Error("what cannot be read was counted")
+			}
+		})
+	}
+}
+
+func TestFutureInASimulatedRunIsItsClock(t *testing.T) {
+	d := driver(t, Config{ScoredBelow: .1})
+	pipe(d, event(engagement.Open, "anna", "m-1", 1000*time.Hour))
+	if got := d.Partition().totals; got.Accepted != 1 {
+		t.Errorf("totals %+v", got)
+	}
+}
+
+func TestZone(t *testing.T) {
+	d := driver(t, Config{ScoredBelow: .1})
+	e := event(engagement.Open, "anna", "m-1", 0)
+	pipe(d, e)
+	if z := d.State("anna").Zone; z != "" {
+		t.Errorf("zone %q of a customer whose events name none", z)
+	}
+	e.Zone, e.Time = "Asia/Tokyo", e.Time.Add(30*time.Hour)
+	pipe(d, e)
+	if z := d.State("anna").Zone; z != "Asia/Tokyo" {
+		t.Errorf("zone %q after an event in Tokyo", z)
+	}
+	e.Zone, e.Time = "America/New_York", e.Time.Add(-2*time.Hour)
+	pipe(d, e)
+	if z := d.State("anna").Zone; z != "Asia/Tokyo" {
+		t.Errorf("zone %q after an older event in New York", z)
+	}
+}
+
+func TestLateAndRepeated(t *testing.T) {
+	d := driver(t, Config{ScoredBelow: .1})
+	for _, after := range []time.Duration{200 * time.Hour, 200*time.Hour + 5*time.Minute, 100 * time.Hour, 31 * time.Hour} {
+		pipe(d, event(engagement.Open, "anna", "", after))
+	}
+	pipe(d, event(engagement.Unsubscribe, "anna", "", 0)) // has no place in the profile, so it cannot be late
+	e := event(engagement.Open, "anna", "", 300*time.Hour)
+	e.Actor = engagement.Machine
+	pipe(d, e)
+	want := Totals{Accepted: 5, Late: 1, Repeated: 1, Human: 5, Machine: 1}
+	want.Kinds[engagement.Open], want.Kinds[engagement.Unsubscribe] = 5, 1
+	if got := d.Partition().totals; got != want {
+		t.Errorf("totals\n%+v, want\n%+v", got, want)
+	}
+}
+
+// TestDigests: what went in comes out in digests, hour by hour, and expectations come in the hour that they are about.
+func TestDigests(t *testing.T) {
+	d := driver(t, Config{ScoredBelow: .1})
+	var digests []timing.Digest
+	take := func(out []streamtest.Output) {
+		for _, o := range out {
+			if o.Topic != topics.Digests {
+				continue
+			}
+			var g timing.Digest
+			if err := json.Unmarshal(o.Event.Data, &g); err != nil {
+				t.Fatal(err)
+			}
+			if o.Key != nil || o.Event.Type != timing.DigestType || !strings.HasPrefix(o.Event.ID, "dg-") || !o.Event.Time.Equal(g.Minute) {
+				t.Errorf("digest %+v", o.Event)
+			}
+			digests = append(digests, g)
+		}
+	}
+	take(pipe(d, event(engagement.Delivered, "anna", "m-1", 0)))
+	take(pipe(d, event(engagement.Open, "anna", "m-1", 5*time.Second)))
+	take(pipe(d, event(engagement.Open, "anna", "m-1", 90*time.Minute)))
+	take(pipe(d, event(engagement.Click, "anna", "m-1", 91*time.Minute)))
+	for i := range 100 { // the clock goes on
+		take(pipe(d, event(engagement.Sent, "bert", "", time.Duration(i+2)*time.Hour)))
+	}
+	if len(digests) < 90 {
+		t.Fatalf("%d digests in a hundred hours", len(digests))
+	}
+	first, second := digests[0], digests[1]
+	if !first.Minute.Equal(start) || first.Seconds != 3600 || first.Events != (timing.Events{Human: 1, Machine: 1}) || first.Engagements != 0 {
+		t.Errorf("first digest %+v", first)
+	}
+	if second.Engagements != 2 || second.ResponseCount != 1 || second.ResponseSeconds != 5400 || second.Response[timing.ResponseBin(5400)] != 1 || second.Events != (timing.Events{Human: 2, Duplicate: 1}) {
+		t.Errorf("second digest %+v", second)
+	}
+	if c := first.Cells[0]; c.How != 9 || c.Delivered != 1 || c.Engaged != 0 || c.Channel != "email" || c.Expected == 0 {
+		t.Errorf("the delivery's cell: %+v", c)
+	}
+	var expected, own, engaged float64
+	for i, g := range digests {
+		for _, c := range g.Cells {
+			if i < 72 && c.How != (9+i)%timing.Week {
+				t.Errorf("digest of hour %d speaks of hour %d", 9+i, c.How)
+			}
+			expected += c.Expected
+			own += c.ModelExpected
+			engaged += float64(c.Engaged)
+		}
+	}
+	m := timing.Builtin()
+	if rate := m.Priors.EngagedHours / m.Priors.Deliveries; math.Abs(expected-rate) > .1 || math.Abs(own-rate) > .15 || engaged != 1 {
+		t.Errorf("expected %.3f flat and %.3f by model of one message to a stranger, want about %.3f; engaged %v", expected, own, rate, engaged)
+	}
+}
+
+// TestOptimal: an engagement answers a send in one of the customer's best hours.
+func TestOptimal(t *testing.T) {
+	d := driver(t, Config{ScoredBelow: .1})
+	day := 24 * time.Hour
+	for i := range 100 { // mail at 09:00, read at 20:30
+		pipe(d, event(engagement.Delivered, "anna", fmt.Sprint("m-", i), time.Duration(i)*day))
+		pipe(d, event(engagement.Open, "anna", fmt.Sprint("m-", i), time.Duration(i)*day+690*time.Minute))
+	}
+	before := d.Partition().optimal
+	best, score := time.Duration(0), 0
+	v := d.State("anna").View(timing.Builtin(), "email", 2922*timing.Week)
+	for h := range 24 {
+		if s := int(v.Scores[h]); s > score {
+			best, score = time.Duration(h-10)*time.Hour, s // summer time by then
+		}
+	}
+	if score < timing.Prime {
+		t.Fatalf("the best hour of a customer with one habit scores %d", score)
+	}
+	pipe(d, event(engagement.Delivered, "anna", "prime", 105*day+best))
+	pipe(d, event(engagement.Open, "anna", "prime", 105*day+best+time.Hour))
+	if got := d.Partition().optimal; got != before+1 {
+		t.Errorf("%d answers to sends in the best hours, want one more than %d", got, before)
+	}
+}
+
+// TestScored: the record on the wire.
+func TestScored(t *testing.T) {
+	d := driver(t, Config{ScoredBelow: 1})
+	e := event(engagement.Open, "anna", "m-1", 0)
+	e.Trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	pipe(d, event(engagement.Delivered, "anna", "m-1", -time.Hour))
+	out := pipe(d, e)
+	if len(out) != 2 { // the digest of the hour before, and this
+		t.Fatalf("%d outputs", len(out))
+	}
+	o := out[1]
+	if o.Topic != topics.Scored || string(o.Key) != "anna" || o.Event.Subject != "anna" || o.Event.Type != timing.ScoredType || o.Event.Traceparent != e.Trace || !o.Event.Time.Equal(e.Time) {
+		t.Errorf("envelope %+v", o.Event)
+	}
+	var s timing.Scored
+	dec := json.NewDecoder(bytes.NewReader(o.Event.Data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&s); err != nil {
+		t.Fatal(err)
+	}
+	if s.Event != e.ID || s.Kind != "open" || s.Local != "2026-01-05T09:00:00" || s.Zone != "Europe/Rome" || s.ResponseSeconds != 3600 || s.Model != timing.BuiltinVersion {
+		t.Errorf("scored %+v", s)
+	}
+	if len(s.Tests) != 1 || s.Tests[0].Kind != timing.Burst || s.Tests[0].Observed != 1 || s.Score.Best < s.Score.Now {
+		t.Errorf("scored %+v", s)
+	}
+}
+
+// TestPartitionCodec: what is stored of a partition is all of it.
+func TestPartitionCodec(t *testing.T) {
+	d := driver(t, Config{ScoredBelow: .1})
+	rng := rand.New(rand.NewPCG(1, 2))
+	at := time.Duration(0)
+	for i := range 3000 {
+		at += time.Duration(rng.ExpFloat64() * float64(20*time.Minute))
+		e := event(engagement.Delivered, fmt.Sprint("c-", rng.IntN(40)), fmt.Sprint("m-", rng.IntN(9)), at-time.Duration(rng.IntN(50))*time.Hour)
+		if i%2 == 0 {
+			e.Kind = engagement.Open
+		}
+		e.Channel = []string{"email", "sms"}[rng.IntN(2)]
+		pipe(d, e)
+		if i%100 == 0 {
+			p := d.Partition()
+			stored := p.append(nil)
+			if len(stored) > 16<<10 {
+				t.Fatalf("a partition takes %d bytes", len(stored))
+			}
+			var again Partition
+			if err := again.decode(stored); err != nil {
+				t.Fatal(err)
+			}
+			want := *p
+			want.model, want.zone, want.zoneName, want.view = nil, nil, "", timing.View{}
+			if !reflect.DeepEqual(again, want) {
+				t.Fatalf("after %d events the partition is stored incompletely", i)
+			}
+		}
+	}
+	stored := d.Partition().append(nil)
+	for n := range stored {
+		var p Partition
+		if p.decode(stored[:n]) == nil {
+			t.Fatalf("%d of %d bytes are a partition", n, len(stored))
+		}
+	}
+}
+
+// TestOrder: profiles do not depend on the order of arrival within two days.
+func TestOrder(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	var events []*engagement.Event
+	at := time.Duration(0)
+	for range 400 {
+		at += time.Duration(rng.ExpFloat64() * float64(9*time.Hour))
+		kind := engagement.Delivered
+		if rng.IntN(2) == 0 {
+			kind = engagement.Reply // no machine rule looks at it: those have a memory, which has an order
+		}
+		events = append(events, event(kind, "anna", "", at))
+	}
+	a := driver(t, Config{ScoredBelow: .1})
+	for _, e := range events {
+		pipe(a, e)
+	}
+	b := driver(t, Config{ScoredBelow: .1})
+	for i := 0; i+1 < len(events); i += 2 {
+		if events[i+1].Time.Sub(events[i].Time) < 47*time.Hour {
+			events[i], events[i+1] = events[i+1], events[i]
+		}
+	}
+	for _, e := range events {
+		pipe(b, e)
+	}
+	va, vb := a.State("anna").View(timing.Builtin(), "email", 2950*timing.Week), b.State("anna").View(timing.Builtin(), "email", 2950*timing.Week)
+	if va.Phi != vb.Phi || va.Evidence != vb.Evidence {
+		t.Errorf("evidence %+v and %+v", va.Evidence, vb.Evidence)
+	}
+}
+
+func TestReadTotals(t *testing.T) {
+	if got, err := ReadTotals(stream.Snapshot{}); err != nil || got != (Totals{}) {
+		t.Errorf("of nothing: %+v, %v", got, err)
+	}
+}
+
+func TestConfig(t *testing.T) {
+	good := Config{
+		Kafka: kafka.Config{Brokers: []string{"127.0.0.1:9092"}}, Redis: redis.Config{Addr: "127.0.0.1:6379"}, Run: config.Run{ID: "r1", Mode: "live"},
+		DefaultZone: "Europe/Rome", ScoredBelow: .1,
+	}
+	bad := good
+	bad.DefaultZone, bad.ScoredBelow, bad.DigestEvery = "Rome", 2, time.Millisecond
+	err := bad.Validate()
+	for _, name := range []string{"DEFAULT_ZONE", "SCORED_BELOW", "DIGEST_EVERY"} {
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s is not named in %v", name, err)
+		}
+	}
+}
+
+func BenchmarkStep(b *testing.B) {
+	c := Config{ScoredBelow: .1, Model: timing.BuiltinVersion, DefaultZone: "Europe/Rome", Run: config.Run{ID: "bench", Mode: "simulated"}}
+	job, err := Job(c)
+	if err != nil {
+		b.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(1, 2))
+	records := make([]stream.Record, 100_000)
+	at := time.Duration(0)
+	for i := range records {
+		at += 90 * time.Second
+		customer, message := fmt.Sprint("c-", rng.IntN(2000)), fmt.Sprint("m-", i/2000)
+		kind := engagement.Delivered
+		if rng.IntN(10) < 4 {
+			kind = engagement.Open
+		}
+		e := event(kind, customer, message, at)
+		records[i] = stream.Record{Topic: run(c).Topic(topics.Events), Offset: int64(i), Key: []byte(customer), Value: e.Append(nil), Time: start}
+	}
+	fold, err := stream.NewFold(job, run(c), 0, 1)
+	if err != nil {
+		b.Fatal(err)
+	}
+	i := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		if i == len(records) {
+			b.StopTimer()
+			fold, _ = stream.NewFold(job, run(c), 0, 1)
+			i = 0
+			b.StartTimer()
+		}
+		if _, err := fold.Apply(&records[i]); err != nil {
+			b.Fatal(err)
+		}
+		i++
+	}
+}
