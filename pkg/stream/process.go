@@ -17,9 +17,9 @@ type Runtime struct {
 	Observer Observer     // default: none
 
 	BatchBytes      int           // keys and values of the records of one batch; default 4 MiB
-	BatchRecords    int           // records of one batch; default 16,384
+	BatchRecords    int           // records of one batch; default 12,000
 	OutboxBytes     int           // outputs of one batch; a batch ends with the record that reaches it; default 4 MiB
-	CacheKeys       int           // states kept in memory for each partition; default 100,000
+	CacheKeys       int           // states kept in memory for each partition, about; default 50,000
 	ShutdownTimeout time.Duration // for finishing the batch at hand at revocation and shutdown; default 10 s
 }
 
@@ -37,9 +37,9 @@ func (rt Runtime) withDefaults() Runtime {
 		}
 	}
 	set(&rt.BatchBytes, 4<<20)
-	set(&rt.BatchRecords, 16<<10)
+	set(&rt.BatchRecords, 12_000)
 	set(&rt.OutboxBytes, 4<<20)
-	set(&rt.CacheKeys, 100_000)
+	set(&rt.CacheKeys, 50_000)
 	if rt.ShutdownTimeout <= 0 {
 		rt.ShutdownTimeout = 10 * time.Second
 	}
