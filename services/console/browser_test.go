@@ -284,7 +284,7 @@ func TestBrowserTakesWhatArrives(t *testing.T) {
 	b.do(chromedp.Click(chromedp.CSS("[data-feed=deviation] button")))
 	w.deviation("dv-paused", "C-1", -1, burst(3, .4, 2.2, 72, 9, 60, "new", false))
 	w.s.tick()
-	b.wait("the pause is counted", `document.querySelector('[data-feed=deviation] button').textContent === 'Paused, 1 new'`)
+	b.wait("the pause is counted", `document.querySelector('[data-feed=deviation] button').textContent === 'Resume (1)'`)
 	if first := eval[string](b, `document.querySelector('[data-feed=deviation] li').dataset.id`); first != "dv-new" {
 		t.Errorf("%s arrived in a feed that is paused", first)
 	}

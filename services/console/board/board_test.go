@@ -147,7 +147,7 @@ func TestAnUnusualHourIsFlaggedAndChanceGivesAboutEight(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(7, 7))
 	now := start.Add(10 * 24 * time.Hour)
 	flags := 0
-	for week := range 40 {
+	for week := range 20 {
 		b = New(rome(t))
 		for h := range 170 {
 			at := now.Add(time.Duration(h-170) * time.Hour)
@@ -168,7 +168,7 @@ func TestAnUnusualHourIsFlaggedAndChanceGivesAboutEight(t *testing.T) {
 			}
 		}
 	}
-	if mean := float64(flags) / 40; mean < 5 || mean > 10.5 {
+	if mean := float64(flags) / 20; mean < 4.5 || mean > 11.5 {
 		t.Errorf("chance alone flags %.1f cells of 168, the page says about 8", mean)
 	}
 }
