@@ -105,9 +105,13 @@ func Job(c Config, verdicts metric.Int64Counter) stream.Job[Input, deviation.Mem
 	}
 	if c.Model == "" {
 		job.Inputs = append(job.Inputs, stream.Input{Topic: topics.Models, Broadcast: true})
-		job.Adopt = func(p *Partition, _ string, value []byte) (err error) {
-			p.model, err = timing.ParseModelRecord(value)
-			return stream.Permanent(err)
+		job.Adopt = func(p *Partition, _ string, value []byte) error {
+			m, err := timing.ParseModelRecord(value)
+			if err != nil {
+				return stream.Permanent(err) // the one in force stays
+			}
+			p.model = m
+			return nil
 		}
 	}
 	return job

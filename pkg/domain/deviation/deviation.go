@@ -14,7 +14,7 @@ type Deviation struct {
 	Kind        string          `json:"kind"` // burst, silence, reactivation (timing and drift are reserved)
 	Z           float64         `json:"z"`    // normal-equivalent surprise, signed, never above 6 in size
 	P           float64         `json:"p"`
-	OneIn       int64           `json:"one_in"` // round(1/p)
+	OneIn       int64           `json:"one_in"`   // round(1/p)
 	Observed    float64         `json:"observed"` // these three as in timing.Test
 	Expected    float64         `json:"expected"`
 	Days        int             `json:"days,omitempty"`

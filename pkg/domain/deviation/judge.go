@@ -12,14 +12,17 @@ import (
 	"github.com/tempismo/tempismo/pkg/domain/timing"
 )
 
-// CoolDown is how long after a deviation another of the same kind is not worth a word. A silence has no such time: it
-// lasts until the next engagement, which is a reactivation.
+// CoolDown is how long after a deviation another of the same kind is not worth a word, unless it is a burst that has grown
+// so large that it may now move a send: at first, a burst is small. A silence has no such time: it lasts until the next
+// engagement, which is a reactivation.
 const CoolDown = 24 * time.Hour
 
 // Memory is what is remembered of a customer's deviations. The zero value is a customer of whom none was told.
 type Memory struct {
-	burst, reactivation int64    // Unix seconds of the engagements that caused the last ones told; 0: none
-	silent              []string // channels in which a silence was told and has not ended, sorted
+	// Unix seconds of the engagements that caused the last ones told; 0: none. acting is that of the last actionable burst.
+	burst, acting, reactivation int64
+
+	silent []string // channels in which a silence was told and has not ended, sorted
 }
 
 // Verdict says what became of a test.
@@ -48,10 +51,13 @@ func (m *Memory) Judge(s *timing.Scored, t timing.Test, at time.Time, pStar floa
 			return d, Ordinary
 		case !s.Evidence.Enough():
 			return d, Unproven
-		case cooling(m.burst, second):
+		case cooling(m.burst, second) && (!actionable(t, pStar) || cooling(m.acting, second)):
 			return d, Cooling
 		}
 		m.burst = second
+		if actionable(t, pStar) {
+			m.acting = second
+		}
 	case timing.Silence: // the profiler has seen to the evidence before it took note
 		switch i, told := m.silence(s.Channel); {
 		case t.P >= timing.TwoSigma:
@@ -134,13 +140,11 @@ func Summary(t timing.Test, reported bool) string {
 	return t.Kind
 }
 
-// number shows one decimal, and two where one would be zero.
 func number(v float64) string {
-	digits := 1
 	if v < 0.1 {
-		digits = 2
+		return "less than 0.1"
 	}
-	return strconv.FormatFloat(v, 'f', digits, 64)
+	return strconv.FormatFloat(v, 'f', 1, 64)
 }
 
 func count(n int, one, many string) string {
@@ -156,8 +160,9 @@ const memoryVersion = 1
 // Append encodes m.
 func (m *Memory) Append(dst []byte) []byte {
 	dst = append(dst, memoryVersion)
-	dst = binary.AppendVarint(dst, m.burst)
-	dst = binary.AppendVarint(dst, m.reactivation)
+	for _, second := range [...]int64{m.burst, m.acting, m.reactivation} {
+		dst = binary.AppendVarint(dst, second)
+	}
 	dst = binary.AppendUvarint(dst, uint64(len(m.silent)))
 	for _, c := range m.silent {
 		dst = binary.AppendUvarint(dst, uint64(len(c)))
@@ -176,15 +181,13 @@ func (m *Memory) Decode(b []byte) error {
 		return fmt.Errorf("%w: unknown version: run the program that wrote it, or start a new run", ErrMemory)
 	}
 	b = b[1:]
-	var n int
-	if m.burst, n = binary.Varint(b); n <= 0 {
-		return fmt.Errorf("%w: cut off", ErrMemory)
+	for _, second := range [...]*int64{&m.burst, &m.acting, &m.reactivation} {
+		v, n := binary.Varint(b)
+		if n <= 0 {
+			return fmt.Errorf("%w: cut off", ErrMemory)
+		}
+		*second, b = v, b[n:]
 	}
-	b = b[n:]
-	if m.reactivation, n = binary.Varint(b); n <= 0 {
-		return fmt.Errorf("%w: cut off", ErrMemory)
-	}
-	b = b[n:]
 	channels, n := binary.Uvarint(b)
 	if n <= 0 {
 		return fmt.Errorf("%w: cut off", ErrMemory)
