@@ -23,8 +23,8 @@ import (
 	"github.com/tempismo/tempismo/pkg/config"
 )
 
-// cli is the command line.
-type cli struct {
+// commands is the command line.
+type commands struct {
 	Up      upCmd      `cmd:"" help:"Run all services in this process."`
 	Import  importCmd  `cmd:"" help:"Bring a CSV or NDJSON file of engagement events through the services."`
 	Watch   watchCmd   `cmd:"" help:"Follow deviations or decisions, one sentence each."`
@@ -44,7 +44,7 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 // run is main without the process: 0 is success, 1 a failure, 2 a command line that cannot be used.
 func run(args []string, stdout, stderr io.Writer) int {
 	code := -1
-	k, err := parser(new(cli), stdout, stderr, func(c int) { code = c; panic(exited{}) })
+	k, err := parser(new(commands), stdout, stderr, func(c int) { code = c; panic(exited{}) })
 	if err != nil {
 		fmt.Fprintln(stderr, "tempismo:", err)
 		return 2
@@ -101,7 +101,7 @@ func (t terminal) json(v any) error {
 }
 
 // parser builds the command line's parser.
-func parser(c *cli, stdout, stderr io.Writer, exit func(int)) (*kong.Kong, error) {
+func parser(c *commands, stdout, stderr io.Writer, exit func(int)) (*kong.Kong, error) {
 	return kong.New(c,
 		kong.Name("tempismo"),
 		kong.Description("Decides when to write to each customer.\n\nTry: tempismo up --demo"),

@@ -1,0 +1,306 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/tempismo/tempismo/pkg/domain/calendar"
+	"github.com/tempismo/tempismo/pkg/domain/deviation"
+	"github.com/tempismo/tempismo/pkg/domain/engagement"
+	"github.com/tempismo/tempismo/pkg/domain/timing"
+	"github.com/tempismo/tempismo/pkg/kafka"
+	"github.com/tempismo/tempismo/pkg/stream"
+	"github.com/tempismo/tempismo/pkg/topics"
+	"github.com/tempismo/tempismo/services/profiler"
+	"github.com/tempismo/tempismo/services/tempismo/town"
+)
+
+// demo is a simulated town in place of real customers.
+type demo struct {
+	Demo      bool      `help:"Fill the system with a simulated town: half a year of history at once, then time-lapse."`
+	Customers int       `default:"2000" help:"Customers of the demo's town."`
+	Pace      float64   `default:"600" help:"Seconds that pass in the town in one of ours."`
+	Seed      uint64    `default:"1" help:"Seed of the demo's town: the same seed and start give the same events."`
+	Start     time.Time `placeholder:"TIME" help:"When time-lapse begins, RFC 3339. Default: 9:00 in Rome on the last working day."`
+}
+
+const (
+	// demoSecret signs the calls to the demo's own receiver, on this machine, in this process. It protects nothing.
+	demoSecret   = "whsec_ZGVtby1vbmx5LXByb3RlY3RzLW5vdGhpbmctMDE="
+	historyDays  = 182
+	ahead        = 30_000 // events of the history that may wait for the profiler
+	historyBatch = 2_000
+	perSecond    = 3 // sentences that a person can follow
+)
+
+func (d *demo) pace() float64 {
+	if !d.Demo {
+		return 0
+	}
+	return d.Pace
+}
+
+func (d *demo) validate() error {
+	var errs []error
+	if d.Customers < 1 || d.Customers > 1_000_000 {
+		errs = append(errs, errors.New("--customers: want 1 to 1000000"))
+	}
+	if d.Pace < 1 || d.Pace > 86_400 {
+		errs = append(errs, errors.New("--pace: want 1 (real time) to 86400 (a day each second)"))
+	}
+	return errors.Join(errs...)
+}
+
+// begin is when time-lapse begins: a working day's morning, so that something happens.
+func (d *demo) begin(now time.Time) (time.Time, error) {
+	if !d.Start.IsZero() {
+		return d.Start.UTC(), nil
+	}
+	rome, err := calendar.Zone("Europe/Rome")
+	if err != nil {
+		return time.Time{}, err
+	}
+	day := calendar.DayOf(now, rome)
+	for day.Weekday() == time.Saturday || day.Weekday() == time.Sunday || day.At(9*60, rome).After(now) {
+		day = day.Add(-1)
+	}
+	return day.At(9*60, rome), nil
+}
+
+// play lives the town's history as fast as the services take it, then its present in time-lapse, and tells what the
+// services make of it.
+func (d *demo) play(ctx context.Context, t terminal, s style, sys *system, partitions int32) error {
+	begin, err := d.begin(time.Now())
+	if err != nil {
+		return err
+	}
+	people, err := town.New(town.Config{Seed: d.Seed, Customers: d.Customers, Start: begin.AddDate(0, 0, -historyDays)})
+	if err != nil {
+		return err
+	}
+	w, err := kafka.NewWriter(ctx, sys.log, sys.run)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	// A town is the same every time, so a demo that is taken up again lives it from the start, and past what is written.
+	written, err := kafka.Latest(ctx, sys.log, sys.run.Topic(topics.Events))
+	if err != nil {
+		return err
+	}
+	p := &player{sys: sys, town: people, w: w, written: written, partitions: partitions}
+	if err := p.history(ctx, t, s, begin, d.Customers); err != nil {
+		return err
+	}
+	told := make(chan error, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() { told <- p.tell(ctx, t, s); cancel() }()
+	err = p.lapse(ctx, begin, d.Pace)
+	cancel()
+	return errors.Join(err, <-told)
+}
+
+type player struct {
+	sys        *system
+	town       *town.Town
+	w          *kafka.Writer
+	written    map[int32]int64 // events of an earlier start still to be passed over, by partition
+	partitions int32
+	next       engagement.Event // the first that is not written
+	msgs       []stream.Message
+	n          int64
+
+	mu sync.Mutex // town is lived by one goroutine and asked by another
+}
+
+// queue takes the next event of the town.
+func (p *player) queue() {
+	key := []byte(p.next.Subject)
+	if q := stream.Partition(key, p.partitions); p.written[q] > 0 {
+		p.written[q]--
+	} else {
+		p.msgs = append(p.msgs, stream.Message{Key: key, Value: p.next.Append(nil)})
+	}
+	p.n++
+	p.mu.Lock()
+	p.town.Next(&p.next)
+	p.mu.Unlock()
+}
+
+func (p *player) flush(ctx context.Context) error {
+	if len(p.msgs) == 0 {
+		return nil
+	}
+	err := p.w.WriteAll(ctx, topics.Events, p.msgs)
+	p.msgs = p.msgs[:0]
+	return err
+}
+
+// history writes everything before begin, never far ahead of the profiler.
+func (p *player) history(ctx context.Context, t terminal, s style, begin time.Time, customers int) error {
+	from := time.Now()
+	bars := newProgress(t.out)
+	defer bars.wait()
+	fmt.Fprintf(t.out, "%s  half a year of %s customers, as fast as the services take it\n", s.strong.Render("history"), grouped(int64(customers)))
+	bar := bars.bar("history", historyDays*24)
+	start := begin.AddDate(0, 0, -historyDays)
+	for p.town.Next(&p.next); p.next.Time.Before(begin); {
+		p.queue()
+		if len(p.msgs) < historyBatch {
+			continue
+		}
+		if err := p.flush(ctx); err != nil {
+			return err
+		}
+		bar.set(int64(p.next.Time.Sub(start).Hours()))
+		if err := p.behind(ctx, ahead); err != nil {
+			return err
+		}
+	}
+	if err := p.flush(ctx); err != nil {
+		return err
+	}
+	if err := p.behind(ctx, 0); err != nil {
+		return err
+	}
+	bar.done()
+	bars.wait()
+	took := time.Since(from)
+	fmt.Fprintf(t.out, "%s  %s events in %.1f s, %s a second\n", s.strong.Render("history"), grouped(p.n), took.Seconds(), grouped(int64(float64(p.n)/took.Seconds())))
+	return nil
+}
+
+// behind waits until the profiler has at most so many events to read.
+func (p *player) behind(ctx context.Context, most int64) error {
+	for {
+		lag, err := p.sys.log.Lag(ctx, p.sys.run, []string{profiler.Service})
+		if err != nil {
+			return err
+		}
+		var unread int64
+		for _, l := range lag {
+			if l.Topic == topics.Events {
+				unread += l.Records
+			}
+		}
+		if unread <= most {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// lapse lives the town's time from begin on at the given pace.
+func (p *player) lapse(ctx context.Context, begin time.Time, pace float64) error {
+	started := time.Now()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		now := begin.Add(time.Duration(float64(time.Since(started)) * pace))
+		for !p.next.Time.After(now) {
+			p.queue()
+		}
+		if err := p.flush(ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// line is something to be told.
+type line struct{ text, more string }
+
+// tell writes what the services notice, no more than a person can follow.
+func (p *player) tell(ctx context.Context, t terminal, s style) error {
+	fmt.Fprintf(t.out, "\n%s\n", s.faint.Render("From here on, live. (yes) marks what the town knows to be true; a few are chance: 2 sigma is 1 in 44."))
+	lines := make(chan line)
+	follow := func(topic string, make func(*stream.Event) (string, error)) error {
+		return kafka.Tail(ctx, p.sys.log, p.sys.run.Topic(topic), kafka.Latest, func(r *stream.Record) error {
+			e, err := stream.ParseEvent(r.Value)
+			if err != nil {
+				return nil // the page and the detector count such a record; a person at a demo can do nothing about it
+			}
+			text, err := make(&e)
+			if err != nil {
+				return nil
+			}
+			select {
+			case lines <- line{text: text}:
+			case <-ctx.Done():
+			}
+			return nil
+		})
+	}
+	done := make(chan error, 2)
+	go func() {
+		done <- follow(topics.Deviations, func(e *stream.Event) (string, error) { return p.deviation(e, s) })
+	}()
+	go func() {
+		done <- follow(topics.Decisions, func(e *stream.Event) (string, error) { return p.decision(e, s) })
+	}()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	shown, passed := 0, 0
+	for open := 2; open > 0; {
+		select {
+		case l := <-lines:
+			if shown == perSecond {
+				passed++
+				continue
+			}
+			shown++
+			fmt.Fprintln(t.out, l.text)
+		case <-tick.C:
+			if passed > 0 {
+				fmt.Fprintln(t.out, s.faint.Render(fmt.Sprintf("... and %d more", passed)))
+			}
+			shown, passed = 0, 0
+		case err := <-done:
+			if open--; err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (p *player) deviation(e *stream.Event, s style) (string, error) {
+	var d deviation.Deviation
+	if err := unmarshal(e.Data, &d); err != nil {
+		return "", err
+	}
+	p.mu.Lock()
+	known := p.town.Knows(e.Subject, truth[d.Kind], e.Time)
+	p.mu.Unlock()
+	yes := ""
+	if known {
+		yes = s.accent.Render(" (yes)")
+	}
+	return fmt.Sprintf("%s  %s  %-13s%+.1f sigma  %s%s", s.faint.Render(moment(e.Time, d.Zone)), s.strong.Render(e.Subject), d.Kind, d.Z, d.Summary, yes), nil
+}
+
+func (p *player) decision(e *stream.Event, s style) (string, error) {
+	text, err := tellDecision(e)
+	if err != nil {
+		return "", err
+	}
+	return s.accent.Render(text), nil
+}
+
+// truth is the episode of the town that a deviation of a kind should have been made of.
+var truth = map[string]string{timing.Burst: town.Burst, timing.Silence: town.Silent, timing.Reactivation: town.Back}
