@@ -75,7 +75,11 @@ func build(cfg any, name string, more ...kong.Option) (*kong.Kong, map[*kong.Val
 		if len(envs[v]) == 0 {
 			return v.Help
 		}
-		return strings.TrimSuffix(v.Help, ".") + " ($" + strings.Join(envs[v], ", $") + ")."
+		shown := "$" + strings.Join(envs[v], ", $")
+		if v.Flag != nil && v.Flag.PlaceHolder != "" && v.Default != "" {
+			shown += ", default " + v.Default // Kong shows the placeholder in its stead
+		}
+		return strings.TrimSuffix(v.Help, ".") + " (" + shown + ")."
 	}
 	options := append([]kong.Option{kong.Name(name), kong.Embed(cfg), kong.ValueFormatter(describe)}, more...)
 	k, err := kong.New(&struct{}{}, options...)

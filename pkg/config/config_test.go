@@ -28,7 +28,7 @@ type sample struct {
 	Broker broker        `embed:"" prefix:"broker-" envprefix:"BROKER_"`
 	Run    Run           `embed:"" prefix:"run-" envprefix:"RUN_"`
 	Every  time.Duration `name:"every" env:"EVERY" default:"3s" help:"How often."`
-	Size   int           `name:"size" env:"SIZE" default:"7"`
+	Size   int           `name:"size" env:"SIZE" default:"7" placeholder:"COUNT" help:"How much."`
 	Hidden string        `name:"plain"`
 }
 
@@ -107,7 +107,7 @@ func TestHelpNamesFlagsAndVariables(t *testing.T) {
 	if err := parse(&c, "sample", []string{"--help"}, env(), &out); !errors.Is(err, ErrHelp) {
 		t.Fatalf("got %v, want ErrHelp", err)
 	}
-	for _, want := range []string{"--broker-addrs", "$BROKER_ADDRS", "--every=3s", "How often ($EVERY)."} {
+	for _, want := range []string{"--broker-addrs", "$BROKER_ADDRS", "--every=3s", "How often ($EVERY).", "How much ($SIZE, default 7)."} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("help does not show %q:\n%s", want, &out)
 		}
