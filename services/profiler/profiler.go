@@ -33,6 +33,7 @@ type Config struct {
 	Model       string        `name:"model" env:"MODEL" enum:",builtin.1" default:"" help:"Pin this model (builtin.1) and read none. Empty: the model that timing.models.v1 has last, builtin.1 before the first."`
 	DefaultZone string        `name:"default-zone" env:"DEFAULT_ZONE" default:"Europe/Rome" placeholder:"ZONE" help:"IANA zone of customers whose events name none."`
 	ScoredBelow float64       `name:"scored-below" env:"SCORED_BELOW" default:"0.1" help:"Publish tests whose p is below this; 1 publishes every test."`
+	Batch       int           `name:"batch-records" env:"BATCH_RECORDS" default:"16384" help:"Most events that are committed at once. Fewer bound the memory and the work that a crash repeats, and cost more round trips."`
 	DigestEvery time.Duration `name:"digest-every" env:"DIGEST_EVERY" default:"0s" help:"Event time that one digest covers; 0 is a minute in a live run and an hour in a simulated one."`
 }
 
@@ -44,6 +45,9 @@ func (c Config) Validate() error {
 	}
 	if !(c.ScoredBelow >= 0 && c.ScoredBelow <= 1) {
 		errs = append(errs, fmt.Errorf("SCORED_BELOW: %v is no probability: choose one from 0 to 1", c.ScoredBelow))
+	}
+	if c.Batch < 0 {
+		errs = append(errs, fmt.Errorf("BATCH_RECORDS: %d: choose a positive number", c.Batch))
 	}
 	if c.DigestEvery < 0 || c.DigestEvery > 24*time.Hour || c.DigestEvery%time.Second != 0 {
 		errs = append(errs, fmt.Errorf("DIGEST_EVERY: %s: choose whole seconds, at most 24h", c.DigestEvery))
@@ -73,7 +77,7 @@ func Run(ctx context.Context, c Config, set app.Settings) error {
 	}
 	defer store.Close()
 	set.Log.InfoContext(ctx, "profiling", "default_zone", c.DefaultZone, "scored_below", c.ScoredBelow, "model", c.Model)
-	return stream.Process(ctx, job, stream.Runtime{Log: log, Store: store, Run: run(c), Logger: set.Log, Observer: observer})
+	return stream.Process(ctx, job, stream.Runtime{Log: log, Store: store, Run: run(c), Logger: set.Log, Observer: observer, BatchRecords: c.Batch})
 }
 
 func run(c Config) stream.Run { return stream.Run{ID: c.Run.ID, Simulated: c.Run.Simulated()} }
