@@ -78,16 +78,11 @@ func SmoothPairs(pairs [Day][Day]float64) [Day][Day]float64 {
 	var g [Day]float64
 	total := 0.0
 	for i := range pairs {
+		g[i] = 1 // an hour that nobody was seen at is possible nevertheless
 		for j := range pairs {
 			g[i] += pairs[i][j]
 		}
 		total += g[i]
-	}
-	if total == 0 {
-		for i := range g {
-			g[i] = 1
-		}
-		total = Day
 	}
 	for i := range pairs {
 		for j := range pairs {
