@@ -19,6 +19,7 @@ import (
 	"github.com/tempismo/tempismo/pkg/config"
 	"github.com/tempismo/tempismo/pkg/kafka"
 	"github.com/tempismo/tempismo/pkg/stream"
+	"github.com/tempismo/tempismo/pkg/topics"
 )
 
 // Config is set by operators.
@@ -104,22 +105,21 @@ func loopback(host string) bool {
 
 // Run serves until ctx ends; then it lets the requests that are being answered finish.
 func Run(ctx context.Context, c Config, set app.Settings) error {
-	set = set.WithDefaults()
+	c, set = c.withDefaults(), set.WithDefaults()
 	log, err := kafka.Open(ctx, c.Kafka, kafka.Logger(set.Log))
 	if err != nil {
 		return fmt.Errorf("open kafka: %w", err)
 	}
 	defer log.Close()
-	return run(ctx, c, log, set)
-}
-
-// run is Run on a log that is open.
-func run(ctx context.Context, c Config, log stream.Log, set app.Settings) error {
-	c = c.withDefaults()
-	out, err := newPublisher(ctx, log, stream.Run{ID: c.Run.ID, Simulated: c.Run.Simulated()}, c.MaxFlight, set)
-	if err != nil {
-		return err
+	run := stream.Run{ID: c.Run.ID, Simulated: c.Run.Simulated()}
+	if _, err := log.Topics(ctx, run.Topic(topics.Events)); err != nil {
+		return fmt.Errorf("look up the topic of events (tempismo topics creates what is missing): %w", err)
 	}
+	out, err := kafka.NewWriter(ctx, log, run)
+	if err != nil {
+		return fmt.Errorf("open a writer: %w", err)
+	}
+	defer out.Close() // after the server, whose last requests still wait for it
 	s, err := newServer(c, out, set, time.Now)
 	if err != nil {
 		return err
@@ -130,16 +130,43 @@ func run(ctx context.Context, c Config, log stream.Log, set app.Settings) error 
 			return fmt.Errorf("listen for events: %w: choose another LISTEN", err)
 		}
 	}
-	set.Health.Set("kafka", true, "")
-	set.Log.Info("taking events", "address", ln.Addr().String(), "run", c.Run.ID, "sendgrid", len(c.SendGrid.Keys) > 0)
+	set.Log.InfoContext(ctx, "taking events", "address", ln.Addr().String(), "run", c.Run.ID, "sendgrid", len(c.SendGrid.Keys) > 0)
+	return app.Group(ctx,
+		func(ctx context.Context) error {
+			watch(ctx, log, run.Topic(topics.Events), set)
+			return nil
+		},
+		func(ctx context.Context) error { return app.Serve(ctx, ln, s.handler()) },
+	)
+}
 
-	// The publisher outlives the server, whose last requests still wait for it.
-	publishing, stop := context.WithCancel(context.WithoutCancel(ctx))
-	stopped := make(chan struct{})
-	go func() { defer close(stopped); out.run(publishing) }()
-	err = app.Serve(ctx, ln, s.handler())
-	stop()
-	<-stopped
-	set.Health.Set("kafka", false, "stopped")
-	return err
+// watchEvery is how often Kafka is asked whether it is there.
+const watchEvery = 5 * time.Second
+
+// watch keeps the readiness true to Kafka until ctx ends. It asks by itself: an instance that is not ready gets no
+// requests by which it could notice that Kafka is back.
+func watch(ctx context.Context, log stream.Log, topic string, set app.Settings) {
+	defer set.Health.Set("kafka", false, "stopped")
+	for up := true; ; {
+		asking, cancel := context.WithTimeout(ctx, watchEvery)
+		_, err := log.Topics(asking, topic)
+		cancel()
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			set.Health.Set("kafka", true, "")
+		} else {
+			set.Health.Set("kafka", false, err.Error())
+		}
+		if was := up; was != (err == nil) {
+			up = !was
+			set.Log.WarnContext(ctx, "kafka has gone or come back", "there", up, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(watchEvery):
+		}
+	}
 }

@@ -11,10 +11,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -25,25 +25,48 @@ import (
 	"github.com/tempismo/tempismo/pkg/app"
 	"github.com/tempismo/tempismo/pkg/domain/calendar"
 	"github.com/tempismo/tempismo/pkg/domain/engagement"
+	"github.com/tempismo/tempismo/pkg/kafka"
 	"github.com/tempismo/tempismo/pkg/stream"
+	"github.com/tempismo/tempismo/pkg/topics"
 )
+
+// writer appends messages to a topic and returns when all are acknowledged. A kafka.Writer is one; tests hold theirs up.
+type writer interface {
+	WriteAll(ctx context.Context, topic string, messages []stream.Message) error
+}
+
+// budget bounds the bytes of requests that are being answered.
+type budget struct {
+	limit int64
+	used  atomic.Int64
+}
+
+// take reserves n bytes, if there is room.
+func (b *budget) take(n int64) bool {
+	if b.used.Add(n) > b.limit {
+		b.used.Add(-n)
+		return false
+	}
+	return true
+}
+
+func (b *budget) give(n int64) { b.used.Add(-n) }
 
 // server answers requests.
 type server struct {
 	config   Config
-	out      *publisher
+	out      writer
+	room     budget
 	tokens   [][sha256.Size]byte // hashed, so that comparing takes the same time whatever their lengths
 	keys     []*ecdsa.PublicKey
 	now      func() time.Time
-	log      *slog.Logger
-	health   *app.Health
 	tracer   trace.Tracer
 	events   metric.Int64Counter
 	requests metric.Float64Histogram
 }
 
-func newServer(c Config, out *publisher, set app.Settings, now func() time.Time) (*server, error) {
-	s := &server{config: c, out: out, now: now, log: set.Log, health: set.Health, tracer: set.Telemetry.Tracer()}
+func newServer(c Config, out writer, set app.Settings, now func() time.Time) (*server, error) {
+	s := &server{config: c, out: out, room: budget{limit: c.MaxFlight}, now: now, tracer: set.Telemetry.Tracer()}
 	if c.Tokens != "" {
 		for token := range strings.SplitSeq(string(c.Tokens), ",") {
 			s.tokens = append(s.tokens, sha256.Sum256([]byte(strings.TrimSpace(token))))
@@ -55,8 +78,8 @@ func newServer(c Config, out *publisher, set app.Settings, now func() time.Time)
 	s.events, problems[1] = m.Int64Counter("tempismo.ingest.events", metric.WithUnit("{event}"),
 		metric.WithDescription("Events by endpoint and what became of them: accepted, ignored (not engagement), rejected (not valid), unacknowledged (the sender was told to try again)."))
 	s.requests, problems[2] = m.Float64Histogram("http.server.request.duration", metric.WithUnit("s"), metric.WithDescription("Duration of requests by route and status."))
-	_, problems[3] = m.Int64ObservableGauge("tempismo.ingest.in_flight", metric.WithUnit("By"), metric.WithDescription("Bytes that wait for Kafka."),
-		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error { o.Observe(out.room.used.Load()); return nil }))
+	_, problems[3] = m.Int64ObservableGauge("tempismo.ingest.in_flight", metric.WithUnit("By"), metric.WithDescription("Bytes of requests that are being answered."),
+		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error { o.Observe(s.room.used.Load()); return nil }))
 	return s, errors.Join(problems[:]...)
 }
 
@@ -172,16 +195,10 @@ func (s *server) take(ctx context.Context, w http.ResponseWriter, r *http.Reques
 	if size > s.config.MaxBody {
 		return batch{}, s.tooLarge()
 	}
-	if !s.out.room.take(size) {
-		return batch{}, &refusal{status: http.StatusServiceUnavailable, detail: "too many events wait for Kafka; nothing of this request was taken, send it again later"}
+	if !s.room.take(size) {
+		return batch{}, &refusal{status: http.StatusServiceUnavailable, detail: "too many requests wait for Kafka; nothing of this one was taken, send it again later"}
 	}
-	reserved := size
-	handedOver := false
-	defer func() {
-		if !handedOver {
-			s.out.room.give(reserved)
-		}
-	}()
+	defer s.room.give(size)
 	// Test writers have no deadlines. One that outlived the body would end a request that waits for Kafka.
 	connection := http.NewResponseController(w)
 	_ = connection.SetReadDeadline(time.Now().Add(bodyTimeout))
@@ -198,34 +215,29 @@ func (s *server) take(ctx context.Context, w http.ResponseWriter, r *http.Reques
 		return b, err
 	}
 	messages := make([]stream.Message, 0, len(b.events))
-	total := int64(0)
 	for i := range b.events {
 		m, err := s.message(&b.events[i], traceparent)
 		if err != nil {
 			b.refuse(b.index[i], err)
 			continue
 		}
-		total += int64(len(m.Value))
 		messages = append(messages, m)
 	}
 	if len(b.wrong) > 0 {
 		return b, invalid(&b)
 	}
-	// From here on it is the messages that take room, not the body.
-	s.out.room.give(reserved - total)
-	reserved, handedOver = total, true
-	done := s.out.publish(messages, func() { s.out.room.give(total) }).done
-	patience := time.NewTimer(s.config.Patience)
-	defer patience.Stop()
-	select {
-	case <-done:
+	waiting, cancel := context.WithTimeout(ctx, s.config.Patience)
+	defer cancel()
+	err = s.out.WriteAll(waiting, topics.Events, messages)
+	switch {
+	case err == nil:
 		return b, nil
-	case <-patience.C:
-		s.health.Set("kafka", false, "acknowledgements are late")
-		return b, &refusal{status: http.StatusServiceUnavailable, detail: "Kafka has not acknowledged the events in time; send them again with the same ids, one that was appended after all counts once"}
-	case <-ctx.Done():
+	case ctx.Err() != nil:
 		return b, ctx.Err()
+	case errors.Is(err, kafka.ErrTooLarge):
+		return b, &refusal{status: http.StatusRequestEntityTooLarge, detail: err.Error()}
 	}
+	return b, &refusal{status: http.StatusServiceUnavailable, detail: "Kafka has not acknowledged the events; send them again with the same ids, one that was appended after all counts once"}
 }
 
 func (s *server) tooLarge() *refusal {
