@@ -211,8 +211,8 @@ func (w *worker[I, S, P]) load(late context.Context, report *Report) error {
 		r := it.record
 		report.Bytes += len(r.Key) + len(r.Value)
 		report.Inputs[it.input].Records++
-		if w.step.inputs[it.input].broadcast {
-			continue
+		if w.step.inputs[it.input].broadcast || len(r.Key) == 0 {
+			continue // no key, no state
 		}
 		if it.entry = w.cache.get(r.Key); it.entry == nil {
 			it.entry = w.cache.add(r.Key)

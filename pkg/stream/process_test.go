@@ -443,6 +443,57 @@ func TestShutdownFinishesAndClearsTheOutbox(t *testing.T) {
 	})
 }
 
+func TestShutdownDoesNotWaitForABrokerThatIsGone(t *testing.T) {
+	within(t, func(b *bench) {
+		b.echo()
+		gone := goneLog{Log: b.log, gone: new(atomic.Bool)}
+		gone.gone.Store(true)
+		b.rt.Log = gone
+		b.send("a", "0")
+		b.start()
+		b.send("a", "1")
+		b.sleep(time.Minute)
+		b.expect("nothing is committed over an outbox that was not acknowledged", b.state(), "0")
+		b.expect("outputs", len(b.ids("out")), 0)
+		if n := len(b.seen.now().retries); n < 5 || n > 40 {
+			t.Errorf("%d attempts in a minute", n)
+		}
+		began := time.Now()
+		if err := b.stop(); err != nil {
+			t.Error(err)
+		}
+		if d := time.Since(began); d < 9*time.Second || d > 11*time.Second {
+			t.Errorf("it took %v, and the timeout is 10 s", d)
+		}
+		gone.gone.Store(false)
+		b.start()
+		b.expect("the next owner publishes the outbox and goes on", b.ids("out"), []string{`00000000000000000000.000 "0"`, `00000000000000000001.000 "1"`})
+	})
+}
+
+// goneLog is a log whose producers fail while it is gone.
+type goneLog struct {
+	*streamtest.Log
+	gone *atomic.Bool
+}
+
+func (l goneLog) Producer(ctx context.Context) (stream.Producer, error) {
+	p, err := l.Log.Producer(ctx)
+	return goneProducer{p, l.gone}, err
+}
+
+type goneProducer struct {
+	stream.Producer
+	gone *atomic.Bool
+}
+
+func (p goneProducer) Produce(ctx context.Context, topic string, partition int32, m []stream.Message) (int64, error) {
+	if p.gone.Load() {
+		return 0, errors.New("connection refused")
+	}
+	return p.Producer.Produce(ctx, topic, partition, m)
+}
+
 func TestAfterARollbackNothingAcknowledgedIsEmittedAgain(t *testing.T) {
 	within(t, func(b *bench) {
 		b.echo()

@@ -122,7 +122,7 @@ var (
 // together. Redis, or a memory of one in tests.
 type Store interface {
 	// Claim makes the caller the partition's only writer: epoch + 1 and a new random token, in one atomic step that also
-	// returns what is stored. Claiming what was never stored, or was lost, succeeds with Meta.Lost.
+	// returns what is stored. Claiming what was never stored, or was lost, succeeds with Meta.Lost and without states.
 	Claim(ctx context.Context, group string, partition int32) (Lease, error)
 
 	// Read returns the values of keys (nil where there is none) and the partition's meta, unfenced, for readers that are
@@ -141,7 +141,7 @@ type Snapshot struct {
 
 // Meta is what is stored of a partition beside the states by key.
 type Meta struct {
-	Lost       bool              // nothing was stored when the claim came
+	Lost       bool              // no positions were stored when the claim came
 	Epoch      int64             // number of claims so far
 	Partitions int32             // partition count of the inputs when the state began; 0: not stored yet
 	Positions  map[string]int64  // next offset by input topic, without the run's prefix
