@@ -107,11 +107,15 @@ func process[C any](ctx context.Context, name string, args []string, env config.
 		}
 		functions = append(functions, func(ctx context.Context) error { return Serve(ctx, ln, admin(health, tel)) })
 	}
+	// Whatever ends the service ends the process: an admin listener alone is of no use.
+	running, end := context.WithCancel(ctx)
+	defer end()
 	functions = append(functions, func(ctx context.Context) error {
+		defer end()
 		return run(ctx, c.Service, Settings{Log: log, Telemetry: tel, Health: health})
 	})
 	log.Info("starting", "version", version(), "admin", c.App.Admin)
-	failed := Group(ctx, functions...)
+	failed := Group(running, functions...)
 	flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
 	defer cancel()
 	if err := tel.Shutdown(flush); err != nil {

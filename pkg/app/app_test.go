@@ -77,15 +77,8 @@ func TestProcess(t *testing.T) {
 		{"an occupied admin port is an error that names the setting", "--admin-listen=256.0.0.1:1", never, exitFailed, "choose another ADMIN_LISTEN"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			// A service that is done leaves the admin listener serving until the process is told to stop.
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			run := func(ctx context.Context, s sample, set Settings) error {
-				defer cancel()
-				return c.run(ctx, s, set)
-			}
 			var out lines
-			if code := process(ctx, "sample", strings.Fields(c.args), noEnv, &out, &out, run); code != c.code {
+			if code := process(t.Context(), "sample", strings.Fields(c.args), noEnv, &out, &out, c.run); code != c.code {
 				t.Errorf("exit code %d, want %d", code, c.code)
 			}
 			if !strings.Contains(out.String(), c.says) {
