@@ -85,7 +85,11 @@ func Run(ctx context.Context, c Config, s app.Settings) error {
 			return fmt.Errorf("serve the console: choose another CONSOLE_LISTEN: %w", err)
 		}
 	}
-	return serve(ctx, newServer(c, s, zone), ln)
+	v := newServer(c, s, zone)
+	if err := v.measure(); err != nil {
+		return fmt.Errorf("make the console's instruments: %w", errors.Join(err, ln.Close()))
+	}
+	return serve(ctx, v, ln)
 }
 
 // serve runs the parts of the console side by side on an open listener.

@@ -40,9 +40,11 @@ type customerView struct {
 // Swatches is for templates.
 func (customerView) Swatches(class string, n int) template.HTML { return chart.Swatches(class, n) }
 
-// scoresWire is the score map as the page's script wants it: [score, attention] of each hour, today first.
+// scoresWire is the score map as the page's script wants it: [score, attention] of each hour, today first. The cells of
+// the first row before From have passed; they show the same day of next week, which is the last of Days.
 type scoresWire struct {
 	Days  []string                `json:"days"`
+	From  int                     `json:"from"`
 	Cells [timing.Week][2]float64 `json:"cells"`
 }
 
@@ -163,9 +165,11 @@ func (v *customerView) fill(id string, k known, clock time.Time, fallback *time.
 		}
 		v.Table = append(v.Table, row)
 	}
+	v.Cells.Days = append(v.Cells.Days, l.Day(board.DateOf(today+timing.Week)))
+	v.Cells.From = int(now - today)
 	best := chart.BestHour(&view, now)
 	i := chart.Place(best, now)
-	v.Read = l.T("cust.scores.say", v.Cells.Days[i/24], clockHour(i)+":00", l.Num(v.Cells.Cells[i][0], 0), l.Num(v.Cells.Cells[i][1], 1))
+	v.Read = l.T("cust.scores.say", l.Day(board.DateOf(best)), clockHour(i)+":00", l.Num(v.Cells.Cells[i][0], 0), l.Num(v.Cells.Cells[i][1], 1))
 	v.best(&view, now)
 	v.Facts = [][2]string{
 		{l.T("cust.evidence"), l.Num(view.Evidence.EngagedHours, 1)},

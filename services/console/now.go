@@ -84,7 +84,7 @@ type kpi struct {
 // nowView is the Now page. Templates of its parts take it as well.
 type nowView struct {
 	frame
-	Finding, Lead                 string
+	Finding, Lead, LeadFlags      string
 	View                          string
 	Views, Segments, Channels     []option
 	Week                          *chart.Week
@@ -181,7 +181,7 @@ func (v *nowView) sayWeek(w *board.Week) {
 		} else {
 			v.Lead = l.T("now.lead.nosends", l.Num(w.All.Engaged, 0))
 		}
-		v.Lead += " " + l.T("now.lead.flags", l.Int(w.Flags))
+		v.LeadFlags = l.T("now.lead.flags", l.Int(w.Flags))
 		v.LastDay = l.LongWeekday(timing.HourOfWeek(w.Now) / 24)
 	}
 	v.Map, v.MapTall = v.Week.SVG(false), v.Week.SVG(true)

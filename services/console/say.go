@@ -133,8 +133,12 @@ func sayDecision(l *words.Lang, kind string, d *decision.Decision, o *decision.O
 	if text == "" {
 		text = d.Summary + "."
 	}
-	if best != "" && d.Reason != decision.BetterHourAhead && kind != "wait" {
+	switch {
+	case best == "" || d.Reason == decision.BetterHourAhead || kind == "wait": // the sentence says it
+	case d.Score.Best > d.Score.Now:
 		more = append(more, l.T("dec.score", l.Int(d.Score.Now), l.Int(d.Score.Best), best))
+	default:
+		more = append(more, l.T("dec.score.none", l.Int(d.Score.Now)))
 	}
 	passed := 0
 	for _, r := range d.Rules {

@@ -72,7 +72,6 @@ type Board struct {
 	tails  map[string][]uint64 // burst only: bins of hash-randomised p
 
 	events     uint64
-	late       uint64
 	duplicates uint64 // records dropped because they were seen before
 	model      string
 	policy     string
@@ -180,7 +179,6 @@ func (b *Board) digest(d *timing.Digest) {
 		}
 	}
 	b.events += d.Events.Human + d.Events.Probable + d.Events.Machine
-	b.late += d.Events.Late
 }
 
 // maxBins bounds what a malformed digest can make us keep.
@@ -263,6 +261,9 @@ func (b *Board) Zone() *time.Location { return b.zone }
 
 // Events counts the engagement events that the digests tell of.
 func (b *Board) Events() uint64 { return b.events }
+
+// Duplicates counts the records that were dropped because they had been seen.
+func (b *Board) Duplicates() uint64 { return b.duplicates }
 
 // Versions are those of the latest records.
 func (b *Board) Versions() (model, policy, calendar string) { return b.model, b.policy, b.calendar }

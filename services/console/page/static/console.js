@@ -26,7 +26,7 @@ function sayWeek(i) {
 
 function sayScore(i) {
   const [score, attention] = data.cells[i];
-  return fill(scores.dataset.say, [data.days[Math.floor(i / 24)], `${String(i % 24).padStart(2, '0')}:00`, score, num(attention, 1)]);
+  return fill(scores.dataset.say, [data.days[i < data.from ? 7 : Math.floor(i / 24)], `${String(i % 24).padStart(2, '0')}:00`, score, num(attention, 1)]);
 }
 
 // What the cell under the cursor says may change by itself; then it is not read aloud.
