@@ -65,7 +65,7 @@ func ofService[C any](name string, listens func(C) string) binary {
 	}
 }
 
-var binaries = map[string]binary{
+var services = map[string]binary{
 	"ingest":    ofService("ingest", func(c ingest.Config) string { return c.Listen }),
 	"profiler":  ofService[profiler.Config]("profiler", nil),
 	"detector":  ofService[detector.Config]("detector", nil),
@@ -73,7 +73,6 @@ var binaries = map[string]binary{
 	"trainer":   ofService[trainer.Config]("trainer", nil),
 	"connector": ofService[connector.Config]("connector", nil),
 	"console":   ofService("console", func(c console.Config) string { return c.Listen }),
-	"tempismo":  ofCommand(),
 }
 
 // ofCommand is this package's own binary, which reads the process's environment.
@@ -98,6 +97,10 @@ func ofCommand() binary {
 			if err != nil {
 				t.Fatal(err)
 			}
+			// `up` hands the environment on to the services that it runs.
+			for _, b := range services {
+				vs = append(vs, b.variables(t)...)
+			}
 			return vs
 		},
 		parse: func(t *testing.T, args []string, env types.MappingWithEquals) error {
@@ -109,7 +112,10 @@ func ofCommand() binary {
 			_, err := build(t).Parse(args)
 			return err
 		},
-		listens: func(types.MappingWithEquals) string { return "" },
+		listens: func(env types.MappingWithEquals) string {
+			listen, _ := lookup(env)("CONSOLE_LISTEN")
+			return listen
+		},
 	}
 }
 
@@ -150,7 +156,10 @@ func ours(t *testing.T, s types.ServiceConfig) (binary, bool) {
 	if name == nil {
 		t.Fatalf("%s is built without SERVICE", s.Name)
 	}
-	b, ok := binaries[*name]
+	if *name == "tempismo" {
+		return ofCommand(), true
+	}
+	b, ok := services[*name]
 	if !ok {
 		t.Fatalf("%s is built from the service %q, which does not exist", s.Name, *name)
 	}
@@ -160,8 +169,8 @@ func ours(t *testing.T, s types.ServiceConfig) (binary, bool) {
 func TestComposeRunsEveryService(t *testing.T) {
 	project := compose(t)
 	have := slices.Sorted(maps.Keys(project.Services))
-	for name := range binaries {
-		if name != "tempismo" && !slices.Contains(have, name) {
+	for name := range services {
+		if !slices.Contains(have, name) {
 			t.Errorf("%s is missing", name)
 		}
 	}
@@ -192,7 +201,14 @@ func TestComposeGivesEveryServiceWhatItUnderstands(t *testing.T) {
 			}
 		}
 		t.Run(name, func(t *testing.T) {
-			if err := b.parse(t, s.Command, s.Environment); err != nil {
+			line := s.Command
+			if len(s.Entrypoint) > 0 {
+				if s.Entrypoint[0] != "/service" {
+					t.Errorf("the image holds nothing but /service, not %s", s.Entrypoint[0])
+				}
+				line = slices.Concat(s.Entrypoint[1:], s.Command)
+			}
+			if err := b.parse(t, line, s.Environment); err != nil {
 				t.Errorf("it does not start: %v", err)
 			}
 		})
