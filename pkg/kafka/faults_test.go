@@ -141,15 +141,17 @@ func TestAProducerIsSpentAfterAnError(t *testing.T) {
 }
 
 func TestReadingAndWritingFollowTheLeader(t *testing.T) {
-	c, config := cluster(t, kfake.NumBrokers(3))
+	c, config := cluster(t, kfake.NumBrokers(4))
 	l := open(t, config)
-	topic := create(t, l, "", 1)
-	run := stream.Run{ID: "r1"}
-	w, err := NewWriter(t.Context(), l, run)
-	if err != nil {
+	const topic = "moving"
+	// One replica: followers answer fetches, too.
+	if _, err := l.admin.CreateTopic(t.Context(), 1, 1, nil, topic); err != nil {
 		t.Fatal(err)
 	}
-	defer w.Close()
+	if err := c.MoveTopicPartition(topic, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	w := writer(t, l, stream.Run{ID: "r1"})
 	ctx, cancel := context.WithCancel(within(t, time.Minute))
 	var got []string
 	done := make(chan error, 1)
@@ -161,13 +163,14 @@ func TestReadingAndWritingFollowTheLeader(t *testing.T) {
 			return nil
 		})
 	}()
+	leaders := []int32{0, 1, 2, 0, 1, 2, 0, 3} // nobody finds the last by staying where he was
 	for i := range 40 {
 		if i%5 == 0 {
-			if err := c.MoveTopicPartition(topic, 0, int32(i/5%3)); err != nil {
+			if err := c.MoveTopicPartition(topic, 0, leaders[i/5]); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := w.Write(ctx, topic, nil, []byte(strconv.Itoa(i)), time.Time{}); err != nil {
+		if err := w.Write(within(t, time.Minute), topic, nil, []byte(strconv.Itoa(i)), time.Time{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -232,8 +235,14 @@ func TestLeavingDoesNotWaitForAJoinThatHangs(t *testing.T) {
 	}()
 	<-asked
 	cancel()
-	if err := <-done; err != nil {
-		t.Error(err)
+	// kafka-go itself would wait 25 s for the answer.
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-within(t, 15*time.Second).Done():
+		t.Error("still waiting for the join")
 	}
 	close(release)
 }
@@ -386,11 +395,7 @@ func TestTheEmbeddedBrokerSurvivesAKill(t *testing.T) {
 	config := Config{Brokers: []string{addr}}
 	l := open(t, config)
 	topic := create(t, l, "", 2)
-	w, err := NewWriter(t.Context(), l, stream.Run{ID: "r1"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
+	w := writer(t, l, stream.Run{ID: "r1"})
 	ctx := within(t, time.Minute)
 	want := map[string]bool{}
 	next := 0
@@ -443,6 +448,30 @@ func TestTheEmbeddedBrokerListensOnTheLoopbackOnly(t *testing.T) {
 	for _, addr := range e.cluster.ListenAddrs() {
 		if len(addr) < 10 || addr[:10] != "127.0.0.1:" {
 			t.Errorf("it listens on %s", addr)
+		}
+	}
+}
+
+func TestACursorGoesOnAfterItsConnectionBroke(t *testing.T) {
+	l := open(t, embedded(t))
+	topic := create(t, l, "", 1)
+	w := writer(t, l, stream.Run{ID: "r1"})
+	ctx := within(t, time.Minute)
+	c, err := l.Open(ctx, topic, 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for i := range int64(3) {
+		if err := w.Write(ctx, topic, nil, []byte("x"), time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		c.(*cursor).conn.Close()
+		if _, err := c.Fetch(ctx, 1<<20, 0); err == nil {
+			t.Fatal("a broken connection is no error")
+		}
+		if records, err := c.Fetch(ctx, 1<<20, time.Minute); err != nil || len(records) != 1 || records[0].Offset != i {
+			t.Fatalf("after it: %+v, %v", records, err)
 		}
 	}
 }

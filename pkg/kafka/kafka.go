@@ -119,7 +119,7 @@ func (l *Log) Topics(ctx context.Context, names ...string) (map[string]stream.To
 	for _, name := range names {
 		d, ok := details[name]
 		if !ok || errors.Is(d.Err, kerr.UnknownTopicOrPartition) {
-			return nil, fmt.Errorf("%w: %s: create it with `tempismo topics --create`", stream.ErrUnknownTopic, name)
+			return nil, fmt.Errorf("%w: %s: create it with `tempismo topics create`", stream.ErrUnknownTopic, name)
 		}
 		if d.Err != nil {
 			return nil, fmt.Errorf("describe topic %s: %w", name, d.Err)
