@@ -94,8 +94,9 @@ func (s *service) retry(ctx context.Context, op string, f func() error) error {
 	}
 }
 
-// retrying tells that op failed and is tried again.
+// retrying tells that op failed and is tried again. The next successful fetch takes it back.
 func (s *service) retrying(op string, err error) {
 	count(s.metrics.retries, with("op", op))
+	s.health.Set("kafka", false, "trying again: "+op)
 	s.logger.Warn("trying again", "op", op, "error", err)
 }

@@ -145,6 +145,7 @@ func (w *worker) read(ctx, late context.Context, offset int64, deliveries *sync.
 			continue
 		}
 		b = backoff{}
+		w.health.Set("kafka", true, "")
 		for i := range records {
 			if !w.take(ctx, late, &records[i], deliveries) {
 				return nil
