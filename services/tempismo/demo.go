@@ -177,15 +177,13 @@ func (p *player) history(ctx context.Context, t terminal, s style, begin time.Ti
 // behind waits until the profiler has at most so many events to read.
 func (p *player) behind(ctx context.Context, most int64) error {
 	for {
-		lag, err := p.sys.log.Lag(ctx, p.sys.run, []string{profiler.Service})
+		lag, err := backlog(ctx, p.sys, []string{profiler.Service})
 		if err != nil {
 			return err
 		}
 		var unread int64
 		for _, l := range lag {
-			if l.Topic == topics.Events {
-				unread += l.Records
-			}
+			unread += l.Records
 		}
 		if unread <= most {
 			return nil

@@ -152,7 +152,7 @@ func checkKafka(ctx context.Context, sys *system) (found []finding) {
 			found = append(found, finding{"partitions", fine, fmt.Sprintf("%d everywhere", n), ""})
 		}
 	}
-	if lag, err := sys.log.Lag(ctx, sys.run, working); err == nil {
+	if lag, err := backlog(ctx, sys, working); err == nil {
 		var worst kafka.PartitionLag
 		for _, l := range lag {
 			if l.Behind > worst.Behind {

@@ -331,7 +331,7 @@ func drain(ctx context.Context, sys *system, services []string, bars *progress) 
 	defer bar.done()
 	var before map[string]int64
 	for {
-		lag, err := sys.log.Lag(ctx, sys.run, services)
+		lag, err := backlog(ctx, sys, services)
 		if err != nil {
 			return err
 		}

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"text/tabwriter"
 	"time"
 
 	"github.com/tempismo/tempismo/pkg/kafka"
+	"github.com/tempismo/tempismo/pkg/topics"
 	"github.com/tempismo/tempismo/services/connector"
 )
 
@@ -27,7 +29,7 @@ func (c *lagCmd) Run(ctx context.Context, t terminal) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, sys.Close()) }()
-	lag, err := sys.log.Lag(ctx, sys.run, append(working[:len(working):len(working)], connector.Service))
+	lag, err := backlog(ctx, sys, append(working[:len(working):len(working)], connector.Service))
 	if err != nil {
 		return err
 	}
@@ -38,6 +40,13 @@ func (c *lagCmd) Run(ctx context.Context, t terminal) (err error) {
 		return t.json(lag)
 	}
 	return printLag(t, lag)
+}
+
+// backlog is the lag in the topics that services follow through their consumer group. Models are left out, which change
+// once a day and which a service with a pinned model does not read, and outcomes, which the connector looks up by itself.
+func backlog(ctx context.Context, sys *system, services []string) ([]kafka.PartitionLag, error) {
+	all, err := sys.log.Lag(ctx, sys.run, services)
+	return slices.DeleteFunc(all, func(l kafka.PartitionLag) bool { return l.Topic == topics.Models || l.Topic == topics.Outcomes }), err
 }
 
 // printLag adds the partitions up.

@@ -122,7 +122,7 @@ func moment(at time.Time, zone string) string {
 	if loc, err := calendar.Zone(zone); err == nil {
 		at = at.In(loc)
 	}
-	return at.Format("Mon 2 Jan 15:04")
+	return at.Format("Mon 2 Jan 2006 15:04")
 }
 
 // localHour writes a local hour as 2026-11-24 15h.

@@ -1,0 +1,214 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// readers writes a file of opens by customers who read about every other day at an hour of their own; customer c0 has, at
+// the end, a day of many hours. Lines are not in order of time.
+func readers(t *testing.T, customers, days int) string {
+	t.Helper()
+	var b strings.Builder
+	b.WriteString("who,at,message\n")
+	start := time.Date(2026, 1, 5, 0, 0, 0, 0, time.UTC)
+	for c := range customers {
+		for d := range days {
+			if (d*7+c*3)%5 < 2 {
+				at := start.AddDate(0, 0, d).Add(time.Duration(7+c%12)*time.Hour + time.Duration(d*13%60)*time.Minute)
+				fmt.Fprintf(&b, "c%d,%s,m%d\n", c, at.Format(time.RFC3339), d)
+			}
+		}
+	}
+	for h := 8; h < 18; h++ {
+		fmt.Fprintf(&b, "c0,%s,again\n", start.AddDate(0, 0, days).Add(time.Duration(h)*time.Hour).Format("2006-01-02 15:04:05 UTC"))
+	}
+	path := filepath.Join(t.TempDir(), "opens.csv")
+	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func importArgs(file string, more ...string) []string {
+	return append([]string{"import", file, "--customer", "who", "--time", "at", "--kind", "open", "--zone", "Europe/Rome", "--message", "message", "--json"}, more...)
+}
+
+func summarised(t *testing.T, out string) summary {
+	t.Helper()
+	var s summary
+	d := json.NewDecoder(strings.NewReader(out))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&s); err != nil || d.More() {
+		t.Fatalf("not exactly one summary: %v\n%s", err, out)
+	}
+	return s
+}
+
+var compared = []string{"engagement.events.v1", "engagement.scored.v1", "timing.digests.v1", "timing.deviations.v1", "send.decisions.v1", "profiles"}
+
+// TestImport goes all the way on the embedded pair: numbers, dumps, what the reading commands say, and a replay.
+func TestImport(t *testing.T) {
+	alone(t)
+	file := readers(t, 40, 80)
+	lines := strings.Count(string(read(t, file)), "\n") - 1
+	one, two := t.TempDir(), t.TempDir()
+	s := summarised(t, must(t, importArgs(file, "--data", one)...))
+	if s.Read != int64(lines) || s.Accepted != s.Read || s.Rejected != 0 || s.Late != 0 || s.Customers != 40 || s.DeadLetters != 0 {
+		t.Errorf("summary of %d lines by 40 customers: %+v", lines, s)
+	}
+	if s.Deviations["burst"] == 0 {
+		t.Errorf("nobody noticed the day of many hours: %+v", s)
+	}
+	must(t, importArgs(file, "--data", two)...)
+	dumps := map[string]string{}
+	for _, what := range compared {
+		dumps[what] = must(t, "dump", what, "--data", one)
+		if dumps[what] == "" && what != "send.decisions.v1" {
+			t.Errorf("dump of %s is empty: nothing is compared", what)
+		}
+		if other := must(t, "dump", what, "--data", two); other != dumps[what] {
+			t.Errorf("%s differs between two imports of the same file", what)
+		}
+	}
+
+	t.Run("the same file again changes nothing", func(t *testing.T) {
+		if again := summarised(t, must(t, importArgs(file, "--data", one)...)); fmt.Sprint(again) != fmt.Sprint(s) {
+			t.Errorf("summary %+v, want %+v", again, s)
+		}
+		for _, what := range compared {
+			if must(t, "dump", what, "--data", one) != dumps[what] {
+				t.Errorf("%s is another", what)
+			}
+		}
+	})
+	t.Run("an import that stopped half-way goes on", func(t *testing.T) {
+		book := filepath.Join(two, "imports.json")
+		var entries []ledgerEntry
+		if err := json.Unmarshal(read(t, book), &entries); err != nil || len(entries) != 1 {
+			t.Fatalf("%v, %+v", err, entries)
+		}
+		entries[0].To = nil // as if it had been interrupted: all is written, but that is not known
+		b, _ := json.Marshal(entries)
+		if err := os.WriteFile(book, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if again := summarised(t, must(t, importArgs(file, "--data", two)...)); fmt.Sprint(again) != fmt.Sprint(s) {
+			t.Errorf("summary %+v, want %+v", again, s)
+		}
+	})
+	t.Run("what was imported can be looked at", func(t *testing.T) {
+		if out := must(t, "profile", "c0", "--data", one); !strings.Contains(out, "c0  Europe/Rome, model builtin.1") || strings.Count(out, "best") < 7 {
+			t.Errorf("profile:\n%s", out)
+		}
+		var view customerView
+		if err := json.Unmarshal([]byte(must(t, "profile", "c0", "--data", one, "--json")), &view); err != nil || len(view.Channels) != 1 || len(view.Channels[0].Hours) != 168 {
+			t.Errorf("profile --json: %v, %+v", err, view)
+		}
+		if _, errs, code := tempismo(t, "profile", "nobody", "--data", one); code != 1 || !strings.Contains(errs, `nothing is known of "nobody"`) {
+			t.Errorf("profile of nobody: %d, %s", code, errs)
+		}
+		if out := must(t, "watch", "deviations", "--from-beginning", "--count", "1", "--data", one); !strings.Contains(out, "burst") || strings.Count(out, "\n") != 1 {
+			t.Errorf("watch: %q", out)
+		}
+		if out := must(t, "topics", "--data", one); !strings.Contains(out, "sim.import.engagement.events.v1") {
+			t.Errorf("topics:\n%s", out)
+		}
+		if out := must(t, "lag", "--data", one); !strings.Contains(out, "profiler") {
+			t.Errorf("lag:\n%s", out)
+		}
+		if out := must(t, "doctor", "--data", one); !strings.Contains(out, "all 12 of run") {
+			t.Errorf("doctor:\n%s", out)
+		}
+	})
+	t.Run("a replay into another run and through its services comes to the same", func(t *testing.T) {
+		out := filepath.Join(t.TempDir(), "events.ndjson")
+		must(t, "replay", "--data", one, "--out", out)
+		if got := strings.Count(string(read(t, out)), "\n"); got != lines {
+			t.Errorf("%d records in the file, want %d", got, lines)
+		}
+		if _, errs, _ := tempismo(t, "replay", "--data", one, "--in", out, "--into", "again", "--dry-run"); !strings.Contains(errs, "would copy "+grouped(int64(lines))+" records") {
+			t.Errorf("dry run: %s", errs)
+		}
+		must(t, "replay", "--data", one, "--in", out, "--into", "again")
+		if must(t, "dump", "engagement.events.v1", "--data", one, "--run", "again") != dumps["engagement.events.v1"] {
+			t.Error("the events of the new run are not those of the old")
+		}
+		if _, errs, code := tempismo(t, "replay", "--data", one, "--out", out); code != 1 || !strings.Contains(errs, "exists") {
+			t.Errorf("a file was overwritten: %d, %s", code, errs)
+		}
+	})
+}
+
+func TestImportNamesBadLinesAndCountsThem(t *testing.T) {
+	alone(t)
+	var b strings.Builder
+	b.WriteString("who,at,message\nann,2026-01-05T10:00:00Z,m\n")
+	for range 12 {
+		b.WriteString("ann,soon,m\n")
+	}
+	file := filepath.Join(t.TempDir(), "bad.csv")
+	if err := os.WriteFile(file, []byte(b.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, errs, code := tempismo(t, importArgs(file)...)
+	if s := summarised(t, out); code != 0 || s.Read != 13 || s.Rejected != 12 || s.Accepted != 1 || s.Customers != 1 {
+		t.Errorf("exit code %d, %+v", code, s)
+	}
+	if !strings.Contains(errs, "line 3: at:") || !strings.Contains(errs, "and 2 more") || strings.Contains(errs, "line 13:") {
+		t.Errorf("bad lines:\n%s", errs)
+	}
+}
+
+// TestRealImport is TestImport's comparison between the embedded pair and Apache Kafka with Redis.
+func TestRealImport(t *testing.T) {
+	brokers, redis := os.Getenv("KAFKA_BROKERS"), os.Getenv("REDIS_ADDR")
+	if os.Getenv("TEMPISMO_REAL") == "" {
+		t.Skip("needs Apache Kafka and Redis: run it with scripts/real")
+	}
+	alone(t)
+	file, dir := readers(t, 40, 80), t.TempDir()
+	id := "imp-" + strconv.FormatInt(time.Now().UnixNano(), 36)
+	real := []string{"--kafka-brokers", brokers, "--redis-addr", redis, "--run", id}
+	here := summarised(t, must(t, importArgs(file, "--data", dir, "--run", id)...))
+	there := summarised(t, must(t, importArgs(file, real...)...))
+	if fmt.Sprint(here) != fmt.Sprint(there) {
+		t.Errorf("embedded %+v, real %+v", here, there)
+	}
+	for _, what := range compared {
+		if must(t, "dump", what, "--data", dir) != must(t, append([]string{"dump", what}, real...)...) {
+			t.Errorf("%s differs between the embedded pair and real brokers", what)
+		}
+	}
+	if out := must(t, append([]string{"doctor"}, real...)...); !strings.Contains(out, "redis version") {
+		t.Errorf("doctor:\n%s", out)
+	}
+}
+
+// TestOutspot imports the real opens that the design names, where the data is at hand.
+func TestOutspot(t *testing.T) {
+	data := os.Getenv("TEMPISMO_DATA")
+	if data == "" {
+		t.Skip("needs third-party data: set TEMPISMO_DATA")
+	}
+	alone(t)
+	s := summarised(t, must(t, "import", filepath.Join(data, "engagement/outspot_opens.csv"), "--customer", "user_id", "--time", "opened", "--kind", "open", "--zone", "Europe/Brussels", "--json"))
+	if s.Read != 19_988 || s.Accepted != 19_988 || s.Late != 0 || s.Customers != 1_000 || s.DeadLetters != 0 || s.Deviations["burst"] == 0 {
+		t.Errorf("summary %+v", s)
+	}
+}
+
+func read(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
