@@ -647,6 +647,27 @@ func TestPartitionCountsThatDoNotFitRefuseToStart(t *testing.T) {
 	})
 }
 
+func TestPartitionsThatAppearLaterRefuseToGoOn(t *testing.T) {
+	within(t, func(b *bench) {
+		b.rt.Log = grownLog{b.log}
+		b.start()
+		if err := b.stop(); err == nil || !strings.Contains(err.Error(), "a has got more partitions than the 1 it had") {
+			t.Error(err)
+		}
+	})
+}
+
+// grownLog assigns a partition that the topic did not have when it was described.
+type grownLog struct{ *streamtest.Log }
+
+func (l grownLog) Consume(ctx context.Context, group, topic string, work func(context.Context, stream.Assignment)) error {
+	return l.Log.Consume(ctx, group, topic, func(ctx context.Context, a stream.Assignment) { work(ctx, grown{a}) })
+}
+
+type grown struct{ stream.Assignment }
+
+func (grown) Partition() int32 { return 1 }
+
 func TestAStepThatFailsIsTriedAgainVisiblyAndNeverSkipped(t *testing.T) {
 	within(t, func(b *bench) {
 		b.echo()
