@@ -3,18 +3,24 @@ package redis
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/alicebob/miniredis/v2/server"
 	goredis "github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
@@ -451,6 +457,110 @@ func TestEmbeddedKeepsItsStateOverACleanStop(t *testing.T) {
 	_, s = start()
 	if got, err = s.Read(ctx, group, 2, nil); err != nil || !got.Lost {
 		t.Errorf("after a kill: %+v, %v", got, err)
+	}
+}
+
+func TestTheServerIsRestarted(t *testing.T) {
+	dir, ctx, group := t.TempDir(), t.Context(), newGroup()
+	e, err := StartEmbedded(dir, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, err := net.SplitHostPort(e.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	restart := func(dir string) *Embedded {
+		t.Helper()
+		e, err := StartEmbedded(dir, port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e
+	}
+	s := open(t, e.Addr())
+	l, err := s.Claim(ctx, group, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	at := func(n int64) map[string]int64 { return map[string]int64{"in": n} }
+	if err := l.Commit(ctx, &stream.Commit{Next: at(1), Partitions: 8}); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	c := &stream.Commit{Base: at(1), Next: at(2), Keys: []string{"ann"}, Values: [][]byte{[]byte("2")}, Partitions: 8}
+	err = l.Commit(ctx, c)
+	if err == nil || errors.Is(err, stream.ErrFenced) || errors.Is(err, stream.ErrOffset) || errors.Is(err, stream.ErrLost) {
+		t.Fatalf("while nobody serves: %v, want a transient error", err)
+	}
+	e = restart(dir)
+	if err := l.Commit(ctx, c); err != nil {
+		t.Fatalf("after a restart that kept the state: %v", err)
+	}
+	e.Close()
+	e = restart("")
+	defer e.Close()
+	for _, call := range []func() error{func() error { return l.Check(ctx) }, func() error { return l.Commit(ctx, c) }} {
+		// A call may meet a connection that ended with the server; the runtime repeats it.
+		err := call()
+		for range 10 {
+			if errors.Is(err, stream.ErrLost) {
+				break
+			}
+			err = call()
+		}
+		if !errors.Is(err, stream.ErrLost) {
+			t.Errorf("after a restart that lost the state: %v", err)
+		}
+	}
+}
+
+func TestTLSAndACL(t *testing.T) {
+	https := httptest.NewTLSServer(http.NotFoundHandler()) // for its certificate
+	defer https.Close()
+	m := miniredis.NewMiniRedis()
+	m.RequireUserAuth("tempismo", "hunter2")
+	if err := m.StartTLS(&tls.Config{Certificates: https.TLS.Certificates}); err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: https.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	right := Config{Addr: m.Addr(), Username: "tempismo", Password: "hunter2", TLS: true, CAFile: ca}
+	for _, c := range []struct {
+		name   string
+		change func(*Config)
+		wrong  string
+	}{
+		{"the right user over TLS", func(*Config) {}, ""},
+		{"a wrong password", func(c *Config) { c.Password = "guess" }, "WRONGPASS"},
+		{"an authority that is not trusted", func(c *Config) { c.CAFile = "" }, "certificate"},
+		{"a file that holds no certificate", func(c *Config) { c.CAFile = "redis_test.go" }, "no certificate in PEM"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			config := right
+			c.change(&config)
+			s, err := Open(t.Context(), config)
+			if err == nil {
+				defer s.Close()
+			}
+			if (err == nil) != (c.wrong == "") || err != nil && !strings.Contains(err.Error(), c.wrong) {
+				t.Errorf("got %v", err)
+			}
+			if err != nil && strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("the password is in the error: %v", err)
+			}
+		})
 	}
 }
 
