@@ -138,7 +138,6 @@ type fixture struct {
 	receiver *receiver
 	run      stream.Run
 	webhook  Webhook
-	logs     *strings.Builder
 }
 
 func newFixture(t *testing.T, run stream.Run, answers func(n int, w http.ResponseWriter, r *http.Request)) *fixture {
