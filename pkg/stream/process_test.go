@@ -494,6 +494,28 @@ func (p goneProducer) Produce(ctx context.Context, topic string, partition int32
 	return p.Producer.Produce(ctx, topic, partition, m)
 }
 
+func TestAReaderFindsTheJobsPartOfThePartitionState(t *testing.T) {
+	within(t, func(b *bench) {
+		if own, err := new(stream.Meta).JobPartition(); own != nil || err != nil {
+			t.Error(own, err)
+		}
+		for i := range 3 {
+			b.log.Append("b", 0, stream.Message{Key: []byte("k"), Value: fmt.Appendf(nil, "b-k-%d", i), Headers: []stream.Header{
+				{Key: "source", Value: fmt.Appendf(nil, "/s/%d", i)}, {Key: "sequence", Value: []byte("00000000000000000005.000")}}})
+		}
+		b.start()
+		m := b.snapshot().Meta
+		own, err := m.JobPartition()
+		b.expect("own part", []any{own, err}, []any{[]byte{3}, nil})
+		for n := 1; n < len(m.Partition)-1; n++ {
+			m := stream.Meta{Partition: m.Partition[:n]}
+			if _, err := m.JobPartition(); err == nil {
+				t.Errorf("%d of %d bytes were read", n, len(m.Partition))
+			}
+		}
+	})
+}
+
 func TestAfterARollbackNothingAcknowledgedIsEmittedAgain(t *testing.T) {
 	within(t, func(b *bench) {
 		b.echo()

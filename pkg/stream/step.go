@@ -225,30 +225,50 @@ func (s *stepper[I, S, P]) setPartition(b []byte) error {
 	if len(b) == 0 {
 		return nil
 	}
-	r := reader{b: b}
-	if v := r.byte(); v != partitionVersion {
-		return fmt.Errorf("partition state: version %d is unknown to this binary: start the newer one", v)
-	}
-	flags, seconds, nanos := r.byte(), r.varint(), r.uvarint()
-	s.ctx.partial = flags&1 != 0
-	if flags&2 != 0 {
-		s.ctx.now = time.Unix(seconds, int64(nanos)).UTC()
-	}
-	for n := r.uvarint(); n > 0 && !r.bad; n-- {
-		topic, source, sequence := r.bytes(r.uvarint()), r.bytes(r.uvarint()), r.bytes(r.uvarint())
+	partial, now, own, err := readPartition(b, func(topic, source, sequence []byte) {
 		for i := range s.inputs {
 			if s.inputs[i].topic == string(topic) {
 				s.inputs[i].seen[string(source)] = string(sequence)
 			}
 		}
+	})
+	if err != nil {
+		return err
 	}
-	if r.bad {
-		return errors.New("partition state: stored bytes are damaged")
-	}
-	if s.job.Partition.Decode != nil && len(r.b) > 0 {
-		if err := s.job.Partition.Decode(r.b, &s.p); err != nil {
+	s.ctx.partial, s.ctx.now = partial, now
+	if s.job.Partition.Decode != nil && len(own) > 0 {
+		if err := s.job.Partition.Decode(own, &s.p); err != nil {
 			return fmt.Errorf("partition state: %w", err)
 		}
 	}
 	return nil
+}
+
+// readPartition reads stored partition state; own is the job's part of it.
+func readPartition(b []byte, seen func(topic, source, sequence []byte)) (partial bool, now time.Time, own []byte, err error) {
+	r := reader{b: b}
+	if v := r.byte(); v != partitionVersion {
+		return false, now, nil, fmt.Errorf("partition state: version %d is unknown to this binary: start the newer one", v)
+	}
+	flags, seconds, nanos := r.byte(), r.varint(), r.uvarint()
+	if flags&2 != 0 {
+		now = time.Unix(seconds, int64(nanos)).UTC()
+	}
+	for n := r.uvarint(); n > 0 && !r.bad; n-- {
+		seen(r.bytes(r.uvarint()), r.bytes(r.uvarint()), r.bytes(r.uvarint()))
+	}
+	if r.bad {
+		return false, now, nil, errors.New("partition state: stored bytes are damaged")
+	}
+	return flags&1 != 0, now, r.b, nil
+}
+
+// JobPartition returns the job's own partition-scoped state within m.Partition, as the job's Partition codec wrote it, for
+// readers that are not the owner. Nil if nothing is stored.
+func (m *Meta) JobPartition() ([]byte, error) {
+	if len(m.Partition) == 0 {
+		return nil, nil
+	}
+	_, _, own, err := readPartition(m.Partition, func(_, _, _ []byte) {})
+	return own, err
 }
