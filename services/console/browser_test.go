@@ -37,6 +37,9 @@ func chromium(t *testing.T) string {
 			return path
 		}
 	}
+	if os.Getenv("TEMPISMO_BROWSER") == "required" {
+		t.Fatal("no Chromium is installed, and TEMPISMO_BROWSER requires one")
+	}
 	t.Skip("no Chromium is installed: the page is not tested in a browser (set CHROMIUM to its path)")
 	return ""
 }

@@ -147,7 +147,7 @@ func (v *customerView) fill(id string, k known, clock time.Time, fallback *time.
 	}
 	v.say(id, &view, now, silent)
 
-	v.Dial = chart.Clock(&view, int(timing.HourOfWeek(now)%24)*60+minute, l)
+	v.Dial = chart.Clock(&view, timing.HourOfWeek(now)%24*60+minute, l)
 	v.Map, v.MapTall = chart.Scores(&view, now, l, false), chart.Scores(&view, now, l, true)
 	for h, a := range chart.ByHour(&view) {
 		v.HourRows = append(v.HourRows, [2]string{clockHour(h) + "–" + clockHour(h+1), l.Num(a, 2)})

@@ -181,7 +181,7 @@ func (v *nowView) sayWeek(w *board.Week) {
 		} else {
 			v.Lead = l.T("now.lead.nosends", l.Num(w.All.Engaged, 0))
 		}
-		v.LeadFlags = l.T("now.lead.flags", l.Int(w.Flags))
+		v.LeadFlags = l.N("now.lead.flags", w.Flags)
 		v.LastDay = l.LongWeekday(timing.HourOfWeek(w.Now) / 24)
 	}
 	v.Map, v.MapTall = v.Week.SVG(false), v.Week.SVG(true)

@@ -71,7 +71,11 @@ func sayDeviation(l *words.Lang, d *deviation.Deviation) (text, evidence string)
 	oneIn := l.Num(float64(d.OneIn), 0)
 	switch d.Kind {
 	case timing.Burst:
-		text = l.T("dev.burst", l.Num(d.Observed, 0), l.Num(d.Expected, 1))
+		explained := l.Num(d.Expected, 1)
+		if d.Expected < .05 {
+			explained = l.T("dev.less", l.Num(.1, 1))
+		}
+		text = l.T("dev.burst", l.Num(d.Observed, 0), explained)
 		more = append(more, l.T("ev.normal", oneIn), known)
 		if !d.Actionable {
 			more = append(more, l.T("ev.noted"))

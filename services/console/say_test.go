@@ -1,7 +1,6 @@
 package console
 
 import (
-	"strings"
 	"testing"
 	"time"
 
@@ -51,6 +50,8 @@ func TestDeviationsAreSaidAsTheDesignSaysThem(t *testing.T) {
 			"read in 5 different hours today; the mail received explains 0.8.", "oggi ha letto in 5 ore diverse; gli invii ricevuti ne spiegano 0,8.", "Premium. 1 normal day in 270 looks like this. 34 engaged hours in 29 weeks."},
 		{"a burst short of the gate", deviation.Deviation{Kind: timing.Burst, Observed: 3, Expected: .4, OneIn: 1824, Evidence: timing.Evidence{EngagedHours: 1, Days: 1}},
 			"read in 3 different hours today; the mail received explains 0.4.", "oggi ha letto in 3 ore diverse; gli invii ricevuti ne spiegano 0,4.", "1 normal day in 1,824 looks like this. 1 engaged hour in 1 day. Short of the action gate: noted only."},
+		{"a burst out of nothing", deviation.Deviation{Kind: timing.Burst, Observed: 3, Expected: .04, OneIn: 2, Actionable: true, Evidence: known},
+			"read in 3 different hours today; the mail received explains less than 0.1.", "oggi ha letto in 3 ore diverse; gli invii ricevuti ne spiegano meno di 0,1.", "1 normal day in 2 looks like this. 34 engaged hours in 29 weeks."},
 		{"a silence", deviation.Deviation{Kind: timing.Silence, Observed: 9, Expected: 3.6, OneIn: 162, Evidence: known},
 			"usually reads 4 of 10 and has ignored 9 in a row: a 1-in-162 chance.", "di solito legge 4 messaggi su 10 e ne ha ignorati 9 di fila: 1 probabilità su 162.", "34 engaged hours in 29 weeks."},
 		{"a return", deviation.Deviation{Kind: timing.Reactivation, Observed: 12, Days: 47, OneIn: 1824, Evidence: known},

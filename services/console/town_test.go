@@ -67,7 +67,8 @@ func (w *town) history(days int) {
 		d, h := i/24, float64(i%24)
 		shape := .003
 		if h >= 7 && h <= 21 {
-			shape = .02 + math.Exp(-math.Pow((h-10.2)/1.5, 2)) + .42*math.Exp(-math.Pow((h-13)/1.1, 2)) + .34*math.Exp(-math.Pow((h-15)/.9, 2)) + .22*math.Exp(-math.Pow((h-18)/1.6, 2))
+			hump := func(at, width float64) float64 { x := (h - at) / width; return math.Exp(-x * x) }
+			shape = .02 + hump(10.2, 1.5) + .42*hump(13, 1.1) + .34*hump(15, .9) + .22*hump(18, 1.6)
 		}
 		sends[i] = 900 * []float64{.85, 1.25, 1.05, 1.15, 1, .32, .22}[d] * shape
 	}

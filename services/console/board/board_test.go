@@ -143,12 +143,11 @@ func TestTheWeekIsTheLastSevenDays(t *testing.T) {
 }
 
 func TestAnUnusualHourIsFlaggedAndChanceGivesAboutEight(t *testing.T) {
-	b := New(rome(t))
 	rnd := rand.New(rand.NewPCG(7, 7))
 	now := start.Add(10 * 24 * time.Hour)
 	flags := 0
 	for week := range 20 {
-		b = New(rome(t))
+		b := New(rome(t))
 		for h := range 170 {
 			at := now.Add(time.Duration(h-170) * time.Hour)
 			hour, _ := calendar.LocalHour(at, rome(t))
