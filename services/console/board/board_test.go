@@ -137,8 +137,33 @@ func TestTheWeekIsTheLastSevenDays(t *testing.T) {
 	if math.Abs(w.All.Ratio()-1) > 1e-9 || math.Abs(w.All.Model-w.All.Engaged) > 1e-6 {
 		t.Errorf("over the week the ratio is %v, the model expects %v of %v", w.All.Ratio(), w.All.Model, w.All.Engaged)
 	}
+	sum := 0.0
+	for _, c := range w.Cells {
+		sum += c.Expected
+		if c.Weak != (c.Expected < Floor) || c.Filling != (c.Hour >= w.Now-1) {
+			t.Fatalf("cell of hour %d (now %d): %+v", c.Hour, w.Now, c)
+		}
+	}
+	if math.Abs(sum-w.All.Engaged) > 1e-6 {
+		t.Errorf("the cells expect %v, and %v were engaged", sum, w.All.Engaged)
+	}
 	if !w.Flat {
 		t.Errorf("every hour is alike, and yet %d stands out with %v", w.Best, w.Peak)
+	}
+}
+
+func TestLittleMailIsLittleEvidence(t *testing.T) {
+	b := New(rome(t))
+	for h, expected := range []float64{9, 11, 0, 80} {
+		at := start.Add(time.Duration(h) * time.Hour)
+		apply(t, b, event(t, topics.Digests, "/p", h+1, fmt.Sprint(h), timing.DigestType, at, timing.Digest{Minute: at, Seconds: 3600,
+			Cells: []timing.Cell{{Channel: "email", How: h, Engaged: uint32(expected), Expected: expected, ModelExpected: expected}}}))
+	}
+	w := b.Week(Filter{})
+	for h, weak := range []bool{true, false, true, false} {
+		if w.Cells[h].Weak != weak {
+			t.Errorf("%v expected: little evidence is %v", w.Cells[h].Expected, w.Cells[h].Weak)
+		}
 	}
 }
 
