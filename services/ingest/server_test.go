@@ -395,6 +395,7 @@ func TestTheCallersTraceRunsOn(t *testing.T) {
 		{"the request's", caller, "", func(got string) bool { return got[3:35] == caller[3:35] }},
 		{"the event's own before the request's", caller, own, func(got string) bool { return got == own }},
 		{"an event's that is not valid is replaced", caller, "00-zz", func(got string) bool { return got[3:35] == caller[3:35] }},
+		{"an event's that names no trace is replaced", caller, "00-00000000000000000000000000000000-bbbbbbbbbbbbbbbb-01", func(got string) bool { return got[3:35] == caller[3:35] }},
 		{"a new one where there is none", "", "", validTrace},
 		{"a new one where the caller's is not valid", "00-" + strings.Repeat("0", 32) + "-00f067aa0ba902b7-01", "", validTrace},
 	} {

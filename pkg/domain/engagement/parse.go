@@ -17,8 +17,8 @@ import (
 // The strings of e may be views into b: they live only as long as b is not changed. Whoever keeps one longer than the
 // record clones it.
 //
-// What almost every event looks like is read by a scanner without allocation. What it does not recognise (escapes,
-// duplicate names, nested unknown fields, other spellings of names) is read by encoding/json; the two agree, see FuzzParse.
+// What almost every event looks like is read by a scanner without allocation. What it does not recognise (escapes, nulls,
+// nested unknown fields, other spellings of names) is read by encoding/json; the two agree, see FuzzParse.
 // Fields that this version does not know are ignored. An event without an actor counts as human. The framing of
 // Confluent's serialisers (a zero byte and a four-byte schema id before the document) is skipped.
 func (e *Event) Parse(b []byte) error {
@@ -104,11 +104,12 @@ func (e *Event) decode(b []byte) error {
 	return nil
 }
 
-// field is a member of the document that an Event keeps; fields are bits, so that a set of them tells a second one.
-type field uint32
+// field is a member of the document that an Event keeps.
+type field uint8
 
 const (
-	fieldID field = 1 << iota
+	unknown field = iota
+	fieldID
 	fieldSource
 	fieldSpecVersion
 	fieldType
@@ -126,7 +127,6 @@ const (
 	fieldAgent
 	fieldProvider
 	fieldZone
-	unknown field = 0
 )
 
 // usual is how members begin in the order in which Append writes them. Comparing with what usually comes next is cheaper
@@ -150,7 +150,7 @@ func (e *Event) scan(b []byte) bool {
 	if !s.open('{') {
 		return false
 	}
-	var seen field
+	version, typed := false, false
 	inData, next, last := false, 0, usualData
 	for {
 		var value string
@@ -172,10 +172,9 @@ func (e *Event) scan(b []byte) bool {
 			}
 			switch {
 			case f == fieldData:
-				if seen&fieldData != 0 || !s.open('{') {
+				if !s.open('{') {
 					return false
 				}
-				seen |= fieldData
 				inData, next, last = true, usualData, len(usual)
 				if !s.close() {
 					continue
@@ -188,11 +187,10 @@ func (e *Event) scan(b []byte) bool {
 				value, ok = s.value()
 			}
 		}
-		if !ok || seen&f != 0 {
+		if !ok {
 			return false
 		}
-		seen |= f
-		switch f {
+		switch f { // of two members with one name the last counts, as with encoding/json
 		case unknown:
 		case fieldID:
 			e.ID = value
@@ -200,8 +198,10 @@ func (e *Event) scan(b []byte) bool {
 			e.Source = value
 		case fieldSpecVersion:
 			ok = value == "1.0"
+			version = true
 		case fieldType:
 			ok = value == Type
+			typed = true
 		case fieldSubject:
 			e.Subject = value
 		case fieldTime:
@@ -247,7 +247,7 @@ func (e *Event) scan(b []byte) bool {
 				return false
 			}
 		}
-		return seen&(fieldSpecVersion|fieldType) == fieldSpecVersion|fieldType && s.end()
+		return version && typed && s.end()
 	}
 }
 
