@@ -171,6 +171,20 @@ func TestDigests(t *testing.T) {
 	}
 }
 
+// TestGap: when nothing comes for days, what was expected in them belongs to the digest before, whose hours they follow.
+func TestGap(t *testing.T) {
+	d := driver(t, Config{ScoredBelow: .1})
+	pipe(d, event(engagement.Delivered, "anna", "m-1", 0))
+	out := pipe(d, event(engagement.Sent, "anna", "", 50*time.Hour))
+	var g timing.Digest
+	if len(out) != 1 || json.Unmarshal(out[0].Event.Data, &g) != nil || !g.Minute.Equal(start) {
+		t.Fatalf("%+v", out)
+	}
+	if len(g.Cells) != 50 || g.Cells[0].How != 9 || g.Cells[49].How != 58 {
+		t.Errorf("%d cells, from %d to %d", len(g.Cells), g.Cells[0].How, g.Cells[len(g.Cells)-1].How)
+	}
+}
+
 // TestOptimal: an engagement answers a send in one of the customer's best hours.
 func TestOptimal(t *testing.T) {
 	d := driver(t, Config{ScoredBelow: .1})
@@ -353,5 +367,45 @@ func BenchmarkStep(b *testing.B) {
 			b.Fatal(err)
 		}
 		i++
+	}
+}
+
+// TestMonitor: every day on which mail could have been answered is tested once it is settled, for a quarter of customers.
+func TestMonitor(t *testing.T) {
+	d := driver(t, Config{ScoredBelow: .1})
+	const customers, days = 40, 30
+	watched := 0
+	for i := range customers {
+		if timing.Hash(fmt.Sprint("c-", i), 0, "monitor") < monitored {
+			watched++
+		}
+	}
+	if watched < 4 || watched > 16 {
+		t.Fatalf("%d of %d customers are watched", watched, customers)
+	}
+	tested := uint32(0)
+	for day := range days {
+		for i := range customers {
+			for _, o := range pipe(d, event(engagement.Delivered, fmt.Sprint("c-", i), "", time.Duration(day)*24*time.Hour+time.Duration(i)*time.Minute)) {
+				var g timing.Digest
+				if o.Topic != topics.Digests || json.Unmarshal(o.Event.Data, &g) != nil {
+					continue
+				}
+				for _, tail := range g.Tails {
+					if tail.Kind != timing.Burst || tail.Stratum != timing.Strata[0] {
+						t.Errorf("tail %+v of customers who never read", tail)
+					}
+					for _, n := range tail.Bins {
+						tested += n
+					}
+				}
+			}
+		}
+	}
+	for _, n := range d.Partition().tails[0] {
+		tested += n
+	}
+	if want := uint32(watched * (days - 3)); tested != want { // the last three days are not settled
+		t.Errorf("%d days tested, want %d", tested, want)
 	}
 }

@@ -143,6 +143,36 @@ func TestExposure(t *testing.T) {
 	}
 }
 
+// TestExplained: engagements that fall where mail and population put them say nothing about the customer, however many.
+func TestExplained(t *testing.T) {
+	m := Builtin()
+	var q, p [Day]float64
+	for h := range q {
+		q[h] = m.Population[h] * m.folded[(h-9+Day)%Day] // all mail at 9
+	}
+	normalise(q[:], 1)
+	c := counts{n: 200}
+	for h := range q {
+		c.engaged[h] = c.n * q[h]
+	}
+	m.estimate(&p, &c, &q)
+	for h := range q {
+		if ratio := p[h] / q[h]; ratio < .75 || ratio > 1.6 { // what the smoothing blurs
+			t.Errorf("hour %d: %.2f times what was expected", h, ratio)
+		}
+	}
+	c = counts{n: 1}
+	for h := range q {
+		c.engaged[h] = q[h]
+	}
+	m.estimate(&p, &c, &q)
+	for h := range q {
+		if math.Abs(p[h]/q[h]-1) > .04 {
+			t.Errorf("one engagement, hour %d: %.3f times what was expected", h, p[h]/q[h])
+		}
+	}
+}
+
 func TestBorrowing(t *testing.T) {
 	m := Builtin()
 	p := history(200, 9, 20)
