@@ -1,6 +1,7 @@
 package console
 
 import (
+	"net/http/httptest"
 	"testing"
 
 	"github.com/tempismo/tempismo/services/console/words"
@@ -23,6 +24,21 @@ func TestAViewerIsSentWhatChangedAndNothingElse(t *testing.T) {
 	v.step(nil, 0, true)
 	if v.out.Len() != 0 {
 		t.Errorf("nothing changed, and yet it sends %.200s", v.out.String())
+	}
+}
+
+func TestAStreamGoesOnWhereItEnded(t *testing.T) {
+	var l live
+	l.init()
+	for id, want := range map[string]uint64{l.boot + "-41": 41, "another-41": 0, "": 0, "nonsense": 0} {
+		r := httptest.NewRequest("GET", "/live", nil)
+		r.Header.Set("Last-Event-ID", id)
+		if got := l.resume(r); got != want {
+			t.Errorf("after the event %q the stream goes on from %d, want %d", id, got, want)
+		}
+	}
+	if got := l.resume(httptest.NewRequest("GET", l.address(words.In("en"), query{}), nil)); got != l.seq {
+		t.Errorf("a page that was just made goes on from %d, want %d", got, l.seq)
 	}
 }
 

@@ -145,12 +145,20 @@ func sayDecision(l *words.Lang, kind string, d *decision.Decision, o *decision.O
 		more = append(more, l.T("dec.score.none", l.Int(d.Score.Now)))
 	}
 	passed := 0
+	var failed []string
 	for _, r := range d.Rules {
-		if r.Passed {
+		switch {
+		case r.Passed:
 			passed++
-		} else if len(more) < 3 {
-			more = append(more, l.T("dec.rule", named(l, "rule.", r.Rule), r.Detail))
+		case r.Rule == decision.RuleBestHour && d.Reason == decision.BetterHourAhead: // the sentence says it
+		case l.Code == "en" || r.Rule == decision.RuleCalendar: // details are English, and names of holidays everybody's
+			failed = append(failed, named(l, "rule.", r.Rule)+" ("+r.Detail+")")
+		default:
+			failed = append(failed, named(l, "rule.", r.Rule))
 		}
+	}
+	if len(failed) > 0 {
+		more = append(more, l.T("dec.failed", strings.Join(failed, ", ")))
 	}
 	if kind == "send_now" {
 		if passed == len(d.Rules) && passed > 0 {

@@ -84,7 +84,9 @@ func TestDecisionsAreSaidWithTheirReason(t *testing.T) {
 		{"sent", "send_now", decision.Decision{Reason: decision.Reactivation, Zone: "Europe/Rome", Score: score, Rules: passed}, &decision.Outcome{Connector: "hubspot", Result: decision.Accepted},
 			"back after a long silence.", "Now 57, best ahead 91 on Fri 4 Dec 10:00. All 2 rules passed. Accepted by hubspot."},
 		{"a better hour ahead", "blocked", decision.Decision{Reason: decision.BetterHourAhead, Zone: "Europe/Rome", Score: score, Rules: []decision.Rule{{Rule: "best_hour", Detail: "57 now, 91 ahead"}}}, nil,
-			"a clearly better hour lies ahead: Fri 4 Dec 10:00, score 91 then, 57 now.", "Rule best hour: 57 now, 91 ahead."},
+			"a clearly better hour lies ahead: Fri 4 Dec 10:00, score 91 then, 57 now.", ""},
+		{"at night", "blocked", decision.Decision{Reason: decision.OutsideWindow, Score: timing.Score{Now: 50}, Rules: []decision.Rule{{Rule: "window", Detail: "09:30-14:00 Europe/Rome, now 02:22"}, {Rule: "quiet_hours", Detail: "21:00-08:00, now 02:22"}}}, nil,
+			"outside the allowed window; not sent now.", "Against it: window (09:30-14:00 Europe/Rome, now 02:22), quiet hours (21:00-08:00, now 02:22)."},
 		{"a reason of a newer decider", "blocked", decision.Decision{Reason: "moon", Score: timing.Score{Now: 50}}, nil, "a rule forbids it now.", ""},
 		{"a type of a newer decider", "postponed", decision.Decision{Summary: "put off", Score: timing.Score{Now: 50}}, nil, "put off.", ""},
 	} {
