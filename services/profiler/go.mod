@@ -4,7 +4,10 @@ go 1.26.0
 
 replace github.com/tempismo/tempismo/pkg => ../../pkg
 
-require github.com/tempismo/tempismo/pkg v0.0.0-00010101000000-000000000000
+require (
+	github.com/tempismo/tempismo/pkg v0.0.0-00010101000000-000000000000
+	go.uber.org/goleak v1.3.0
+)
 
 require (
 	github.com/alecthomas/kong v1.17.0 // indirect
