@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -70,10 +73,62 @@ func (d *demo) begin(now time.Time) (time.Time, error) {
 	return day.At(9*60, rome), nil
 }
 
+// founded is what a data folder remembers of its town.
+type founded struct {
+	Run       string    `json:"run"`
+	Customers int       `json:"customers"`
+	Seed      uint64    `json:"seed"`
+	Start     time.Time `json:"start"`
+}
+
+// settle returns when time-lapse begins. A run that has events goes on with the town that it began with; any other town
+// would be a different one.
+func (d *demo) settle(sys *system, goesOn bool) (time.Time, error) {
+	path := ""
+	if sys.dir != "" {
+		path = filepath.Join(sys.dir, "town.json")
+	}
+	if goesOn {
+		var f founded
+		b, err := os.ReadFile(path)
+		if err == nil {
+			err = json.Unmarshal(b, &f)
+		}
+		if err != nil || f.Run != sys.run.ID {
+			if d.Start.IsZero() {
+				return time.Time{}, fmt.Errorf("run %q has events of another town: choose another --run, or give the --customers, --seed and --start that it began with", sys.run.ID)
+			}
+			return d.Start.UTC(), nil
+		}
+		if f.Customers != d.Customers || f.Seed != d.Seed || !d.Start.IsZero() && !d.Start.Equal(f.Start) {
+			return time.Time{}, fmt.Errorf("run %q began with --customers %d --seed %d --start %s: leave these as they are, or choose another --run", sys.run.ID, f.Customers, f.Seed, f.Start.Format(time.RFC3339))
+		}
+		return f.Start, nil
+	}
+	begin, err := d.begin(time.Now())
+	if err != nil || path == "" {
+		return begin, err
+	}
+	b, err := json.Marshal(founded{sys.run.ID, d.Customers, d.Seed, begin})
+	if err != nil {
+		return begin, err
+	}
+	return begin, os.WriteFile(path, append(b, '\n'), 0o600)
+}
+
 // play lives the town's history as fast as the services take it, then its present in time-lapse, and tells what the
 // services make of it.
 func (d *demo) play(ctx context.Context, t terminal, s style, sys *system, partitions int32) error {
-	begin, err := d.begin(time.Now())
+	// A town is the same every time, so a demo that is taken up again lives it from the start, and past what is written.
+	written, err := kafka.Latest(ctx, sys.log, sys.run.Topic(topics.Events))
+	if err != nil {
+		return err
+	}
+	var left int64
+	for _, n := range written {
+		left += n
+	}
+	begin, err := d.settle(sys, left > 0)
 	if err != nil {
 		return err
 	}
@@ -86,12 +141,7 @@ func (d *demo) play(ctx context.Context, t terminal, s style, sys *system, parti
 		return err
 	}
 	defer w.Close()
-	// A town is the same every time, so a demo that is taken up again lives it from the start, and past what is written.
-	written, err := kafka.Latest(ctx, sys.log, sys.run.Topic(topics.Events))
-	if err != nil {
-		return err
-	}
-	p := &player{sys: sys, town: people, w: w, written: written, partitions: partitions}
+	p := &player{sys: sys, town: people, w: w, written: written, left: left, partitions: partitions}
 	if err := p.history(ctx, t, s, begin, d.Customers); err != nil {
 		return err
 	}
@@ -99,6 +149,9 @@ func (d *demo) play(ctx context.Context, t terminal, s style, sys *system, parti
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() { told <- p.tell(ctx, t, s); cancel() }()
+	if p.next.Time.After(begin) { // the next event, or where an earlier start stopped
+		begin = p.next.Time
+	}
 	err = p.lapse(ctx, begin, d.Pace)
 	cancel()
 	return errors.Join(err, <-told)
@@ -109,6 +162,7 @@ type player struct {
 	town       *town.Town
 	w          *kafka.Writer
 	written    map[int32]int64 // events of an earlier start still to be passed over, by partition
+	left       int64           // all of them
 	partitions int32
 	next       engagement.Event // the first that is not written
 	msgs       []stream.Message
@@ -122,6 +176,7 @@ func (p *player) queue() {
 	key := []byte(p.next.Subject)
 	if q := stream.Partition(key, p.partitions); p.written[q] > 0 {
 		p.written[q]--
+		p.left--
 	} else {
 		p.msgs = append(p.msgs, stream.Message{Key: key, Value: p.next.Append(nil)})
 	}
@@ -148,8 +203,10 @@ func (p *player) history(ctx context.Context, t terminal, s style, begin time.Ti
 	fmt.Fprintf(t.out, "%s  half a year of %s customers, as fast as the services take it\n", s.strong.Render("history"), grouped(int64(customers)))
 	bar := bars.bar("history", historyDays*24)
 	start := begin.AddDate(0, 0, -historyDays)
-	for p.town.Next(&p.next); p.next.Time.Before(begin); {
-		p.queue()
+	for p.town.Next(&p.next); p.next.Time.Before(begin) || p.left > 0; {
+		if p.queue(); p.n%1024 == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if len(p.msgs) < historyBatch {
 			continue
 		}
