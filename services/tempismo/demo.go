@@ -277,13 +277,10 @@ func (p *player) lapse(ctx context.Context, begin time.Time, pace float64) error
 	}
 }
 
-// line is something to be told.
-type line struct{ text, more string }
-
 // tell writes what the services notice, no more than a person can follow.
 func (p *player) tell(ctx context.Context, t terminal, s style) error {
 	fmt.Fprintf(t.out, "\n%s\n", s.faint.Render("From here on, live. (yes) marks what the town knows to be true; a few are chance: 2 sigma is 1 in 44."))
-	lines := make(chan line)
+	lines := make(chan string)
 	follow := func(topic string, make func(*stream.Event) (string, error)) error {
 		return kafka.Tail(ctx, p.sys.log, p.sys.run.Topic(topic), kafka.Latest, func(r *stream.Record) error {
 			e, err := stream.ParseEvent(r.Value)
@@ -295,7 +292,7 @@ func (p *player) tell(ctx context.Context, t terminal, s style) error {
 				return nil
 			}
 			select {
-			case lines <- line{text: text}:
+			case lines <- text:
 			case <-ctx.Done():
 			}
 			return nil
@@ -319,7 +316,7 @@ func (p *player) tell(ctx context.Context, t terminal, s style) error {
 				continue
 			}
 			shown++
-			fmt.Fprintln(t.out, l.text)
+			fmt.Fprintln(t.out, l)
 		case <-tick.C:
 			if passed > 0 {
 				fmt.Fprintln(t.out, s.faint.Render(fmt.Sprintf("... and %d more", passed)))

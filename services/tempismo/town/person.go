@@ -57,8 +57,7 @@ type person struct {
 	counted  int    // events so far
 	bursting int    // days left
 	silent   int    // days left; -1: for good
-	since    time.Time
-	gone     bool // unsubscribed
+	gone     bool   // unsubscribed
 }
 
 func born(c Config, i int, zones []*time.Location) *person {
