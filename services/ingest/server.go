@@ -282,7 +282,7 @@ func (s *server) message(e *engagement.Event, traceparent string) (stream.Messag
 	}
 	if s.config.Pseudonym != "" {
 		mac := hmac.New(sha256.New, []byte(s.config.Pseudonym))
-		io.WriteString(mac, e.Subject)
+		mac.Write([]byte(e.Subject))
 		e.Subject = hex.EncodeToString(mac.Sum(nil)[:16])
 	}
 	value := e.Append(make([]byte, 0, 1024))
@@ -332,5 +332,5 @@ func reply(w http.ResponseWriter, status int, contentType string, v any) {
 	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(v)
+	_ = json.NewEncoder(w).Encode(v) // the client is gone; there is nobody left to tell
 }
