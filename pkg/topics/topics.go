@@ -43,13 +43,13 @@ const day = 24 * time.Hour
 
 // All lists the topics in the order of the flow.
 var All = []Topic{
-	{Events, Log, 400 * day, []string{"ingest"}, []string{"profiler", "trainer"}, true},
+	{Events, Log, 400 * day, []string{"ingest"}, []string{"profiler"}, true},
 	{Scored, Log, 30 * day, []string{"profiler"}, []string{"detector"}, true},
-	{Digests, Log, 400 * day, []string{"profiler"}, []string{"console", "trainer"}, false},
+	{Digests, Log, 400 * day, []string{"profiler"}, []string{"console"}, false},
 	{Deviations, Log, 90 * day, []string{"detector"}, []string{"decider", "console", "alert consumers"}, true},
-	{Models, Broadcast, 400 * day, []string{"trainer"}, []string{"profiler", "detector", "decider", "console"}, true},
+	{Models, Broadcast, 400 * day, []string{"trainer"}, []string{"profiler", "detector"}, true},
 	{Decisions, Log, 400 * day, []string{"decider"}, []string{"connector", "console"}, true},
-	{Outcomes, Log, 400 * day, []string{"connector"}, []string{"console", "trainer", "connector"}, false},
+	{Outcomes, Log, 400 * day, []string{"connector"}, []string{"console", "connector"}, false},
 }
 
 // DeadLetterRetention is how long set-aside records are kept.

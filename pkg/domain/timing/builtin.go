@@ -12,7 +12,8 @@ const BuiltinVersion = "builtin.1"
 // of the day is drawn by hand in round numbers: a rise after 6, a peak before noon, a hollow after lunch, a second peak in
 // the evening, little at night, a somewhat quieter weekend; mail that goes out in office hours, three a week. The share of
 // mail days that are read is one in three, and weighs no more than six of a customer's own mail days: before anything was
-// fitted, people are to be believed sooner than we are.
+// fitted, people are to be believed sooner than we are. (Of five priors tried on one simulated town this one kept the
+// rate of false silences under its nominal 2.3 %; TestBars holds it on another town.)
 //
 // The habits are what follows if every customer reads by the population's day times a bump of their own, four hours wide,
 // that may lie anywhere: then the hours of one customer are correlated along smooth waves, strongest along the one that

@@ -116,7 +116,8 @@ func always(int) float64 { return 1 }
 // TestBars holds the statistical bars on a fixed seed: half a year of history, then eight weeks in which nothing happens to
 // half of the customers, a quarter reads in four more hours of one day, and a quarter falls silent.
 func TestBars(t *testing.T) {
-	tw := newTown(7)
+	// The prior of silences was chosen on the town of seed 7; the bar is measured on one that had no say in it.
+	tw := newTown(11)
 	m := tw.model
 	const history, test = 26 * 7, 8 * 7
 	var sizes []int
