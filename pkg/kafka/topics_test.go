@@ -16,6 +16,10 @@ import (
 func TestTopicsAreMadeFromTheirDeclaration(t *testing.T)     { testEnsureTopics(t, embedded(t)) }
 func TestRealTopicsAreMadeFromTheirDeclaration(t *testing.T) { testEnsureTopics(t, realBroker(t)) }
 
+// livePartitions is what every test that needs the live topics asks for: there is one set of them on a broker, and the
+// end-to-end test, in another process, works on it too.
+const livePartitions = 8
+
 // aRun is a run that no other test uses.
 func aRun(simulated bool) stream.Run {
 	return stream.Run{ID: fmt.Sprintf("t%d", time.Now().UnixNano()), Simulated: simulated}
@@ -27,7 +31,7 @@ func testEnsureTopics(t *testing.T, config Config) {
 	simulated := aRun(true)
 	for _, run := range []stream.Run{simulated, {ID: "r1"}} {
 		for range 2 { // the second finds everything there
-			if err := EnsureTopics(ctx, config, run, 3); err != nil {
+			if err := EnsureTopics(ctx, config, run, livePartitions); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -38,7 +42,7 @@ func testEnsureTopics(t *testing.T, config Config) {
 			}
 			for name, size := range names {
 				infos, err := l.Topics(ctx, name)
-				if err != nil || infos[name].Partitions != 3 {
+				if err != nil || infos[name].Partitions != livePartitions {
 					t.Fatalf("%s: %+v, %v", name, infos, err)
 				}
 				got := settings(t, l, name)
@@ -56,8 +60,8 @@ func testEnsureTopics(t *testing.T, config Config) {
 			}
 		}
 	}
-	err := EnsureTopics(ctx, config, simulated, 4)
-	if err == nil || !strings.Contains(err.Error(), simulated.Topic(topics.Events)+" has 3 partitions, 4 are wanted") {
+	err := EnsureTopics(ctx, config, simulated, livePartitions+1)
+	if err == nil || !strings.Contains(err.Error(), simulated.Topic(topics.Events)+" has 8 partitions, 9 are wanted") {
 		t.Errorf("another number of partitions: %v", err)
 	}
 }
@@ -81,7 +85,7 @@ func settings(t *testing.T, l *Log, topic string) map[string]string {
 
 func TestRealTimestampsMayNotRunAhead(t *testing.T) {
 	config, run := realBroker(t), stream.Run{ID: "r1"}
-	if err := EnsureTopics(t.Context(), config, run, 3); err != nil {
+	if err := EnsureTopics(t.Context(), config, run, livePartitions); err != nil {
 		t.Fatal(err)
 	}
 	l := open(t, config)
