@@ -170,9 +170,9 @@ func (l *Log) Lag(ctx context.Context, run stream.Run, services []string) ([]Par
 			return nil, fmt.Errorf("lag of %q: no topic is declared to be read by it", service)
 		}
 		group := run.Group(service)
-		stored, err := l.admin.FetchOffsets(ctx, group)
-		if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
-			return nil, fmt.Errorf("read the group offsets of %s: %w", group, err)
+		stored, err := l.groupOffsets(ctx, group)
+		if err != nil {
+			return nil, err
 		}
 		for _, name := range names {
 			starts, err := l.offsets(ctx, name, l.admin.ListStartOffsets)
@@ -203,6 +203,27 @@ func (l *Log) Lag(ctx context.Context, run stream.Run, services []string) ([]Par
 		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 	})
 	return lags, nil
+}
+
+// coordinatorPatience is how long a group's coordinator may take to come up. A broker that has just started makes the topic
+// of group offsets when it is first asked for one, and answers COORDINATOR_NOT_AVAILABLE for a few seconds.
+const coordinatorPatience = 15 * time.Second
+
+// groupOffsets reads the offsets of a group; a group that does not exist has none.
+func (l *Log) groupOffsets(ctx context.Context, group string) (kadm.OffsetResponses, error) {
+	patient, cancel := context.WithTimeout(ctx, coordinatorPatience)
+	defer cancel()
+	var pause backoff
+	for {
+		stored, err := l.admin.FetchOffsets(ctx, group)
+		if err == nil || errors.Is(err, kerr.GroupIDNotFound) {
+			return stored, nil
+		}
+		coming := errors.Is(err, kerr.CoordinatorNotAvailable) || errors.Is(err, kerr.CoordinatorLoadInProgress) || errors.Is(err, kerr.NotCoordinator)
+		if !coming || pause.wait(patient) != nil {
+			return nil, fmt.Errorf("read the group offsets of %s: %w", group, err)
+		}
+	}
 }
 
 // age is the time since the first record at or after offset was made; 0 if none is left there.
