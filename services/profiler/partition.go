@@ -56,6 +56,7 @@ type Partition struct {
 	clock   int64       // highest event time seen, Unix seconds
 	open    int64       // beginning of the period that is being counted
 	flushed timing.Hour // local hour of the clock in the default zone: later expectations wait in the tallies
+	whole   int64       // until this event time profiles that were rebuilt from a shortened log are partial; 0: they are whole
 
 	tallies     []tally
 	tails       [len(timing.Strata)][timing.TailBins]uint32
@@ -274,6 +275,7 @@ func (p *Partition) append(dst []byte) []byte {
 	dst = binary.AppendVarint(dst, p.clock)
 	dst = binary.AppendVarint(dst, p.open)
 	dst = binary.AppendVarint(dst, p.flushed)
+	dst = binary.AppendVarint(dst, p.whole)
 	put(e.Human, e.Probable, e.Machine, e.Late, e.Duplicate, p.responses, p.seconds, p.optimal, p.engagements)
 	sparse(p.response[:])
 	for i := range p.tails {
@@ -349,7 +351,7 @@ func (p *Partition) decode(b []byte) error {
 	for i := range t.Kinds {
 		t.Kinds[i] = get()
 	}
-	p.clock, p.open, p.flushed = signed(), signed(), signed()
+	p.clock, p.open, p.flushed, p.whole = signed(), signed(), signed(), signed()
 	for _, v := range []*uint64{&e.Human, &e.Probable, &e.Machine, &e.Late, &e.Duplicate, &p.responses, &p.seconds, &p.optimal, &p.engagements} {
 		*v = get()
 	}

@@ -71,6 +71,9 @@ func (s *stepper) step(c *stream.Context, p *timing.Profile, part *Partition, in
 	}
 	hour, minute := calendar.LocalHour(e.Time, zone)
 
+	if c.Partial() && part.whole == 0 {
+		part.whole = e.Time.Add(aging).Unix()
+	}
 	if d := part.tick(e.Time.Unix(), s); d != nil {
 		data, err := json.Marshal(d)
 		if err != nil {
@@ -95,6 +98,10 @@ func (s *stepper) step(c *stream.Context, p *timing.Profile, part *Partition, in
 	}
 	return err
 }
+
+// aging is how long profiles stay partial that were lost and rebuilt from a log which no longer holds their beginning. It
+// is the half-life of a profile: what is missing would by then weigh less than half of what it did.
+const aging = 13 * 7 * 24 * time.Hour
 
 // location returns the zone of that name, or the operator's default for none. The last one is remembered: most of a
 // partition's customers live in the same.
@@ -211,6 +218,7 @@ func (n *note) emit(v *timing.View, response int64, tests ...timing.Test) error 
 	for i := range tests {
 		tests[i].Expected = math.Round(1e4*tests[i].Expected) / 1e4
 	}
+	v.Evidence.Partial = n.e.Time.Unix() < n.part.whole
 	best, score := v.Best(n.hour)
 	at := calendar.Instant(best, n.zone)
 	if best == n.hour {

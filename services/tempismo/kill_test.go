@@ -129,7 +129,7 @@ func killTheProfiler(t *testing.T, built, brokers, redisAddr string, kills int, 
 	}
 
 	// The same with the services in processes of their own, and small batches, so that there is much to interrupt.
-	env := map[string]string{"KAFKA_BROKERS": brokers, "REDIS_ADDR": redisAddr, "RUN_ID": killRun, "RUN_MODE": "simulated", "MODEL": "builtin.1", "ADMIN_LISTEN": "", "BATCH_RECORDS": "16"}
+	env := map[string]string{"KAFKA_BROKERS": brokers, "REDIS_ADDR": redisAddr, "RUN_ID": killRun, "RUN_MODE": "simulated", "MODEL": "builtin.1", "ADMIN_LISTEN": "", "BATCH_RECORDS": "4"}
 	ctx := context.Background()
 	config := kafka.Config{Brokers: strings.Split(brokers, ",")}
 	if err := kafka.EnsureTopics(ctx, config, run, 8); err != nil {

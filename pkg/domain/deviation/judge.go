@@ -51,11 +51,11 @@ func (m *Memory) Judge(s *timing.Scored, t timing.Test, at time.Time, pStar floa
 			return d, Ordinary
 		case !s.Evidence.Enough():
 			return d, Unproven
-		case cooling(m.burst, second) && (!actionable(t, pStar) || cooling(m.acting, second)):
+		case cooling(m.burst, second) && (!actionable(s, t, pStar) || cooling(m.acting, second)):
 			return d, Cooling
 		}
 		m.burst = second
-		if actionable(t, pStar) {
+		if actionable(s, t, pStar) {
 			m.acting = second
 		}
 	case timing.Silence: // the profiler has seen to the evidence before it took note
@@ -83,7 +83,7 @@ func (m *Memory) Judge(s *timing.Scored, t timing.Test, at time.Time, pStar floa
 	d = Deviation{
 		Kind: t.Kind, Z: Z(t.P), P: t.P, OneIn: int64(math.Round(1 / t.P)), Observed: t.Observed, Expected: t.Expected, Days: t.Days,
 		Channel: s.Channel, Zone: s.Zone, LocalDay: day(s.Local), Evidence: s.Evidence,
-		Actionable: actionable(t, pStar), Gate: Gate{t.PAct, pStar}, Score: s.Score,
+		Actionable: actionable(s, t, pStar), Gate: Gate{t.PAct, pStar}, Score: s.Score,
 		Cause: Cause{ID: s.Event}, Model: s.Model, Calibration: s.Model,
 		Summary: Summary(t, s.Evidence.Deliveries > 0),
 	}
@@ -95,8 +95,8 @@ func (m *Memory) Judge(s *timing.Scored, t timing.Test, at time.Time, pStar floa
 
 // actionable is the gate for sends. Bursts must be rarer than what is worth a word, because most two-sigma days are
 // chance; a reactivation is as rare as the silence it ends; a silence is no moment to write.
-func actionable(t timing.Test, pStar float64) bool {
-	return t.Kind == timing.Reactivation || t.Kind == timing.Burst && t.PAct <= pStar
+func actionable(s *timing.Scored, t timing.Test, pStar float64) bool {
+	return !s.Evidence.Partial && (t.Kind == timing.Reactivation || t.Kind == timing.Burst && t.PAct <= pStar)
 }
 
 func cooling(last, second int64) bool {

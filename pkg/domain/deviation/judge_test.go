@@ -114,6 +114,20 @@ func TestDeviation(t *testing.T) {
 	}
 }
 
+// A profile whose beginning is lost may be wrong about what is usual: it is shown, and moves nothing.
+func TestNothingActsOnAPartialProfile(t *testing.T) {
+	for _, test := range []timing.Test{burst(1e-6, 1e-6), reactivation} {
+		for _, partial := range []bool{false, true} {
+			s := scored()
+			s.Evidence.Partial = partial
+			d, v := new(Memory).Judge(s, test, noon, .0131)
+			if v != Told || d.Actionable == partial {
+				t.Errorf("%s, partial %v: %s, actionable %v", test.Kind, partial, v, d.Actionable)
+			}
+		}
+	}
+}
+
 func TestZ(t *testing.T) {
 	for _, row := range []struct{ p, z float64 }{{timing.TwoSigma, 2}, {.5, 0}, {1e-9, 6}, {1e-12, 6}, {1, -6}, {.001349898, 3}} {
 		if got := Z(row.p); math.Abs(got-row.z) > 1e-9 {

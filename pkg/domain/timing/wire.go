@@ -49,10 +49,11 @@ type Test struct {
 
 // Evidence is how much a profile knows, without the day under test.
 type Evidence struct {
-	EngagedHours float64 `json:"engaged_hours"` // forward-decayed: half after 13 weeks
-	Deliveries   int     `json:"deliveries"`    // ever
-	Days         int     `json:"days"`          // since first seen
-	EngagedDays  int     `json:"engaged_days"`  // distinct, ever; stands in for deliveries where a source reports none
+	EngagedHours float64 `json:"engaged_hours"`     // forward-decayed: half after 13 weeks
+	Deliveries   int     `json:"deliveries"`        // ever
+	Days         int     `json:"days"`              // since first seen
+	EngagedDays  int     `json:"engaged_days"`      // distinct, ever; stands in for deliveries where a source reports none
+	Partial      bool    `json:"partial,omitempty"` // rebuilt from a log that no longer held the beginning: nothing may act on it
 }
 
 // Enough is the minimum for a deviation: five engaged hours, eight deliveries and three weeks; where no deliveries are
