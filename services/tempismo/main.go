@@ -49,6 +49,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "tempismo:", err)
 		return 2
 	}
+	// `tempismo dump ... | head` closes our output early. Dying of that would skip the clean end of an embedded pair, and
+	// with it the snapshot of the store; as an error of a write it is like any other.
+	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	go func() { <-ctx.Done(); stop() }() // the second Ctrl-C is not caught, and so ends the process at once
