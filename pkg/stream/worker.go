@@ -112,7 +112,7 @@ func (w *worker[I, S, P]) own() error {
 	defer func() {
 		cancel()
 		if w.inFlight {
-			_ = <-w.acks // its error is that of late, or the next owner publishes what is left
+			<-w.acks //nolint:errcheck // its error is that of late, or the next owner publishes what is left
 		}
 		if owned {
 			w.rt.Observer.Owned(w.partition, false)
