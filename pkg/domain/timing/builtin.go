@@ -41,6 +41,9 @@ func Builtin() *Model {
 	for a := range m.Kernel {
 		m.Kernel[a] = math.Exp(-float64(a) / 20)
 	}
+	for u := range m.Boost {
+		m.Boost[u] = 1
+	}
 	normalise(m.Kernel[:], 1)
 	normalise(m.Population[:], Day)
 	normalise(m.Weekdays[:], 7)

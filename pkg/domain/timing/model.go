@@ -11,17 +11,23 @@ import (
 // Model is what is known about everybody, versioned: the data of timing.models.v1. It is read-only once it was made by
 // Builtin or ParseModel, and may be shared.
 type Model struct {
-	Version    string             `json:"version"`
-	FittedOn   *FittedOn          `json:"fitted_on,omitempty"`
-	Kernel     [Response]float64  `json:"kernel"`     // share of a message's engagement by hours since delivery, sum 1
-	Population [Day]float64       `json:"population"` // attention by hour of the day, mean 1
-	Weekdays   [7]float64         `json:"weekdays"`   // attention by day of the week, Monday first, mean 1
-	Deliveries Deliveries         `json:"deliveries"`
-	Habits     []Habit            `json:"habits"`   // at most MaxHabits, strongest first
-	Personas   []Persona          `json:"personas"` // for telling stories; may be empty
-	Priors     Priors             `json:"priors"`
-	PStar      float64            `json:"p_star"` // largest p_act that may act
-	Metrics    map[string]float64 `json:"metrics,omitempty"`
+	Version     string             `json:"version"`
+	FittedOn    *FittedOn          `json:"fitted_on,omitempty"`
+	Kernel      [Response]float64  `json:"kernel"`          // share of a message's engagement by hours since delivery, sum 1
+	Population  [Day]float64       `json:"population"`      // attention by hour of the day, mean 1
+	Bases       [][Day]float64     `json:"bases,omitempty"` // the same for customers with so much history, recent trends included, by Bucket; empty: Population
+	Weekdays    [7]float64         `json:"weekdays"`        // attention by day of the week, Monday first, mean 1
+	Deliveries  Deliveries         `json:"deliveries"`
+	Habits      []Habit            `json:"habits"`             // at most MaxHabits, strongest first
+	Personas    []Persona          `json:"personas"`           // at most MaxPersonas, largest first; may be empty
+	Experts     [][Experts]float64 `json:"experts,omitempty"`  // weight of each expert for customers with so much history, by Bucket; empty: equal
+	Segments    []Segment          `json:"segments,omitempty"` // attention of customers of a segment, for those of whom little is known
+	Season      Season             `json:"season"`             // how days differ for everybody
+	Boost       [Day]float64       `json:"boost"`              // engaged hours so many hours after an engagement, over those expected; 1 where nothing is known
+	Priors      Priors             `json:"priors"`
+	Calibration Calibration        `json:"calibration,omitempty"` // how often a p is met where nothing happens
+	PStar       float64            `json:"p_star"`                // largest p_act that may act
+	Metrics     map[string]float64 `json:"metrics,omitempty"`
 
 	prepared
 }
@@ -53,6 +59,24 @@ type Persona struct {
 	Attention [Day]float64 `json:"attention"` // by hour of the day, mean 1
 }
 
+// Segment is a group of customers that the operator has named.
+type Segment struct {
+	Name      string       `json:"name"`
+	Share     float64      `json:"share"`     // of the customers it was fitted on
+	Attention [Day]float64 `json:"attention"` // by hour of the day, mean 1
+}
+
+// Season is how much more or less than usual everybody engages on a day: holidays, weeks of the year and days of the month,
+// multiplied. Days outside are ordinary.
+type Season struct {
+	First   int64     `json:"first,omitempty"`   // local day number (Hour/24) of the first factor
+	Factors []float64 `json:"factors,omitempty"` // by day
+}
+
+// Calibration holds, by kind of test and stratum of evidence, the share of tests of ordinary days whose p is below the upper
+// bound of each bin (TailBounds), as it was found.
+type Calibration map[string][len(Strata)][]float64
+
 // Priors are what is believed of a customer before the first event, and how firmly.
 type Priors struct {
 	EngagedHours float64 `json:"engaged_hours"` // a0 and b0: engaged hours per delivery are Gamma(a0, b0)
@@ -65,6 +89,9 @@ type Priors struct {
 	Organic      float64 `json:"organic"`    // deliveries per day that nobody reports
 }
 
+// MaxPersonas is how many personas a model may have.
+const MaxPersonas = 8
+
 // MaxHabits is how many habits a model may have.
 const MaxHabits = 8
 
@@ -75,6 +102,9 @@ type prepared struct {
 	horizon float64         // share of the kernel within Horizon hours
 	exposed [Day]float64    // engagement exposure by hour of the day where no sends are reported, sum 1
 	weekly  [7]float64      // the same by day of the week
+
+	logPersonas [MaxPersonas][Day]float64
+	logShares   [MaxPersonas]float64
 }
 
 // ParseModel reads the data of a model record and checks that it can serve. The error lists everything that is wrong.
@@ -178,6 +208,12 @@ func (m *Model) validate() error {
 
 func (m *Model) prepare() {
 	m.prepared = prepared{}
+	for k := range m.Personas {
+		m.logShares[k] = math.Log(m.Personas[k].Share)
+		for h, a := range m.Personas[k].Attention {
+			m.logPersonas[k][h] = math.Log(a)
+		}
+	}
 	for a, k := range m.Kernel {
 		m.folded[a%Day] += k
 		if a < Horizon {
