@@ -108,17 +108,11 @@ func (r *resolver) Resolve(_ *kong.Context, _ *kong.Path, f *kong.Flag) (any, er
 	for _, name := range r.envs[f.Value] {
 		value, ok := r.env(name)
 		if !ok && f.Target.Type() == reflect.TypeFor[Secret]() {
-			file, has := r.env(name + "_FILE")
-			if !has {
-				continue
-			}
-			b, err := os.ReadFile(file)
-			if err != nil {
-				r.problems = append(r.problems, fmt.Errorf("%s_FILE: read the secret: %w", name, err))
+			var err error
+			if value, ok, err = secretFile(name, r.env); err != nil {
+				r.problems = append(r.problems, err)
 				return nil, nil
 			}
-			// Editors and echo end a file with a newline that is not part of the secret.
-			value, ok = strings.TrimRight(string(b), "\r\n"), true
 		}
 		if !ok {
 			continue
@@ -128,6 +122,43 @@ func (r *resolver) Resolve(_ *kong.Context, _ *kong.Path, f *kong.Flag) (any, er
 			return nil, nil
 		}
 		return value, nil
+	}
+	return nil, nil
+}
+
+// secretFile reads the secret in the file that the variable name_FILE names; false where there is no such variable.
+func secretFile(name string, env Lookup) (string, bool, error) {
+	file, ok := env(name + "_FILE")
+	if !ok {
+		return "", false, nil
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return "", false, fmt.Errorf("%s_FILE: read the secret: %w", name, err)
+	}
+	// Editors and echo end a file with a newline that is not part of the secret.
+	return strings.TrimRight(string(b), "\r\n"), true, nil
+}
+
+// SecretFiles is a resolver for a command line that Kong parses by itself: it adds the files of secrets to the variables
+// that Kong reads.
+type SecretFiles struct{}
+
+// Validate accepts every application.
+func (SecretFiles) Validate(*kong.Application) error { return nil }
+
+// Resolve returns the secret of a flag of type Secret whose variable is not set and whose file is named.
+func (SecretFiles) Resolve(_ *kong.Context, _ *kong.Path, f *kong.Flag) (any, error) {
+	if f.Target.Type() != reflect.TypeFor[Secret]() {
+		return nil, nil
+	}
+	for _, name := range f.Envs {
+		if _, set := os.LookupEnv(name); set {
+			continue
+		}
+		if value, ok, err := secretFile(name, os.LookupEnv); ok || err != nil {
+			return value, err
+		}
 	}
 	return nil, nil
 }

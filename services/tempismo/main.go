@@ -13,9 +13,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"reflect"
 	"runtime/debug"
-	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -111,7 +109,7 @@ func parser(c *commands, stdout, stderr io.Writer, exit func(int)) (*kong.Kong, 
 		kong.Writers(stdout, stderr), kong.Exit(exit),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.Vars{"version": version()},
-		kong.Resolvers(secretFiles{}),
+		kong.Resolvers(config.SecretFiles{}),
 		kong.PostBuild(unset),
 	)
 }
@@ -125,29 +123,6 @@ func unset(k *kong.Kong) error {
 		}
 		return next(nil)
 	})
-}
-
-// secretFiles reads a secret from the file that its environment variable with _FILE appended names, as pkg/config does.
-type secretFiles struct{}
-
-func (secretFiles) Validate(*kong.Application) error { return nil }
-
-func (secretFiles) Resolve(_ *kong.Context, _ *kong.Path, f *kong.Flag) (any, error) {
-	if f.Target.Type() != reflect.TypeFor[config.Secret]() {
-		return nil, nil
-	}
-	for _, name := range f.Envs {
-		file, ok := os.LookupEnv(name + "_FILE")
-		if _, set := os.LookupEnv(name); !ok || set {
-			continue
-		}
-		b, err := os.ReadFile(file)
-		if err != nil {
-			return nil, fmt.Errorf("%s_FILE: read the secret: %w", name, err)
-		}
-		return strings.TrimRight(string(b), "\r\n"), nil
-	}
-	return nil, nil
 }
 
 func version() string {
