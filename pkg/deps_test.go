@@ -17,7 +17,7 @@ import (
 const law = `
 	NONE < domain/engagement;
 	domain/engagement < domain/timing, domain/calendar;
-	domain/timing, domain/calendar < domain/deviation;
+	domain/timing, domain/calendar < domain/deviation, domain/timing/fit;
 	domain/deviation < domain/decision;
 
 	NONE < topics, stream;
