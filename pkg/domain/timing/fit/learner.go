@@ -1,38 +1,246 @@
 package fit
 
-import "github.com/tempismo/tempismo/pkg/domain/timing"
+import (
+	"math"
+
+	"github.com/tempismo/tempismo/pkg/domain/timing"
+)
+
+const day = timing.Day
 
 // Config is how a Learner learns. The zero value is fit to use.
 type Config struct {
 	Seed uint64 // of the generator that starts the personas
 }
 
-// Learner learns customers and what they have in common, event by event.
+// Learner learns customers and what they have in common, event by event, in order of time: at every moment it knows only
+// what came before. Customers are numbered by the caller, densely from 0.
+//
+// What is refitted as days close: the population's attention and its trends, the bases made of them, the habits, the
+// personas and how much each expert counts. Where no delivery was ever told of, every hour is taken to be as exposed as
+// every other.
 type Learner struct {
-	model *timing.Model
+	from      *timing.Model
+	model     *timing.Model
+	customers []customer
+	folded    [day]float64 // the kernel by hours of the day since delivery
+	sent      [day]float64 // deliveries of everybody by hour of the day
+	uniform   [day]float64
+	exposed   [day]float64 // exposure of customers of whom no delivery is known
+
+	population population
+	pairs      pairs
+	personas   personas
+	experts    [timing.Buckets][timing.Experts]float64
+	fresh      int // engagements since the last close
 }
 
-// NewLearner starts from nothing but what from assumes of things that a Learner does not learn (kernel, priors).
-func NewLearner(from *timing.Model, c Config) *Learner { return &Learner{model: from} }
+// customer is what is remembered of one.
+type customer struct {
+	rhythm   timing.Rhythm
+	reported bool         // whether a delivery is known
+	stale    bool         // whether exposure is older than sent
+	latest   timing.Hour  // latest delivery
+	week     int64        // at which a delivery weighs 1 in sent
+	sent     [day]float32 // deliveries by hour of the day, half-life 13 weeks
+	exposure [day]float32 // where answers to them would fall, were every hour like every other, sum 1
+}
+
+// NewLearner starts from nothing but what from assumes of things that a Learner does not learn (kernel, priors, weekdays).
+func NewLearner(from *timing.Model, c Config) *Learner {
+	l := &Learner{from: from}
+	for a, k := range from.Kernel {
+		l.folded[a%day] += k
+	}
+	for h := range l.uniform {
+		l.uniform[h] = 1. / day
+	}
+	l.exposed = l.uniform
+	l.personas.seed = c.Seed
+	l.population.start()
+	for b := range l.experts {
+		for e := range l.experts[b] {
+			l.experts[b][e] = 100. / timing.Experts
+		}
+	}
+	l.publish()
+	return l
+}
+
+func (l *Learner) customer(i int) *customer {
+	for i >= len(l.customers) {
+		l.customers = append(l.customers, customer{})
+	}
+	return &l.customers[i]
+}
 
 // Delivered notes that a message reached customer in hour h.
-func (l *Learner) Delivered(customer int, h timing.Hour) {}
+func (l *Learner) Delivered(customer int, h timing.Hour) {
+	c := l.customer(customer)
+	week := weekOf(h)
+	if !c.reported {
+		c.reported, c.week = true, week
+	}
+	w := math.Exp2(float64(week-c.week) / 13)
+	if w > 1e6 { // before the numbers run out of digits
+		for i := range c.sent {
+			c.sent[i] /= float32(w)
+		}
+		c.week, w = week, 1
+	}
+	c.sent[hourOfDay(h)] += float32(w)
+	c.latest, c.stale = max(c.latest, h), true
+	l.sent[hourOfDay(h)]++
+}
+
+// exposure is where the mail of customer c lets engagements fall.
+func (l *Learner) exposure(c *customer) (exposure [day]float64) {
+	if !c.reported {
+		return l.exposed
+	}
+	if c.stale {
+		for h, x := range l.fold(func(h int) float64 { return float64(c.sent[h]) }) {
+			c.exposure[h] = float32(x)
+		}
+		c.stale = false
+	}
+	for h, x := range &c.exposure {
+		exposure[h] = float64(x)
+	}
+	return exposure
+}
+
+// fold is where answers to deliveries sent by hour of the day fall, sum 1.
+func (l *Learner) fold(sent func(hour int) float64) (exposure [day]float64) {
+	total := 0.0
+	for s := range day {
+		n := sent(s)
+		if n == 0 {
+			continue
+		}
+		total += n
+		for a, k := range &l.folded {
+			exposure[(s+a)%day] += n * k
+		}
+	}
+	for h := range exposure {
+		exposure[h] /= total
+	}
+	return exposure
+}
 
 // Predict is what the model in force expects of the next engagement of customer, were it in the week of h.
-func (l *Learner) Predict(customer int, h timing.Hour, p *timing.Prediction) {}
+func (l *Learner) Predict(customer int, h timing.Hour, p *timing.Prediction) {
+	c := l.customer(customer)
+	exposure := l.exposure(c)
+	l.model.Predict(p, &c.rhythm, weekOf(h), &exposure)
+}
 
 // Answer is where answers to the latest message of customer would fall by hour of the day, were every hour like every other
 // (sum 1): the answer of timing.Prediction.Likelihoods; false where no message came in the timing.Response hours before h.
-func (l *Learner) Answer(customer int, h timing.Hour) (answer [timing.Day]float64, ok bool) {
-	return answer, false
+func (l *Learner) Answer(customer int, h timing.Hour) (answer [day]float64, ok bool) {
+	c := l.customer(customer)
+	if !c.reported || h-c.latest >= timing.Response {
+		return answer, false
+	}
+	for a, k := range &l.folded {
+		answer[(hourOfDay(c.latest)+a)%day] = k
+	}
+	return answer, true
 }
 
-// Engaged notes an engagement of customer: it predicts, learns for the model how good the prediction was, and then learns
-// the customer.
-func (l *Learner) Engaged(customer int, h timing.Hour, minute int) {}
+// Known is the number of engagements of customer so far.
+func (l *Learner) Known(customer int) int { return l.customer(customer).rhythm.N() }
 
-// Close ends a local day of the population: the model is fitted to everything noted so far, and is in force from now on.
-func (l *Learner) Close(day int64) {}
+// Engaged notes an engagement of customer: it predicts, learns for the model how good the prediction was, and then learns
+// the customer. What is one engagement, an engaged hour or a sitting, is for the caller to say.
+func (l *Learner) Engaged(customer int, h timing.Hour, minute int) {
+	c := l.customer(customer)
+	exposure := l.exposure(c)
+	var p timing.Prediction
+	l.model.Predict(&p, &c.rhythm, weekOf(h), &exposure)
+	var answer *[day]float64
+	if a, ok := l.Answer(customer, h); ok {
+		answer = &a
+	}
+	n, y := c.rhythm.N(), hourOfDay(h)
+	bucket := timing.Bucket(n)
+	l.population.note(bucket, y, h, &exposure)
+	if slow, ok := c.rhythm.Slow(); ok {
+		l.pairs.note(y, &slow, 1/(1+float64(n)/100))
+	}
+	experts, mixed, _ := p.Likelihoods(y, answer)
+	for e, x := range experts {
+		l.experts[bucket][e] += p.Weights[e] * x / mixed
+	}
+	c.rhythm.Learn(&p, h, minute, answer)
+	l.fresh++
+}
+
+// Close ends a local day (Hour/24) of the population: the model is fitted to everything noted so far, and is in force from
+// now on. A day on which nothing happened may be closed, too, and costs little; days that are left out are taken to have
+// been such days, once a later one is closed.
+func (l *Learner) Close(day int64) {
+	l.population.close(day)
+	if sum(l.sent[:]) > 0 {
+		l.exposed = l.fold(func(h int) float64 { return l.sent[h] })
+	}
+	if l.fresh > 0 {
+		l.pairs.fit()
+		l.personas.fit(l)
+		l.fresh = 0
+	}
+	l.publish()
+}
 
 // Model is the model in force. Later days do not change it.
 func (l *Learner) Model() *timing.Model { return l.model }
+
+// publish makes the model of what is known.
+func (l *Learner) publish() {
+	m := *l.from
+	m.Population = l.population.published()
+	m.Bases = l.population.bases()
+	m.Habits = l.pairs.habits
+	m.Personas = l.personas.list()
+	m.Experts = make([][timing.Experts]float64, timing.Buckets)
+	for b, weights := range l.experts {
+		total := sum(weights[:])
+		for e, w := range weights {
+			m.Experts[b][e] = w / total
+		}
+	}
+	if err := m.Ready(); err != nil {
+		panic(err) // from was not ready itself: there is no model that may be told
+	}
+	l.model = &m
+}
+
+func sum(v []float64) (total float64) {
+	for _, x := range v {
+		total += x
+	}
+	return total
+}
+
+func normalise(v []float64, to float64) {
+	scale := to / sum(v)
+	for i := range v {
+		v[i] *= scale
+	}
+}
+
+func mod(a, n int64) int64 {
+	if a %= n; a < 0 {
+		a += n
+	}
+	return a
+}
+
+func floorDiv(a, n int64) int64 { return (a - mod(a, n)) / n }
+
+func hourOfDay(h timing.Hour) int { return int(mod(h, day)) }
+
+func dayOf(h timing.Hour) int64 { return floorDiv(h, day) }
+
+func weekOf(h timing.Hour) int64 { return floorDiv(h, timing.Week) }
