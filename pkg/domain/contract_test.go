@@ -442,7 +442,7 @@ func TestEveryTopicHasASchemaAndNoneIsLeftOver(t *testing.T) {
 	}
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".json")
-		if _, ok := contract[name]; !ok && name != "envelope.v1" && name != "profile.v1" {
+		if _, ok := contract[name]; !ok && name != "envelope.v1" && name != "profile.v1" && name != "truth.schema" { // a file: services/tempismo/truth holds it
 			t.Errorf("%s describes no topic", file)
 		}
 	}
