@@ -204,7 +204,7 @@ func (w *town) keep(id string, p *timing.Profile) {
 // evening is a customer who has read at half past eight in the evening, and at times at eleven, for half a year.
 func evening(now time.Time) *timing.Profile {
 	zone, _ := calendar.Zone("Europe/Rome")
-	m := timing.Builtin()
+	w := &timing.World{Model: timing.Builtin()}
 	p := &timing.Profile{Zone: "Europe/Rome"}
 	c := p.Channel("email")
 	for d := 180; d > 0; d-- {
@@ -214,13 +214,13 @@ func evening(now time.Time) *timing.Profile {
 			return hour
 		}
 		if d%2 == 0 {
-			c.Delivered(m, at(9, 0))
+			c.Delivered(w, at(9, 0))
 		}
 		if d%4 == 0 {
-			c.Engaged(m, at(11, 10), 10)
+			c.Engaged(w, at(11, 10), 10)
 		}
 		if d%2 == 0 {
-			c.Engaged(m, at(20, 30), 30)
+			c.Engaged(w, at(20, 30), 30)
 		}
 	}
 	return p

@@ -136,7 +136,7 @@ type note struct {
 func (n *note) delivered() error {
 	ch, tally := n.p.Channel(n.e.Channel), n.part.tally(n.e.Channel)
 	n.close(ch)
-	change := ch.Delivered(n.model, n.hour)
+	change := ch.Delivered(n.world(), n.hour)
 	n.part.count(n.e.Kind, n.e.Actor, change.Result)
 	if change.Result == timing.Late {
 		return nil
@@ -148,10 +148,10 @@ func (n *note) delivered() error {
 		tally.cells[timing.HourOfWeek(n.hour)].delivered++
 		v.Expect(n.hour, func(at timing.Hour, flat, own float64) { tally.expect(n.part.flushed, at, flat, own) })
 	}
-	if !change.Raised {
+	if len(change.Alarms) == 0 {
 		return nil
 	}
-	return n.emit(v, 0, change.Alarm)
+	return n.emit(v, 0, change.Alarms...)
 }
 
 func (n *note) engaged() error {
@@ -166,7 +166,7 @@ func (n *note) engaged() error {
 	}
 	ch, tally := n.p.Channel(n.e.Channel), n.part.tally(n.e.Channel)
 	n.close(ch)
-	change := ch.Engaged(n.model, n.hour, n.minute)
+	change := ch.Engaged(n.world(), n.hour, n.minute)
 	n.part.count(n.e.Kind, answer.Actor, change.Result)
 	if change.Result == timing.Late {
 		return nil
@@ -177,7 +177,7 @@ func (n *note) engaged() error {
 	if change.Result == timing.Counted {
 		tally.cells[timing.HourOfWeek(n.hour)].engaged++
 	}
-	if reported := ch.Reported(); !busy && !change.Raised && n.s.below < 1 && (reported || change.Result != timing.Counted) {
+	if reported := ch.Reported(); !busy && len(change.Alarms) == 0 && n.s.below < 1 && (reported || change.Result != timing.Counted) {
 		return nil // nothing to say: by far the most frequent end
 	}
 	v := &n.part.view
@@ -186,9 +186,7 @@ func (n *note) engaged() error {
 		v.Spread(n.hour, func(at timing.Hour, flat, own float64) { tally.expect(n.part.flushed, at, flat, own) })
 	}
 	var tests []timing.Test
-	if change.Raised {
-		tests = append(tests, change.Alarm)
-	}
+	tests = append(tests, change.Alarms...)
 	if busy || n.s.below >= 1 {
 		t := n.model.Burst(&ch.State, v, day)
 		if busy && t.P < n.s.below && v.Evidence.Enough() || n.s.below >= 1 {
@@ -201,6 +199,8 @@ func (n *note) engaged() error {
 	return n.emit(v, answer.Seconds, tests...)
 }
 
+func (n *note) world() *timing.World { return &timing.World{Model: n.model} }
+
 // monitored is the share of customers whose every day goes into the calibration monitor, chosen by hash: a view of each
 // settled day would cost as much as all the rest.
 const monitored = 0.25
@@ -210,7 +210,7 @@ func (n *note) close(ch *timing.Channel) {
 	if timing.Hash(n.e.Subject, 0, "monitor") >= monitored {
 		return
 	}
-	n.model.Closing(n.p, ch, n.e.Subject, n.hour, func(stratum int, p float64) { n.part.tails[stratum][timing.TailBin(p)]++ })
+	n.world().Closing(n.p, ch, n.e.Subject, n.hour, func(stratum int, p float64) { n.part.tails[stratum][timing.TailBin(p)]++ })
 }
 
 // emit publishes what was measured.

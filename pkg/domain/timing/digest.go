@@ -44,8 +44,8 @@ func TailBounds(i int) (low, high float64) {
 // have been answered: the stratum of the customer's evidence, and the randomised p of that day's burst test,
 // P(X > x) + u*P(X = x) with u from Hash. Over many days these are uniform where the law is true, which the tests that a
 // customer sees, being cautious, are not. It must be called before the event is noted.
-func (m *Model) Closing(p *Profile, c *Channel, customer string, h Hour, each func(stratum int, p float64)) {
-	s := &c.State
+func (w *World) Closing(p *Profile, c *Channel, customer string, h Hour, each func(stratum int, p float64)) {
+	s, m := &c.State, w.Model
 	if !s.seen || h <= s.head || !s.Reported() {
 		return
 	}
@@ -59,7 +59,7 @@ func (m *Model) Closing(p *Profile, c *Channel, customer string, h Hour, each fu
 			continue
 		}
 		var v View
-		m.Derive(&v, p, c.Name, d*Day+Day-1, d)
+		w.Derive(&v, p, c.Name, d*Day+Day-1, d)
 		t := m.day(s, &v, d)
 		above, at, _ := m.tail(int(t.Observed), t.Expected, v.strength)
 		each(Stratum(v.Evidence.EngagedHours), above+Hash(customer, d, Burst)*at)

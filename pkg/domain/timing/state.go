@@ -68,22 +68,22 @@ const (
 	Late                   // older than what is remembered: nothing changed
 )
 
-// Change is what an event did to a State, and the one alarm with memory that it may have raised.
+// Change is what an event did to a State, and the alarms with memory that it raised: silence, reactivation and drift.
 type Change struct {
 	Result Result
-	Raised bool
-	Alarm  Test
+	Alarms []Test // nil for nearly every event
 }
 
 // Delivered notes that a message was delivered in hour h, and raises a silence where one more ignored day of mail makes it
 // certain enough. Silence is looked for on deliveries only: without mail, nobody is silent.
-func (s *State) Delivered(m *Model, h Hour) (c Change) {
+func (s *State) Delivered(w *World, h Hour) (c Change) {
 	if c.Result = s.advance(h); c.Result != Counted {
 		return c
 	}
 	if s.streak > 0 && !s.silent {
-		c.Alarm, c.Raised = s.silence(m)
-		s.silent = c.Raised
+		if t, raised := s.silence(w.Model); raised {
+			s.silent, c.Alarms = true, append(c.Alarms, t)
+		}
 	}
 	if s.received.has(h) {
 		c.Result = Repeated
@@ -97,12 +97,12 @@ func (s *State) Delivered(m *Model, h Hour) (c Change) {
 }
 
 // Engaged notes an engagement in hour h at minute, and raises a reactivation where it ends a silence.
-func (s *State) Engaged(m *Model, h Hour, minute int) (c Change) {
+func (s *State) Engaged(w *World, h Hour, minute int) (c Change) {
 	if c.Result = s.advance(h); c.Result != Counted {
 		return c
 	}
 	if s.silent {
-		c.Alarm, c.Raised = s.reactivation(m, h), true
+		c.Alarms = append(c.Alarms, s.reactivation(w.Model, h))
 	}
 	s.silent, s.streak = false, 0
 	if !s.answered || h > s.last {
@@ -252,7 +252,7 @@ func (s *State) resolve(d int64) {
 
 // Merge adds o, the state of what turned out to be the same customer: counters are added and hot hours united. It does not
 // matter which of two states is merged into the other.
-func (s *State) Merge(m *Model, o State) {
+func (s *State) Merge(w *World, o State) {
 	if !o.seen {
 		return
 	}

@@ -19,12 +19,12 @@ import (
 var update = flag.Bool("update", false, "rewrite golden files")
 
 // apply notes events in the order given.
-func apply(m *Model, c *Channel, events []happening) {
+func apply(w *World, c *Channel, events []happening) {
 	for _, e := range events {
 		if e.engaged {
-			c.Engaged(m, e.hour, e.minute)
+			c.Engaged(w, e.hour, e.minute)
 		} else {
-			c.Delivered(m, e.hour)
+			c.Delivered(w, e.hour)
 		}
 	}
 }
@@ -50,11 +50,11 @@ func draw(t *rapid.T) []happening {
 
 // TestOrder: counters and hot hours are byte-identical under any order of arrival within Lateness.
 func TestOrder(t *testing.T) {
-	m := Builtin()
+	w := &World{Model: Builtin()}
 	rapid.Check(t, func(t *rapid.T) {
 		events := draw(t)
 		var a, b Profile
-		apply(m, a.Channel("email"), events)
+		apply(w, a.Channel("email"), events)
 
 		type arrival struct {
 			at Hour
@@ -68,7 +68,7 @@ func TestOrder(t *testing.T) {
 		for i := range late {
 			events[i] = late[i].e
 		}
-		apply(m, b.Channel("email"), events)
+		apply(w, b.Channel("email"), events)
 		if x, y := forget(&a), forget(&b); !bytes.Equal(x, y) {
 			t.Fatalf("in order and late:\n%x\n%x", x, y)
 		}
@@ -77,25 +77,25 @@ func TestOrder(t *testing.T) {
 
 // TestRepeats: what was told once and is told again within Memory changes nothing.
 func TestRepeats(t *testing.T) {
-	m := Builtin()
+	w := &World{Model: Builtin()}
 	rapid.Check(t, func(t *rapid.T) {
 		events := draw(t)
 		var p Profile
 		c := p.Channel("email")
-		apply(m, c, events)
+		apply(w, c, events)
 		before := forget(&p)
 		for _, e := range events {
 			if e.hour > c.head-Memory {
 				var change Change
 				if e.engaged {
-					change = c.Engaged(m, e.hour, 59)
+					change = c.Engaged(w, e.hour, 59)
 				} else {
-					change = c.Delivered(m, e.hour)
+					change = c.Delivered(w, e.hour)
 				}
 				if change.Result != Repeated {
 					t.Fatalf("hour %d of %d: result %d, want Repeated", e.hour, c.head, change.Result)
 				}
-			} else if c.Delivered(m, e.hour).Result != Late {
+			} else if c.Delivered(w, e.hour).Result != Late {
 				t.Fatalf("hour %d of %d: want Late", e.hour, c.head)
 			}
 		}
@@ -107,14 +107,14 @@ func TestRepeats(t *testing.T) {
 
 // TestCodec: a profile is what it was after it was stored and loaded, and goes on the same.
 func TestCodec(t *testing.T) {
-	m := Builtin()
+	w := &World{Model: Builtin()}
 	rapid.Check(t, func(t *rapid.T) {
 		events := draw(t)
 		var kept, stored Profile
 		for _, e := range events {
 			channel := rapid.SampledFrom([]string{"email", "sms", "carrier-pigeon"}).Draw(t, "channel")
-			apply(m, kept.Channel(channel), []happening{e})
-			apply(m, stored.Channel(channel), []happening{e})
+			apply(w, kept.Channel(channel), []happening{e})
+			apply(w, stored.Channel(channel), []happening{e})
 			b := stored.Append(nil)
 			stored = Profile{}
 			if err := stored.Decode(b); err != nil {
@@ -132,7 +132,7 @@ func TestCodec(t *testing.T) {
 
 // TestMerge: merging does not mind which is merged into which, and two halves of a year make the whole.
 func TestMerge(t *testing.T) {
-	m := Builtin()
+	w := &World{Model: Builtin()}
 	rapid.Check(t, func(t *rapid.T) {
 		var events []happening
 		at := simStart + rapid.Int64Range(0, 30*Week).Draw(t, "start")
@@ -149,12 +149,12 @@ func TestMerge(t *testing.T) {
 				right = append(right, e)
 			}
 		}
-		apply(m, whole.Channel("email"), events)
-		apply(m, a.Channel("email"), left)
-		apply(m, b.Channel("email"), right)
+		apply(w, whole.Channel("email"), events)
+		apply(w, a.Channel("email"), left)
+		apply(w, b.Channel("email"), right)
 		ab, ba := a.Channel("email").State, b.Channel("email").State
-		ab.Merge(m, b.Channel("email").State)
-		ba.Merge(m, a.Channel("email").State)
+		ab.Merge(w, b.Channel("email").State)
+		ba.Merge(w, a.Channel("email").State)
 		if x, y := ab.append(nil), ba.append(nil); ab.seen && !bytes.Equal(x, y) {
 			t.Fatalf("a with b and b with a:\n%x\n%x", x, y)
 		}
@@ -228,15 +228,15 @@ func TestSplit(t *testing.T) {
 
 // TestDecay: an engaged hour counts half after 13 weeks, whatever the landmark did in between.
 func TestDecay(t *testing.T) {
-	m := Builtin()
+	w := &World{Model: Builtin()}
 	for _, weeks := range []int64{13, 26, 39, 52, 104, 130, 156, 208} {
 		var p Profile
 		c := p.Channel("email")
 		for i := range int64(40) {
-			c.Engaged(m, simStart+51*Week+2*i, 30)
+			c.Engaged(w, simStart+51*Week+2*i, 30)
 		}
 		later := simStart + (51+weeks)*Week
-		c.Engaged(m, later+10*Day, 30) // settles everything before
+		c.Engaged(w, later+10*Day, 30) // settles everything before
 		var v counts
 		v.gather(&c.State, later, dayOf(later))
 		if want := 40 * math.Exp2(-float64(weeks)/13); math.Abs(v.n-want) > .03*want+.01 {
@@ -247,7 +247,7 @@ func TestDecay(t *testing.T) {
 
 // TestGolden holds the bytes of a few profiles. A change here is a new encoding: raise encodingVersion.
 func TestGolden(t *testing.T) {
-	m := Builtin()
+	w := &World{Model: Builtin()}
 	h := int64(simStart)
 	stories := []struct {
 		name   string
@@ -268,7 +268,7 @@ func TestGolden(t *testing.T) {
 	var out strings.Builder
 	for _, s := range stories {
 		p := Profile{Zone: "Europe/Rome"}
-		apply(m, p.Channel("email"), s.events)
+		apply(w, p.Channel("email"), s.events)
 		fmt.Fprintf(&out, "%s\n%s\n\n", s.name, hex.EncodeToString(p.Append(nil)))
 	}
 	file := filepath.Join("testdata", "profiles.golden")
@@ -288,12 +288,13 @@ func TestGolden(t *testing.T) {
 
 func FuzzDecode(f *testing.F) {
 	m := Builtin()
+	w := &World{Model: m}
 	tw := newTown(5)
 	for range 3 {
 		r := tw.resident()
 		p := Profile{Zone: "Asia/Tokyo"}
-		apply(m, p.Channel("email"), tw.live(&r, simStart, 90, always))
-		apply(m, p.Channel("letter"), tw.live(&r, simStart, 9, always))
+		apply(w, p.Channel("email"), tw.live(&r, simStart, 90, always))
+		apply(w, p.Channel("letter"), tw.live(&r, simStart, 9, always))
 		f.Add(p.Append(nil))
 	}
 	f.Add([]byte{})
@@ -323,8 +324,8 @@ func FuzzDecode(f *testing.F) {
 						t.Fatalf("attention %v", phi)
 					}
 				}
-				c.Engaged(m, head+1, 3)
-				c.Delivered(m, head+1000)
+				c.Engaged(w, head+1, 3)
+				c.Delivered(w, head+1000)
 			}
 		}
 	})

@@ -21,6 +21,44 @@ func (m *Model) Burst(s *State, v *View, day int64) Test {
 	return t
 }
 
+// Timing tests an engagement in hour h against when this customer would answer the latest message: the probability that an
+// answer comes at an hour of the day at least as unlikely, ties counted half. v must be derived without the day of h. at is
+// the mass of the ties: P - at/2 + u*at with u from Hash is uniform where the law is true. The answer is false where no
+// message came in the Response hours before.
+func (m *Model) Timing(s *State, v *View, h Hour) (t Test, at float64, ok bool) {
+	sent, ok := s.latest(h)
+	if !ok {
+		return t, 0, false
+	}
+	var w [Day]float64
+	for a, share := range v.Answers(sent) {
+		w[hourOfDay(sent+int64(a))] += share
+	}
+	y, likeliest, below := hourOfDay(h), 0, 0.
+	for hour, x := range w {
+		switch {
+		case x < w[y]:
+			below += x
+		case x == w[y]:
+			at += x
+		}
+		if x > w[likeliest] {
+			likeliest = hour
+		}
+	}
+	return Test{Kind: Timing, P: probability(below + at/2), Observed: float64(y), Expected: float64(likeliest)}, at, true
+}
+
+// latest is the latest delivery in the Response hours before h, h itself included.
+func (s *State) latest(h Hour) (sent Hour, ok bool) {
+	for sent = h; sent > h-Response && sent > s.head-Memory; sent-- {
+		if s.received.has(sent) {
+			return sent, true
+		}
+	}
+	return 0, false
+}
+
 // day is what was observed and expected on a day.
 func (m *Model) day(s *State, v *View, day int64) Test {
 	return Test{Kind: Burst, Observed: float64(bits.OnesCount32(s.engaged.day(day, s.head))), Expected: v.expected(s, day)}

@@ -12,7 +12,9 @@ type View struct {
 	Evidence   Evidence
 	Rate       float64  // engaged hours per delivery
 	Confidence int      // 0..100
-	Level      string   // LevelOwn, LevelPersona or LevelPopulation
+	Level      string   // whose habits contribute most: LevelOwn, LevelPersona, LevelSegment, LevelPopulation or LevelBusinessHours
+	Persona    string   // name of the persona that explains the customer best; empty where the model has none
+	Likeness   float64  // probability of that persona, 0..1
 	Reasons    []Reason // strongest first, at most three; filled by Profile.View
 
 	model    *Model
@@ -140,6 +142,11 @@ func exp2(x float64) float64 { return math.Exp2(x) }
 // Attention is what the customer's hours have beyond what the mail received and everybody's habits explain: with q, the
 // engagements expected from exposure and population, and p, the customer's own estimate (a Dirichlet posterior around the
 // habits), it is population*p/q. The same for the days of the week, as a ratio (a+O)/(a+E) (Clayton and Kaldor, 1987).
+func (w *World) Derive(v *View, p *Profile, channel string, now Hour, without int64) {
+	w.Model.Derive(v, p, channel, now, without)
+}
+
+// Derive is World.Derive in a world without gaps.
 func (m *Model) Derive(v *View, p *Profile, channel string, now Hour, without int64) {
 	var own, others counts
 	for i := range p.Channels {
@@ -388,4 +395,39 @@ func (v *View) reasons() {
 		}
 		v.Reasons = append(v.Reasons, Reason{best, math.Round(100*v.ratio[best]) / 100})
 	}
+}
+
+// Usual is where the customer's engagements usually fall, by hour of the week, sum 1: attention times the exposure that the
+// mail received gives.
+func (v *View) Usual() (share [Week]float64) {
+	for how, phi := range v.Phi {
+		share[how] = phi * v.model.exposed[how%Day]
+	}
+	normalise(share[:], 1)
+	return share
+}
+
+// Answers is when a message delivered in hour sent is answered, if it is: the share of its answers by hours since.
+func (v *View) Answers(sent Hour) (share [Response]float64) {
+	how := HourOfWeek(sent)
+	for a, k := range v.model.Kernel {
+		share[a] = k * v.Phi[(how+a)%Week]
+	}
+	normalise(share[:], 1)
+	return share
+}
+
+// met is the attention that the answers to a message sent in hour h meet within Horizon hours.
+func (v *View) met(h Hour) (met float64) {
+	how := HourOfWeek(h)
+	for a, k := range v.model.Kernel[:Horizon] {
+		met += k * v.Phi[(how+a)%Week]
+	}
+	return met
+}
+
+// Worth is what a send in hour now is worth to a customer who engages right now, as a share of what one in hour best is:
+// the attention that its answers meet, raised by how much more everybody engages right after an engagement (Boost).
+func (v *View) Worth(now, best Hour) float64 {
+	return v.met(now) * v.model.Boost[0] / v.met(best)
 }

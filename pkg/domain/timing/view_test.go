@@ -85,16 +85,16 @@ func TestParseModelNamesEverythingThatIsWrong(t *testing.T) {
 
 // history is a customer who gets mail at hour sent of every day and reads it at hour read.
 func history(days int, sent, read int64) *Profile {
-	m := Builtin()
+	w := &World{Model: Builtin()}
 	p := new(Profile)
 	c := p.Channel("email")
 	for d := range int64(days) {
 		at := simStart + d*Day
 		if sent >= 0 {
-			c.Delivered(m, at+sent)
+			c.Delivered(w, at+sent)
 		}
 		if d%2 == 0 {
-			c.Engaged(m, at+read, 30)
+			c.Engaged(w, at+read, 30)
 		}
 	}
 	return p
@@ -176,9 +176,10 @@ func TestExplained(t *testing.T) {
 
 func TestBorrowing(t *testing.T) {
 	m := Builtin()
+	w := &World{Model: m}
 	p := history(200, 9, 20)
 	now := int64(simStart + 200*Day)
-	p.Channel("sms").Delivered(m, now)
+	p.Channel("sms").Delivered(w, now)
 	v := p.View(m, "sms", now)
 	if v.Level != LevelPersona || v.Scores[19] <= v.Scores[8] {
 		t.Errorf("level %s, sends at 19 and 08 score %d and %d: a new channel borrows the evenings of the old one", v.Level, v.Scores[19], v.Scores[8])
@@ -188,6 +189,7 @@ func TestBorrowing(t *testing.T) {
 // TestOpensWithoutDeliveries: a source that reports no sends.
 func TestOpensWithoutDeliveries(t *testing.T) {
 	m := Builtin()
+	w := &World{Model: m}
 	p := history(200, -1, 20)
 	v := p.View(m, "email", simStart+200*Day)
 	if v.Reported() || !v.Evidence.Enough() || v.Evidence.Deliveries != 0 || v.Evidence.EngagedDays != 100 {
@@ -201,7 +203,7 @@ func TestOpensWithoutDeliveries(t *testing.T) {
 	if mean := v.expected(&c.State, dayOf(c.head)); mean < .35 || mean > .65 {
 		t.Errorf("%v engaged hours expected a day, one in two days has one", mean)
 	}
-	if change := c.Delivered(m, simStart+201*Day); change.Raised {
+	if change := c.Delivered(w, simStart+201*Day); len(change.Alarms) > 0 {
 		t.Error("a silence without mail days")
 	}
 }
@@ -209,12 +211,13 @@ func TestOpensWithoutDeliveries(t *testing.T) {
 // TestWithout: a view without a day does not know what happened on it.
 func TestWithout(t *testing.T) {
 	m := Builtin()
+	w := &World{Model: m}
 	p, q := history(60, 9, 20), history(60, 9, 20)
 	day := dayOf(simStart) + 60
-	p.Channel("email").Engaged(m, day*Day+3, 0)
-	q.Channel("email").Engaged(m, day*Day+3, 0)
-	q.Channel("email").Engaged(m, day*Day+4, 0)
-	q.Channel("email").Engaged(m, day*Day+5, 0)
+	p.Channel("email").Engaged(w, day*Day+3, 0)
+	q.Channel("email").Engaged(w, day*Day+3, 0)
+	q.Channel("email").Engaged(w, day*Day+4, 0)
+	q.Channel("email").Engaged(w, day*Day+5, 0)
 	var a, b View
 	m.Derive(&a, p, "email", day*Day+5, day)
 	m.Derive(&b, q, "email", day*Day+5, day)
@@ -225,10 +228,11 @@ func TestWithout(t *testing.T) {
 
 func TestScoreIsBounded(t *testing.T) {
 	m := Builtin()
+	w := &World{Model: m}
 	rapid.Check(t, func(t *rapid.T) {
 		events := draw(t)
 		var p Profile
-		apply(m, p.Channel("email"), events)
+		apply(w, p.Channel("email"), events)
 		now := p.Channels[0].head + rapid.Int64Range(0, 60*Week).Draw(t, "later")
 		v := p.View(m, "email", now)
 		mean := 0.0

@@ -12,15 +12,19 @@ const (
 // Kinds of tests.
 const (
 	Burst        = "burst"        // more engaged hours in a day than the mail received explains
+	Timing       = "timing"       // an answer at an hour at which this customer hardly ever answers
+	Drift        = "drift"        // answers have come at other hours than they used to, for some time: the habit has moved
 	Silence      = "silence"      // more ignored mail in a row than this customer's habit explains
 	Reactivation = "reactivation" // the first engagement after a silence
 )
 
 // Levels say whose habits a view shows.
 const (
-	LevelOwn        = "own"        // the customer's own, with at least five engaged hours of evidence
-	LevelPersona    = "persona"    // little evidence: mostly those of customers who resemble this one
-	LevelPopulation = "population" // no evidence: everybody's
+	LevelOwn           = "own"            // the customer's own, with at least five engaged hours of evidence
+	LevelPersona       = "persona"        // little evidence: mostly those of customers who resemble this one
+	LevelSegment       = "segment"        // hardly any evidence: mostly those of the customer's segment
+	LevelPopulation    = "population"     // no evidence: everybody's
+	LevelBusinessHours = "business_hours" // no evidence, and nothing was fitted yet: what is assumed of everybody
 )
 
 // Scored is the data of engagement.scored.v1: what was measured when an event came, before any judgement.
@@ -40,11 +44,11 @@ type Scored struct {
 // Test is one comparison of a customer with their own profile.
 type Test struct {
 	Kind     string  `json:"kind"`
-	P        float64 `json:"p"`               // probability of something at least as unusual (mid-p for a burst)
+	P        float64 `json:"p"`               // probability of something at least as unusual (mid-p for burst and timing); drift: see State.Engaged
 	PAct     float64 `json:"p_act,omitempty"` // the same, given that there was anything at all: the gate for actions
-	Observed float64 `json:"observed"`        // burst: engaged hours today; silence, reactivation: ignored mail days in a row
-	Expected float64 `json:"expected"`        // burst: engaged hours that day; silence, reactivation: mail days usually read of as many
-	Days     int     `json:"days,omitempty"`  // silence, reactivation: days since the engagement before
+	Observed float64 `json:"observed"`        // burst: engaged hours today; silence, reactivation: ignored mail days in a row; timing: hour of the day; drift: hour of the day around which answers fall now
+	Expected float64 `json:"expected"`        // burst: engaged hours that day; silence, reactivation: mail days usually read of as many; timing: the likeliest hour of the day; drift: hour around which they used to fall
+	Days     int     `json:"days,omitempty"`  // silence, reactivation: days since the engagement before; drift: since the answer that raised it
 }
 
 // Evidence is how much a profile knows, without the day under test.
