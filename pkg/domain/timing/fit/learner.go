@@ -16,19 +16,19 @@ type Config struct {
 // Learner learns customers and what they have in common, event by event, in order of time: at every moment it knows only
 // what came before. Customers are numbered by the caller, densely from 0.
 //
-// What is refitted as days close: the population's attention and its trends, the bases made of them, the habits, the
-// personas and how much each expert counts. Where no delivery was ever told of, every hour is taken to be as exposed as
-// every other.
+// What is refitted as days close: when deliveries are answered, the days of the week, the population's attention by hour of
+// the day and its trends, the bases made of them, the habits, the personas and how much each expert counts. Where no
+// delivery was ever told of, every hour is taken to be as exposed as every other.
 type Learner struct {
 	from      *timing.Model
 	model     *timing.Model
 	customers []customer
-	folded    [day]float64 // the kernel by hours of the day since delivery
-	sent      [day]float64 // deliveries of everybody by hour of the day
-	uniform   [day]float64
 	exposed   [day]float64 // exposure of customers of whom no delivery is known
+	carry     [4]float64   // share of the answers by days since delivery
+	days      [7]float64   // engagements by day of the week
 
 	population population
+	response   response
 	pairs      pairs
 	personas   personas
 	experts    [timing.Buckets][timing.Experts]float64
@@ -40,24 +40,23 @@ type customer struct {
 	rhythm   timing.Rhythm
 	reported bool         // whether a delivery is known
 	stale    bool         // whether exposure is older than sent
-	latest   timing.Hour  // latest delivery
+	recent   recent       // deliveries
 	week     int64        // at which a delivery weighs 1 in sent
 	sent     [day]float32 // deliveries by hour of the day, half-life 13 weeks
 	exposure [day]float32 // where answers to them would fall, were every hour like every other, sum 1
+	sentDays [7]uint32    // deliveries by day of the week
+	days     [7]uint32    // engagements by day of the week
 }
 
 // NewLearner starts from nothing but what from assumes of things that a Learner does not learn (kernel, priors, weekdays).
 func NewLearner(from *timing.Model, c Config) *Learner {
 	l := &Learner{from: from}
-	for a, k := range from.Kernel {
-		l.folded[a%day] += k
+	for h := range l.exposed {
+		l.exposed[h] = 1. / day
 	}
-	for h := range l.uniform {
-		l.uniform[h] = 1. / day
-	}
-	l.exposed = l.uniform
-	l.personas.seed = c.Seed
+	l.personas.rng = generator(c.Seed)
 	l.population.start()
+	l.response.start(from)
 	for b := range l.experts {
 		for e := range l.experts[b] {
 			l.experts[b][e] = 100. / timing.Experts
@@ -89,8 +88,11 @@ func (l *Learner) Delivered(customer int, h timing.Hour) {
 		c.week, w = week, 1
 	}
 	c.sent[hourOfDay(h)] += float32(w)
-	c.latest, c.stale = max(c.latest, h), true
-	l.sent[hourOfDay(h)]++
+	c.sentDays[mod(dayOf(h), 7)]++
+	c.recent.add(h)
+	c.stale = true
+	l.pairs.exposed = true
+	l.response.delivered(h)
 }
 
 // exposure is where the mail of customer c lets engagements fall.
@@ -119,7 +121,7 @@ func (l *Learner) fold(sent func(hour int) float64) (exposure [day]float64) {
 			continue
 		}
 		total += n
-		for a, k := range &l.folded {
+		for a, k := range &l.response.folded {
 			exposure[(s+a)%day] += n * k
 		}
 	}
@@ -140,11 +142,11 @@ func (l *Learner) Predict(customer int, h timing.Hour, p *timing.Prediction) {
 // (sum 1): the answer of timing.Prediction.Likelihoods; false where no message came in the timing.Response hours before h.
 func (l *Learner) Answer(customer int, h timing.Hour) (answer [day]float64, ok bool) {
 	c := l.customer(customer)
-	if !c.reported || h-c.latest >= timing.Response {
+	if !c.reported || h-c.recent.latest >= timing.Response {
 		return answer, false
 	}
-	for a, k := range &l.folded {
-		answer[(hourOfDay(c.latest)+a)%day] = k
+	for a, k := range &l.response.folded {
+		answer[(hourOfDay(c.recent.latest)+a)%day] = k
 	}
 	return answer, true
 }
@@ -167,8 +169,11 @@ func (l *Learner) Engaged(customer int, h timing.Hour, minute int) {
 	bucket := timing.Bucket(n)
 	l.population.note(bucket, y, h, &exposure)
 	if slow, ok := c.rhythm.Slow(); ok {
-		l.pairs.note(y, &slow, 1/(1+float64(n)/100))
+		l.pairs.note(y, &slow, &p.Experts[0], 1/(1+float64(n)/100))
 	}
+	l.response.note(h, c.recent)
+	c.days[mod(dayOf(h), 7)]++
+	l.days[mod(dayOf(h), 7)]++
 	experts, mixed, _ := p.Likelihoods(y, answer)
 	for e, x := range experts {
 		l.experts[bucket][e] += p.Weights[e] * x / mixed
@@ -182,15 +187,29 @@ func (l *Learner) Engaged(customer int, h timing.Hour, minute int) {
 // been such days, once a later one is closed.
 func (l *Learner) Close(day int64) {
 	l.population.close(day)
-	if sum(l.sent[:]) > 0 {
-		l.exposed = l.fold(func(h int) float64 { return l.sent[h] })
+	attention := l.population.published()
+	l.response.close(day, &attention)
+	if l.pairs.exposed {
+		l.expose()
 	}
 	if l.fresh > 0 {
 		l.pairs.fit()
-		l.personas.fit(l)
+		l.personas.fit(l, l.fresh)
 		l.fresh = 0
 	}
 	l.publish()
+}
+
+// expose is what follows from everybody's deliveries.
+func (l *Learner) expose() {
+	l.carry = [4]float64{}
+	sent := l.response.deliveries(timing.Deliveries{}).Hours
+	l.exposed = l.fold(func(h int) float64 { return sent[h] })
+	for h, n := range sent {
+		for a, k := range l.response.kernel {
+			l.carry[(h+a)/day] += n * k
+		}
+	}
 }
 
 // Model is the model in force. Later days do not change it.
@@ -199,10 +218,13 @@ func (l *Learner) Model() *timing.Model { return l.model }
 // publish makes the model of what is known.
 func (l *Learner) publish() {
 	m := *l.from
+	m.Kernel = l.response.kernel
+	m.Weekdays = l.response.weekday
+	m.Deliveries = l.response.deliveries(l.from.Deliveries)
 	m.Population = l.population.published()
 	m.Bases = l.population.bases()
 	m.Habits = l.pairs.habits
-	m.Personas = l.personas.list()
+	m.Personas = l.personas.list
 	m.Experts = make([][timing.Experts]float64, timing.Buckets)
 	for b, weights := range l.experts {
 		total := sum(weights[:])
@@ -223,11 +245,14 @@ func sum(v []float64) (total float64) {
 	return total
 }
 
-func normalise(v []float64, to float64) {
-	scale := to / sum(v)
+func scale(v []float64, by float64) {
 	for i := range v {
-		v[i] *= scale
+		v[i] *= by
 	}
+}
+
+func normalise(v []float64, to float64) {
+	scale(v, to/sum(v))
 }
 
 func mod(a, n int64) int64 {
