@@ -28,6 +28,7 @@ type Model struct {
 	Calibration Calibration        `json:"calibration,omitempty"` // how often a p is met where nothing happens
 	PStar       float64            `json:"p_star"`                // largest p_act that may act
 	Metrics     map[string]float64 `json:"metrics,omitempty"`
+	Pinned      bool               `json:"pinned,omitempty"` // an operator holds this version: no newer one is published until it is let go
 
 	prepared
 }
@@ -37,6 +38,10 @@ type FittedOn struct {
 	From      time.Time `json:"from"`
 	To        time.Time `json:"to"`
 	Customers int       `json:"customers"`
+
+	// Defaults are the fields of the model that the sample could not tell and that stand as they did in the model before: the
+	// name, and why.
+	Defaults map[string]string `json:"defaults,omitempty"`
 }
 
 // Deliveries is when and how often everybody is written to: the exposure of a customer whose source reports no sends.
