@@ -4,16 +4,6 @@ import "math"
 
 // What follows serves those who make models (package fit), not those who read them.
 
-// Ready checks a model that was put together by hand, and derives what views need. Builtin and ParseModel return models that
-// are ready. The error lists everything that is wrong.
-func (m *Model) Ready() error {
-	if err := m.validate(); err != nil {
-		return err
-	}
-	m.prepare()
-	return nil
-}
-
 // Slow is where the engaged hours of r lie, with the half-life of 52 weeks: their share by hour of the day, sum 1; false
 // where there are none.
 func (r *Rhythm) Slow() (share [Day]float64, ok bool) {

@@ -232,7 +232,7 @@ func (l *Learner) publish() {
 			m.Experts[b][e] = w / total
 		}
 	}
-	if err := m.Ready(); err != nil {
+	if err := m.Prepare(); err != nil {
 		panic(err) // from was not ready itself: there is no model that may be told
 	}
 	l.model = &m

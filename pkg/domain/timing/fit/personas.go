@@ -36,7 +36,7 @@ type member struct {
 
 // fit takes a step. Its cost is in proportion to customers: with many of whom little was learned, it waits.
 func (p *personas) fit(l *Learner, fresh int) {
-	if p.since += fresh; p.since*10 < len(l.customers) {
+	if p.since += fresh; p.since*2 < len(l.customers) {
 		return
 	}
 	p.since = 0

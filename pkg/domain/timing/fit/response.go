@@ -64,17 +64,23 @@ func (r *response) close(day int64, attention *[timing.Day]float64) {
 		r.lone *= keep
 	}
 	r.closed = day
-	if n := sum(r.answers[:]); n > 0 && !r.fixed {
-		var risk [timing.Response]float64 // attention that the deliveries met at that age
-		for how, d := range r.sent {
-			for a := range risk {
-				risk[a] += d * attention[(how+a)%timing.Day]
-			}
-		}
-		r.kernel = ratio(&r.answers, &risk, &r.from.Kernel, kernelWeight)
-		r.fold()
-	}
+	r.refit(attention)
 	r.weekday = r.weekdays(attention)
+}
+
+// refit makes the kernel, given the attention by hour of the day.
+func (r *response) refit(attention *[day]float64) {
+	if r.fixed || sum(r.answers[:]) == 0 {
+		return
+	}
+	var risk [timing.Response]float64 // attention that the deliveries met at that age
+	for how, d := range r.sent {
+		for a := range risk {
+			risk[a] += d * attention[(how+a)%day]
+		}
+	}
+	r.kernel = ratio(&r.answers, &risk, &r.from.Kernel, kernelWeight)
+	r.fold()
 }
 
 // ratio is the kernel that explains answers, given what was at risk of them, shrunk to prior.
