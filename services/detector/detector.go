@@ -34,7 +34,7 @@ type Config struct {
 	Kafka kafka.Config `embed:"" prefix:"kafka-" envprefix:"KAFKA_"`
 	Redis redis.Config `embed:"" prefix:"redis-" envprefix:"REDIS_"`
 	Run   config.Run   `embed:"" prefix:"run-" envprefix:"RUN_"`
-	Model string       `name:"model" env:"MODEL" enum:",builtin.1" default:"" help:"Pin the threshold of this model (builtin.1) and read none. Empty: the model that timing.models.v1 has last, builtin.1 before the first."`
+	Model string       `name:"model" env:"MODEL" enum:",builtin.1" default:"" help:"Pin calibration and threshold of this model (builtin.1) and read none. Empty: the model that timing.models.v1 has last, builtin.1 before the first."`
 }
 
 // Validate names everything that is wrong with the configuration.
@@ -96,7 +96,7 @@ func Job(c Config, verdicts metric.Int64Counter) stream.Job[Input, deviation.Mem
 			if model == nil {
 				model = builtin
 			}
-			return step(c, m, model.PStar, in, verdicts)
+			return step(c, m, model, in, verdicts)
 		},
 		State: stream.Codec[deviation.Memory]{
 			Append: func(dst []byte, m *deviation.Memory) []byte { return m.Append(dst) },
@@ -159,9 +159,9 @@ func position(source, sequence string) string {
 	return parts[4] + ":" + parts[5] + ":" + strconv.FormatInt(offset, 10)
 }
 
-func step(c *stream.Context, m *deviation.Memory, pStar float64, in *Input, verdicts metric.Int64Counter) error {
+func step(c *stream.Context, m *deviation.Memory, model *timing.Model, in *Input, verdicts metric.Int64Counter) error {
 	for _, t := range in.scored.Tests {
-		d, v := m.Judge(&in.scored, t, c.Cause().Time, pStar)
+		d, v := m.Judge(model, &in.scored, t, c.Cause().Time)
 		verdicts.Add(context.Background(), 1, metric.WithAttributes(attribute.String("kind", t.Kind), attribute.String("verdict", string(v))))
 		if v != deviation.Told {
 			continue

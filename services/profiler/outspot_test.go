@@ -65,7 +65,7 @@ func TestOutspot(t *testing.T) {
 				memories[row[0]] = m
 			}
 			for _, test := range s.Tests {
-				if dv, v := m.Judge(&s, test, o.Event.Time, timing.Builtin().PStar); v == deviation.Told {
+				if dv, v := m.Judge(builtin, &s, test, o.Event.Time); v == deviation.Told {
 					told[dv.Kind]++
 					if dv.Actionable {
 						actionable++

@@ -56,6 +56,8 @@ func TestStories(t *testing.T) {
 	}
 }
 
+var builtin = timing.Builtin()
+
 type moment struct {
 	at      time.Time
 	kind    string
@@ -122,7 +124,7 @@ func play(t *testing.T, told string) string {
 				t.Fatal(err)
 			}
 			for _, test := range s.Tests {
-				dv, verdict := memory.Judge(&s, test, o.Event.Time, timing.Builtin().PStar)
+				dv, verdict := memory.Judge(builtin, &s, test, o.Event.Time)
 				fmt.Fprintf(&out, "%s %s %s", s.Local, test.Kind, verdict)
 				if verdict == deviation.Told {
 					fmt.Fprintf(&out, ": %s\n    z %.2f, 1 in %d, actionable %v, score %d of %d, confidence %d (%s)", dv.Summary, dv.Z, dv.OneIn, dv.Actionable, s.Score.Now, s.Score.Best, s.Score.Confidence, s.Score.Level)

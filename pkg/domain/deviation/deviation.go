@@ -11,11 +11,12 @@ const Type = "io.tempismo.deviation.v1"
 
 // Deviation is the data of timing.deviations.v1.
 type Deviation struct {
-	Kind        string          `json:"kind"` // burst, silence, reactivation (timing and drift are reserved)
-	Z           float64         `json:"z"`    // normal-equivalent surprise, signed, never above 6 in size
-	P           float64         `json:"p"`
-	OneIn       int64           `json:"one_in"`   // round(1/p)
-	Observed    float64         `json:"observed"` // these three as in timing.Test
+	Kind        string          `json:"kind"`                 // burst, timing, drift, silence or reactivation
+	Z           float64         `json:"z"`                    // normal-equivalent surprise of the calibrated p, signed, never above 6 in size
+	P           float64         `json:"p"`                    // as measured
+	Calibrated  float64         `json:"calibrated,omitempty"` // what it means where nothing happens, if that is something else
+	OneIn       int64           `json:"one_in"`               // round(1/p) of the calibrated p
+	Observed    float64         `json:"observed"`             // these three as in timing.Test
 	Expected    float64         `json:"expected"`
 	Days        int             `json:"days,omitempty"`
 	Channel     string          `json:"channel"`
@@ -27,8 +28,8 @@ type Deviation struct {
 	Score       timing.Score    `json:"score"`
 	Cause       Cause           `json:"cause"`
 	Segment     string          `json:"segment,omitempty"`
-	Model       string          `json:"model"`
-	Calibration string          `json:"calibration"`
+	Model       string          `json:"model"`       // version of the model that measured
+	Calibration string          `json:"calibration"` // of the one that judged
 	Summary     string          `json:"summary"`
 }
 

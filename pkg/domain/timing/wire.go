@@ -34,6 +34,8 @@ type Scored struct {
 	Channel         string   `json:"channel"`
 	Local           string   `json:"local"` // wall-clock time of the customer, 2006-01-02T15:04:05
 	Zone            string   `json:"zone"`
+	Segment         string   `json:"segment,omitempty"`   // the customer's; absent: none known
+	Everybody       bool     `json:"everybody,omitempty"` // far more customers than usual burst in this hour: it is not this one alone
 	Tests           []Test   `json:"tests"`
 	Evidence        Evidence `json:"evidence"`
 	Score           Score    `json:"score"`
@@ -70,8 +72,9 @@ func (e Evidence) Enough() bool {
 // 100 twice as good or better, 0 half as good or worse.
 type Score struct {
 	Now        int       `json:"now"`
-	Best       int       `json:"best"`    // highest of the hours ahead (Horizon)
-	BestAt     time.Time `json:"best_at"` // its beginning
+	Best       int       `json:"best"`            // highest of the hours ahead (Horizon)
+	BestAt     time.Time `json:"best_at"`         // its beginning
+	Boost      float64   `json:"boost,omitempty"` // how many times the score's worth it is to write within the hour of an engagement (Model.Boost); absent: once
 	Confidence int       `json:"confidence"`
 	Level      string    `json:"level"`
 }
