@@ -47,7 +47,7 @@ var All = []Topic{
 	{Scored, Log, 30 * day, []string{"profiler"}, []string{"detector"}, true},
 	{Digests, Log, 400 * day, []string{"profiler"}, []string{"console"}, false},
 	{Deviations, Log, 90 * day, []string{"detector"}, []string{"decider", "console", "alert consumers"}, true},
-	{Models, Broadcast, 400 * day, []string{"trainer"}, []string{"profiler", "detector"}, true},
+	{Models, Broadcast, 400 * day, []string{"trainer"}, []string{"profiler", "detector", "console"}, true},
 	{Decisions, Log, 400 * day, []string{"decider"}, []string{"connector", "console"}, true},
 	{Outcomes, Log, 400 * day, []string{"connector"}, []string{"console", "connector"}, false},
 }

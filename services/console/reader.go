@@ -34,6 +34,8 @@ func from(topic string, run stream.Run, now time.Time) kafka.Position {
 		return kafka.Earliest
 	case topic == topics.Digests:
 		return kafka.Since(now.Add(-(board.History + 48) * time.Hour))
+	case topic == topics.Models:
+		return kafka.Last(30) // as many versions as the board keeps
 	default:
 		return kafka.Last(1000)
 	}

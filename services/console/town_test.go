@@ -16,6 +16,7 @@ import (
 	"github.com/tempismo/tempismo/pkg/domain/timing"
 	"github.com/tempismo/tempismo/pkg/stream"
 	"github.com/tempismo/tempismo/pkg/topics"
+	"github.com/tempismo/tempismo/services/console/board"
 )
 
 // town writes the records that a town of readers would leave on the topics: five weeks of hourly digests in which
@@ -39,7 +40,7 @@ func newTown(t testing.TB, c Config) *town {
 	}
 	w := &town{t: t, zone: zone, rnd: rand.New(rand.NewPCG(3, 12)), now: time.Date(2026, 12, 3, 9, 42, 17, 0, time.UTC)}
 	w.s = newServer(c, app.Settings{}.WithDefaults(), zone)
-	for _, topic := range []string{topics.Digests, topics.Deviations, topics.Decisions, topics.Outcomes} {
+	for _, topic := range board.Topics {
 		w.s.state.behind[topic] = map[int32]int64{} // nothing of before the start is left to be read
 	}
 	return w

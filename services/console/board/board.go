@@ -1,5 +1,5 @@
-// Package board is what the console remembers: the last weeks by local hour, the figures by day, and the latest
-// deviations and decisions, folded from the records of the topics and bounded whatever arrives.
+// Package board is what the console remembers: the last weeks by local hour, the figures by day, the versions of
+// the model, how its tests are calibrated, and the latest deviations and decisions, folded from the records of the topics and bounded whatever arrives.
 //
 // It is a pure value: no clock but the event times in the records, no I/O, no goroutine, and not safe for concurrent use.
 // The same records give the same numbers in any order within a partition's own. It keeps no customer's profile and
@@ -39,7 +39,7 @@ const (
 const Other = "…"
 
 // Topics are those that a Board reads.
-var Topics = []string{topics.Digests, topics.Deviations, topics.Decisions, topics.Outcomes}
+var Topics = []string{topics.Digests, topics.Deviations, topics.Decisions, topics.Outcomes, topics.Models}
 
 // Key names one series of the week.
 type Key struct{ Channel, Segment string }
@@ -69,7 +69,8 @@ type Board struct {
 	series map[Key]*series
 	keys   []Key // sorted
 	days   [maxDays]day
-	tails  map[string][]uint64 // burst only: bins of hash-randomised p
+	tails  map[string]*tails // by kind of test
+	models []Version         // oldest first
 
 	events     uint64
 	duplicates uint64 // records dropped because they were seen before
@@ -79,6 +80,7 @@ type Board struct {
 
 	deviations feed
 	decisions  feed
+	stories    stories
 }
 
 // New makes an empty Board whose days and hours, where they are not a customer's own, are those of zone.
@@ -115,7 +117,9 @@ func (b *Board) Apply(topic string, value []byte) error {
 		var d deviation.Deviation
 		if err = json.Unmarshal(ev.Data, &d); err == nil {
 			b.model = d.Model
-			b.deviations.add(Row{ID: ev.ID, Customer: ev.Subject, Time: ev.Time, Kind: d.Kind, Deviation: &d})
+			row := Row{ID: ev.ID, Customer: ev.Subject, Time: ev.Time, Kind: d.Kind, Deviation: &d}
+			b.deviations.add(row)
+			b.stories.add(row)
 		}
 	case topics.Decisions:
 		var d decision.Decision
@@ -129,6 +133,12 @@ func (b *Board) Apply(topic string, value []byte) error {
 			b.decisions.outcome(&o)
 		}
 		return err // an outcome's time is a connector's clock, not the customers'
+	case topics.Models:
+		var m *timing.Model
+		if m, err = timing.ParseModel(ev.Data); err == nil {
+			b.publish(m, ev.Time)
+		}
+		return err // a model's time is the trainer's clock
 	}
 	if err == nil && ev.Time.After(b.clock) {
 		b.clock = ev.Time
@@ -170,14 +180,7 @@ func (b *Board) digest(d *timing.Digest) {
 		day.seconds += d.ResponseSeconds
 		day.answers += d.ResponseCount
 	}
-	for _, t := range d.Tails {
-		if t.Kind == timing.Burst {
-			if b.tails == nil {
-				b.tails = map[string][]uint64{}
-			}
-			b.tails[t.Stratum] = addBins(b.tails[t.Stratum], t.Bins)
-		}
-	}
+	b.tail(d)
 	b.events += d.Events.Human + d.Events.Probable + d.Events.Machine
 }
 

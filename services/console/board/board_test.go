@@ -241,6 +241,105 @@ func TestCalibrationIsTheShareBeyondTwoSigma(t *testing.T) {
 	}
 }
 
+func TestCalibrationForgetsAfterFourWeeks(t *testing.T) {
+	b := New(rome(t))
+	for i, day := range []int{0, 10, 27, 28} {
+		at := start.AddDate(0, 0, day)
+		apply(t, b, event(t, topics.Digests, "/p", i+1, fmt.Sprint(day), timing.DigestType, at, timing.Digest{Minute: at, Tails: []timing.Tail{
+			{Kind: timing.Timing, Stratum: "20-99", Bins: []uint32{1, 2}}, {Kind: timing.Burst, Stratum: "0-4", Bins: []uint32{1}}, {Kind: "act", Stratum: "0-4", Bins: make([]uint32, 400)}, {Kind: timing.Burst, Stratum: "of a newer make", Bins: []uint32{1}},
+		}}))
+	}
+	tails := b.Tails()
+	if len(tails) != 2 || tails[0].Kind != timing.Burst || tails[1].Kind != timing.Timing || tails[1].Tests != 9 || tails[1].Bins[1] != 6 {
+		t.Fatalf("the tests of the last 28 days: %+v", tails)
+	}
+	low, high := timing.TailBounds(1)
+	if got := tails[1].Below(high); math.Abs(got-6./9) > 1e-12 {
+		t.Errorf("6 of 9 lie below %v, not %v", high, got)
+	}
+	if got := tails[1].Below((low + high) / 2); math.Abs(got-3./9) > 1e-12 {
+		t.Errorf("half of the bin's 6 of 9 lie below its middle, not %v", got)
+	}
+}
+
+// model is the built-in one under another name.
+func model(t testing.TB, version string) *timing.Model {
+	data, err := timing.Builtin().Append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := timing.ParseModel(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Version = version
+	return m
+}
+
+func TestTheModelInForceIsTheLastOnePublished(t *testing.T) {
+	b := New(rome(t))
+	put := func(version string, hour int) {
+		apply(t, b, event(t, topics.Models, "/tempismo/trainer/"+version+fmt.Sprint(hour), 1, "m", timing.ModelType, start.Add(time.Duration(hour)*time.Hour), model(t, version)))
+	}
+	put("a", 0)
+	put("b", 2)
+	put("a", 0) // of another partition
+	put("c", 1)
+	if v := b.Models(); len(v) != 3 || v[0].Model.Version != "b" || v[1].Model.Version != "c" || v[2].Model.Version != "a" {
+		t.Errorf("%+v", v)
+	}
+	put("a", 3) // pinned: published again
+	if v := b.Models(); len(v) != 3 || v[0].Model.Version != "a" || v[1].Model.Version != "b" {
+		t.Errorf("a version that is published again is in force again: %+v", v)
+	}
+	for i := range 2 * maxVersions {
+		put(fmt.Sprint("v", i), 4+i)
+	}
+	if v := b.Models(); len(v) != maxVersions || v[0].Model.Version != fmt.Sprint("v", 2*maxVersions-1) {
+		t.Errorf("%d versions, in force %s", len(v), v[0].Model.Version)
+	}
+	if !b.Clock().IsZero() {
+		t.Errorf("the trainer's clock moves the customers': %v", b.Clock())
+	}
+}
+
+func TestStoriesAreTheMostTellingOfTheirKind(t *testing.T) {
+	b := New(rome(t))
+	seq := 0
+	add := func(id, kind string, day int, d deviation.Deviation) {
+		seq++
+		d.Kind = kind
+		apply(t, b, event(t, topics.Deviations, "/q", seq, id, deviation.Type, start.AddDate(0, 0, day), d))
+	}
+	told := func() (ids [3]string) {
+		for i, r := range b.Stories() {
+			ids[i] = r.ID
+		}
+		return ids
+	}
+	if got := told(); got != [3]string{} {
+		t.Errorf("stories out of nothing: %v", got)
+	}
+	add("d1", timing.Drift, 0, deviation.Deviation{Observed: 16, Expected: 8, Z: 2.1})
+	add("d2", timing.Drift, 3, deviation.Deviation{Observed: 1, Expected: 22, Z: 5}) // three hours, over midnight
+	add("s1", timing.Silence, 1, deviation.Deviation{Z: -2.5})
+	add("s2", timing.Silence, 2, deviation.Deviation{Z: -2.1})
+	add("r1", timing.Reactivation, 2, deviation.Deviation{Z: 6})
+	if got := told(); got != [3]string{"d1", "s1", ""} {
+		t.Errorf("stories %v", got)
+	}
+	add("b1", timing.Burst, 1, deviation.Deviation{Z: 3})
+	add("b2", timing.Burst, 1, deviation.Deviation{Z: 2.5})
+	add("b3", timing.Burst, 4, deviation.Deviation{Z: 3})
+	if got := told(); got != [3]string{"d1", "s1", "b3"} {
+		t.Errorf("of two as telling, the newer one: %v", got)
+	}
+	add("b4", timing.Burst, StoryDays, deviation.Deviation{Z: 2.1})
+	if got := told(); got != [3]string{"d2", "s1", "b3"} {
+		t.Errorf("four weeks later: %v", got)
+	}
+}
+
 func TestNothingGrowsWithoutBounds(t *testing.T) {
 	b := New(rome(t))
 	for i := range 1000 {
@@ -314,6 +413,7 @@ func TestWhatCannotBeReadIsAnErrorAndChangesNothing(t *testing.T) {
 		{topics.Digests, []byte(`{"specversion":"1.0","id":"x","source":"/p","type":"t","time":"2026-12-03T09:00:00Z","datacontenttype":"application/json","sequence":"00000000000000000001.000","data":[]}`)},
 		{topics.Decisions, []byte(`{"specversion":"1.0","id":"x","source":"/p","type":"t","time":"2026-12-03T09:00:00Z","data":{}}`)},
 		{topics.Outcomes, []byte(`{"specversion":"1.0","id":"x","source":"/p","type":"t","time":"2026-12-03T09:00:00Z","data":{}}`)},
+		{topics.Models, []byte(`{"specversion":"1.0","id":"x","source":"/p","type":"t","time":"2026-12-03T09:00:00Z","data":{"version":"bad"}}`)},
 	} {
 		if err := b.Apply(r.topic, r.value); err == nil {
 			t.Errorf("%s: %s is accepted", r.topic, r.value)

@@ -162,28 +162,3 @@ func spread(bands [8]float64, delivered float64) Point {
 	half := z95 * math.Sqrt(variance) * per
 	return Point{Value: s * per, Low: max(0, s*per-half), High: s*per + half, Known: true}
 }
-
-// Calibration is the share of hash-randomised burst tests, of customers with evidence, that lie beyond 2 sigma, and how
-// many tests that is. Nominal is 2.275 %.
-func (b *Board) Calibration() (share float64, tests uint64) {
-	var beyond float64
-	for stratum, bins := range b.tails {
-		if stratum == timing.Strata[0] {
-			continue
-		}
-		for i, v := range bins {
-			tests += v
-			low, high := timing.TailBounds(i)
-			switch {
-			case high <= 0.02275:
-				beyond += float64(v)
-			case low < 0.02275:
-				beyond += float64(v) * (0.02275 - low) / (high - low)
-			}
-		}
-	}
-	if tests == 0 {
-		return 0, 0
-	}
-	return beyond / float64(tests), tests
-}
