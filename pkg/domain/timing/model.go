@@ -108,6 +108,7 @@ type prepared struct {
 	exposed [Day]float64    // engagement exposure by hour of the day where no sends are reported, sum 1
 	weekly  [7]float64      // the same by day of the week
 
+	directions  [Day][MaxHabits]float64 // the habits by hour
 	logPersonas [MaxPersonas][Day]float64
 	logShares   [MaxPersonas]float64
 }
@@ -227,6 +228,11 @@ func (m *Model) Calibrated(kind string, stratum int, p float64) float64 { return
 
 func (m *Model) prepare() {
 	m.prepared = prepared{}
+	for i := range m.Habits {
+		for h, x := range &m.Habits[i].Hours {
+			m.directions[h][i] = x
+		}
+	}
 	for k := range m.Personas {
 		m.logShares[k] = math.Log(m.Personas[k].Share)
 		for h, a := range m.Personas[k].Attention {

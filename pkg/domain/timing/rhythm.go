@@ -39,8 +39,8 @@ func Bucket(n int) int {
 // Prediction is where the next engaged hour of a customer is expected, by hour of the day. Every distribution adds up to 1.
 //
 // The experts, in order: what everybody with as much history does; the personas; habits of the slow histogram; and six
-// Dirichlet posteriors of the smoothed histograms around habits (histogram, weight, habits): slow 16 slow, slow 32 slow,
-// fast 16 fast, fast 32 fast, fast 8 slow, fast 16 slow.
+// Dirichlet posteriors of the smoothed histograms around habits (histogram, weight in Priors.Hours, habits): slow 1 slow,
+// slow 2 slow, fast 1 fast, fast 2 fast, fast 1/2 slow, fast 1 slow.
 type Prediction struct {
 	Hours      [Day]float64          // what is told: the experts behind the guard
 	Mixed      [Day]float64          // the experts together
@@ -49,7 +49,13 @@ type Prediction struct {
 	Population [Day]float64          // everybody, under this customer's exposure
 	Guard      float64               // how much the population counts in Hours
 
-	base *[Day]float64 // attention that Experts[0] stands on
+	// All experts are made of the first three and of these, which is what makes likelihoods cheap.
+	slow, fast, habits [Day]float64 // smoothed histograms, and habits of the fast one
+	step               [6]float64   // 1/(n+weight) of the Dirichlet posteriors
+	hours              float64      // Priors.Hours
+	unexposed          [Day]float64 // 1/exposure
+	persona            int          // the likeliest one
+	likeness           float64      // its probability
 }
 
 // Predict is what m expects of a customer with rhythm r in a week (Hour/Week), given where this customer's mail lets
@@ -60,49 +66,55 @@ type Prediction struct {
 // customer is ever predicted worse than by the population by more than log2(50) = 5.64 bits in total (a Bayesian mixture
 // never loses more to a part than the part's prior weight).
 func (m *Model) Predict(p *Prediction, r *Rhythm, week int64, exposure *[Day]float64) {
-	bucket := Bucket(int(r.n))
-	p.base = m.base(bucket)
+	m.outline(p, r, week, exposure, m.base(Bucket(int(r.n))))
+	p.draw()
+}
+
+// outline fills in all of p that likelihoods need, around a base attention.
+func (m *Model) outline(p *Prediction, r *Rhythm, week int64, exposure, base *[Day]float64) {
 	q := &p.Experts[0]
+	var sumQ, sumP float64
 	for h, e := range exposure {
-		q[h] = p.base[h] * e
-		p.Population[h] = m.Population[h] * e
+		q[h], p.Population[h] = base[h]*e, m.Population[h]*e
+		sumQ += q[h]
+		sumP += p.Population[h]
+		p.unexposed[h] = 1 / e
 	}
-	normalise(q[:], 1)
-	normalise(p.Population[:], 1)
-
-	var slow, fast [Day]float64
-	var ns, nf float64
-	if r.n > 0 {
-		age := float64(week - r.landmark)
-		ws, wf := exp2(-age/52)/unit, decay(week-r.landmark)/unit
-		for h := range slow {
-			slow[h], fast[h] = ws*float64(r.slow[h]), wf*float64(r.fast[h])
-			ns += slow[h]
-			nf += fast[h]
-		}
-	}
-	m.personas(&p.Experts[1], &slow, ns, q, exposure)
-	var habitsFast [Day]float64
-	habitsSlow := &p.Experts[2]
-	m.habits(habitsSlow, &slow, ns, q)
-	m.habits(&habitsFast, &fast, nf, q)
-	smooth(&slow)
-	smooth(&fast)
+	sumQ, sumP = 1/sumQ, 1/sumP
 	for h := range q {
-		s, f, hs, hf := slow[h], fast[h], habitsSlow[h], habitsFast[h]
-		p.Experts[3][h] = (s + 16*hs) / (ns + 16)
-		p.Experts[4][h] = (s + 32*hs) / (ns + 32)
-		p.Experts[5][h] = (f + 16*hf) / (nf + 16)
-		p.Experts[6][h] = (f + 32*hf) / (nf + 32)
-		p.Experts[7][h] = (f + 8*hs) / (nf + 8)
-		p.Experts[8][h] = (f + 16*hs) / (nf + 16)
+		q[h] *= sumQ
+		p.Population[h] *= sumP
 	}
+	m.weigh(p, r)
+	a := m.Priors.Hours
+	p.hours = a
+	if r.n == 0 {
+		p.slow, p.fast, p.habits, p.Experts[2] = [Day]float64{}, [Day]float64{}, *q, *q
+		p.step = [6]float64{1 / a, 1 / (2 * a), 1 / a, 1 / (2 * a), 2 / a, 1 / a}
+		m.personas(p, 0, exposure)
+		return
+	}
+	ws, wf := decaySlow(week-r.landmark)/unit, decay(week-r.landmark)/unit
+	var ns, nf float64
+	for h := range q {
+		p.slow[h], p.fast[h] = ws*float64(r.slow[h]), wf*float64(r.fast[h])
+		ns += p.slow[h]
+		nf += p.fast[h]
+	}
+	p.step = [6]float64{1 / (ns + a), 1 / (ns + 2*a), 1 / (nf + a), 1 / (nf + 2*a), 1 / (nf + a/2), 1 / (nf + a)}
+	m.personas(p, ns, exposure)
+	m.habits(p, ns, nf)
+	smooth(&p.slow)
+	smooth(&p.fast)
+}
 
-	sum := 0.0
+// weigh fills in how much each expert counts, and the guard.
+func (m *Model) weigh(p *Prediction, r *Rhythm) {
+	sum, known := 0.0, len(m.Experts) > 0
 	for e := range p.Weights {
 		w := 1.
-		if len(m.Experts) > 0 {
-			w = m.Experts[bucket][e]
+		if known {
+			w = m.Experts[Bucket(int(r.n))][e]
 		}
 		if r.evidence[e] != 0 {
 			w *= math.Exp(float64(r.evidence[e]) / nat)
@@ -110,26 +122,78 @@ func (m *Model) Predict(p *Prediction, r *Rhythm, week int64, exposure *[Day]flo
 		p.Weights[e] = w
 		sum += w
 	}
-	p.Mixed = [Day]float64{}
 	for e := range p.Weights {
 		p.Weights[e] /= sum
-		w := p.Weights[e]
-		for h, x := range &p.Experts[e] {
-			p.Mixed[h] += w * x
-		}
 	}
-	p.Guard = 1 / (1 + 49*math.Exp(float64(r.guard)/nat))
-	for h, x := range &p.Mixed {
-		p.Hours[h] = (1-p.Guard)*x + p.Guard*p.Population[h]
+	p.Guard = 1 / (1 + guardOdds*math.Exp(float64(r.guard)/nat))
+}
+
+// guardOdds is how much more the experts count than the population, before anything is known of either.
+const guardOdds = 49
+
+// posteriors are the Dirichlet posteriors, given smoothed histograms and habits at an hour, or sums of these over hours.
+func (p *Prediction) posteriors(slow, fast, habitsSlow, habitsFast float64) [6]float64 {
+	habitsSlow *= p.hours
+	habitsFast *= p.hours
+	return [6]float64{
+		(slow + habitsSlow) * p.step[0],
+		(slow + 2*habitsSlow) * p.step[1],
+		(fast + habitsFast) * p.step[2],
+		(fast + 2*habitsFast) * p.step[3],
+		(fast + habitsSlow/2) * p.step[4],
+		(fast + habitsSlow) * p.step[5],
+	}
+}
+
+// mix is how much each of the parts counts in Mixed: base, personas, habits, habits of the fast histogram, slow, fast.
+func (p *Prediction) mix() [6]float64 {
+	var w [6]float64 // of the posteriors
+	for i := range w {
+		w[i] = p.Weights[3+i] * p.step[i]
+	}
+	return [6]float64{
+		p.Weights[0], p.Weights[1],
+		p.Weights[2] + p.hours*(w[0]+2*w[1]+w[4]/2+w[5]), p.hours * (w[2] + 2*w[3]),
+		w[0] + w[1], w[2] + w[3] + w[4] + w[5],
+	}
+}
+
+// draw fills in the rest of p.
+func (p *Prediction) draw() {
+	w, a := p.mix(), p.hours
+	s1, s2, f1, f2, f0, f3 := p.step[0], p.step[1], p.step[2], p.step[3], p.step[4], p.step[5]
+	for h := range p.Hours {
+		s, f, hs, hf := p.slow[h], p.fast[h], p.Experts[2][h], p.habits[h]
+		p.Experts[3][h], p.Experts[4][h] = (s+a*hs)*s1, (s+2*a*hs)*s2
+		p.Experts[5][h], p.Experts[6][h] = (f+a*hf)*f1, (f+2*a*hf)*f2
+		p.Experts[7][h], p.Experts[8][h] = (f+a/2*hs)*f0, (f+a*hs)*f3
+		mixed := w[0]*p.Experts[0][h] + w[1]*p.Experts[1][h] + w[2]*hs + w[3]*hf + (w[4]*s + w[5]*f)
+		p.Mixed[h], p.Hours[h] = mixed, mixed+p.Guard*(p.Population[h]-mixed)
+	}
+}
+
+// tell fills in no more of the rest of p than what is told.
+func (p *Prediction) tell() {
+	w := p.mix()
+	for i := range w {
+		w[i] *= 1 - p.Guard
+	}
+	for h := range p.Hours {
+		p.Hours[h] = w[0]*p.Experts[0][h] + w[1]*p.Experts[1][h] + w[2]*p.Experts[2][h] + w[3]*p.habits[h] + w[4]*p.slow[h] + w[5]*p.fast[h] + p.Guard*p.Population[h]
 	}
 }
 
 // Attention is the attention by hour of the day, mean 1, that p stands for.
 func (p *Prediction) Attention() (phi [Day]float64) {
+	sum := 0.0
 	for h := range phi {
-		phi[h] = p.base[h] * p.Hours[h] / p.Experts[0][h]
+		phi[h] = p.Hours[h] * p.unexposed[h]
+		sum += phi[h]
 	}
-	normalise(phi[:], Day)
+	sum = Day / sum
+	for h := range phi {
+		phi[h] *= sum
+	}
 	return phi
 }
 
@@ -138,22 +202,37 @@ func (p *Prediction) Attention() (phi [Day]float64) {
 // Then the question is not which hours the customer keeps but when this message is answered: with attention phi, that is
 // phi(y) over the mean of phi where the answers may fall (what does not depend on the expert is left out).
 func (p *Prediction) Likelihoods(y int, answer *[Day]float64) (experts [Experts]float64, mixed, population float64) {
-	for e := range p.Experts {
-		experts[e] = p.likelihood(&p.Experts[e], y, answer)
+	base, personas, habits := &p.Experts[0], &p.Experts[1], &p.Experts[2]
+	experts[0], experts[1], experts[2], population = base[y], personas[y], habits[y], p.Population[y]
+	at := p.posteriors(p.slow[y], p.fast[y], habits[y], p.habits[y])
+	copy(experts[3:], at[:])
+	for e, l := range &experts {
+		mixed += p.Weights[e] * l
 	}
-	return experts, p.likelihood(&p.Mixed, y, answer), p.likelihood(&p.Population, y, answer)
-}
-
-func (p *Prediction) likelihood(hours *[Day]float64, y int, answer *[Day]float64) float64 {
 	if answer == nil {
-		return hours[y]
+		return experts, mixed, population
 	}
-	// Hours are attention times exposure, and exposure is Experts[0] over base.
-	met := 0.0
+	// Hours are attention times exposure.
+	var met [Experts]float64
+	var slow, fast, habitsFast, metPopulation float64
 	for h, a := range answer {
-		met += a * hours[h] * p.base[h] / p.Experts[0][h]
+		a *= p.unexposed[h]
+		met[0] += a * base[h]
+		met[1] += a * personas[h]
+		met[2] += a * habits[h]
+		habitsFast += a * p.habits[h]
+		slow += a * p.slow[h]
+		fast += a * p.fast[h]
+		metPopulation += a * p.Population[h]
 	}
-	return hours[y] * p.base[y] / p.Experts[0][y] / met
+	at = p.posteriors(slow, fast, met[2], habitsFast)
+	copy(met[3:], at[:])
+	own, metMixed := p.unexposed[y], 0.
+	for e, x := range &met {
+		metMixed += p.Weights[e] * x
+		experts[e] *= own / x
+	}
+	return experts, mixed * own / metMixed, population * own / metPopulation
 }
 
 // Learn notes an engaged hour, given what was predicted of it: first how well each expert did, then the hour itself, split
@@ -165,12 +244,15 @@ func (r *Rhythm) Learn(p *Prediction, h Hour, minute int, answer *[Day]float64) 
 	best := math.Inf(-1)
 	for e, l := range experts {
 		evidence[e] = .98*float64(r.evidence[e]) + nat*math.Log(l)
-		best = max(best, evidence[e])
+		if evidence[e] > best {
+			best = evidence[e]
+		}
 	}
 	for e, v := range evidence {
 		r.evidence[e] = int16(max(math.Round(v-best), math.MinInt16))
 	}
-	r.guard = int16(min(max(math.Round(float64(r.guard)+nat*math.Log(mixed/population)), math.MinInt16), math.MaxInt16))
+	// Rounded down: a guard that believes the experts too little keeps its bound, one that believes them too much does not.
+	r.guard = int16(min(max(math.Floor(float64(r.guard)+nat*math.Log(mixed/population)), math.MinInt16), math.MaxInt16))
 	r.add(h, minute)
 }
 
@@ -203,23 +285,36 @@ func (r *Rhythm) rebase() {
 	}
 }
 
-// forget halves what is known, and what was learned of the experts: the habit has moved.
+// forget halves what is known, and drops what was learned of the experts: the habit has moved. The guard is never raised by
+// it: what a customer lost against the population stays lost, or the bound would hold between two moves only.
 func (r *Rhythm) forget() {
 	for i := range r.slow {
 		r.slow[i] >>= 1
 		r.fast[i] >>= 1
 	}
-	r.evidence, r.guard = [Experts]int16{}, 0
+	r.evidence, r.guard = [Experts]int16{}, min(r.guard, 0)
 }
 
-// merge adds o, whose landmark must be the same.
-func (r *Rhythm) merge(o *Rhythm) {
+// merge adds o. Neither's experts and guard say anything of both together, but for what was lost.
+func (r *Rhythm) merge(o Rhythm) {
+	switch {
+	case o.n == 0:
+	case r.n == 0:
+		r.landmark = o.landmark
+	default:
+		for r.landmark < o.landmark {
+			r.rebase()
+		}
+		for o.landmark < r.landmark {
+			o.rebase()
+		}
+	}
 	for i := range r.slow {
 		r.slow[i] += o.slow[i]
 		r.fast[i] += o.fast[i]
 	}
 	r.n += o.n
-	r.evidence, r.guard = [Experts]int16{}, 0
+	r.evidence, r.guard = [Experts]int16{}, min(r.guard, o.guard, 0)
 }
 
 // base is the attention of customers with so much history.
@@ -230,63 +325,105 @@ func (m *Model) base(bucket int) *[Day]float64 {
 	return &m.Population
 }
 
-// habits bends q along the directions in which customers are known to differ, as far as n engagements c can be believed.
-func (m *Model) habits(p *[Day]float64, c *[Day]float64, n float64, q *[Day]float64) {
-	if n == 0 {
-		*p = *q
-		return
+// habits bends the base along the directions in which customers are known to differ, as far as so many engagements can be
+// believed: once for each histogram (ns and nf engagements), into Experts[2] and habits.
+func (m *Model) habits(p *Prediction, ns, nf float64) {
+	q := &p.Experts[0]
+	var offSlow, offFast [Day]float64 // from what is expected
+	perSlow, perFast := 1/ns, 1/nf
+	for h, x := range q {
+		offSlow[h], offFast[h] = p.slow[h]*perSlow-x, p.fast[h]*perFast-x
 	}
-	bend := [Day]float64{}
+	var zs, zf [MaxHabits]float64
 	for i := range m.Habits {
-		u := &m.Habits[i]
-		z := 0.0
-		for h, x := range &u.Hours {
-			z += (c[h]/n - q[h]) * x
+		u := &m.Habits[i].Hours
+		var s0, s1, f0, f1 float64 // two sums each, so that one addition need not wait for the other
+		for h := 0; h < Day-1; h += 2 {
+			s0 += offSlow[h] * u[h]
+			s1 += offSlow[h+1] * u[h+1]
+			f0 += offFast[h] * u[h]
+			f1 += offFast[h+1] * u[h+1]
 		}
-		r := n * u.Correlation
-		if n > 1 {
-			r /= 1 + (n-1)*u.Correlation
-		}
-		z *= r
-		for h, x := range &u.Hours {
-			bend[h] += z * x
-		}
+		l := m.Habits[i].Correlation
+		zs[i], zf[i] = (s0+s1)*believed(ns, l), (f0+f1)*believed(nf, l)
 	}
-	for h := range p {
-		p[h] = q[h] * max(.15, 1+bend[h])
+	const least = .15
+	var sumSlow, sumFast float64
+	for h, x := range q {
+		u := &m.directions[h]
+		s := 1 + zs[0]*u[0] + zs[1]*u[1] + zs[2]*u[2] + zs[3]*u[3] + (zs[4]*u[4] + zs[5]*u[5] + zs[6]*u[6] + zs[7]*u[7])
+		f := 1 + zf[0]*u[0] + zf[1]*u[1] + zf[2]*u[2] + zf[3]*u[3] + (zf[4]*u[4] + zf[5]*u[5] + zf[6]*u[6] + zf[7]*u[7])
+		if s < least {
+			s = least
+		}
+		if f < least {
+			f = least
+		}
+		s *= x
+		f *= x
+		p.Experts[2][h], p.habits[h] = s, f
+		sumSlow += s
+		sumFast += f
 	}
-	normalise(p[:], 1)
+	sumSlow, sumFast = 1/sumSlow, 1/sumFast
+	for h := range q {
+		p.Experts[2][h] *= sumSlow
+		p.habits[h] *= sumFast
+	}
 }
 
-// personas mixes the personas by how well each explains the engagements c (n of them).
-func (m *Model) personas(p *[Day]float64, c *[Day]float64, n float64, q, exposure *[Day]float64) {
+// believed is how far the mean of n engagements tells a customer from others, where two of them have that correlation
+// (Spearman-Brown).
+func believed(n, correlation float64) float64 {
+	if n < 1 {
+		return n * correlation
+	}
+	return n * correlation / (1 + (n-1)*correlation)
+}
+
+// personas mixes the personas, by how well each explains the slow histogram (n engagements, not smoothed yet), into the
+// second expert; where the model has none, that is the first.
+func (m *Model) personas(p *Prediction, n float64, exposure *[Day]float64) {
+	out := &p.Experts[1]
 	if len(m.Personas) == 0 {
-		*p = *q
+		*out = p.Experts[0]
 		return
 	}
 	var weight, mass [MaxPersonas]float64
 	best := math.Inf(-1)
 	for k := range m.Personas {
 		a, logs := &m.Personas[k].Attention, &m.logPersonas[k]
-		met, l := 0.0, m.logShares[k]
+		var met, l float64
 		for h, e := range exposure {
 			met += a[h] * e
-			l += c[h] * logs[h]
+			l += p.slow[h] * logs[h]
 		}
 		mass[k] = met
-		weight[k] = l - n*math.Log(met)
-		best = max(best, weight[k])
+		weight[k] = m.logShares[k]
+		if n > 0 {
+			weight[k] += l - n*math.Log(met)
+		}
+		if weight[k] > best {
+			best, p.persona = weight[k], k
+		}
 	}
 	sum := 0.0
 	for k := range m.Personas {
 		weight[k] = math.Exp(weight[k] - best)
 		sum += weight[k]
 	}
-	*p = [Day]float64{}
+	p.likeness = 1 / sum
+	*out = [Day]float64{}
 	for k := range m.Personas {
-		w := weight[k] / sum / mass[k]
-		for h, a := range &m.Personas[k].Attention {
-			p[h] += w * a * exposure[h]
+		w := weight[k] / (sum * mass[k])
+		if w < 1e-12 {
+			continue
 		}
+		for h, a := range &m.Personas[k].Attention {
+			out[h] += w * a
+		}
+	}
+	for h, e := range exposure {
+		out[h] *= e
 	}
 }

@@ -133,6 +133,21 @@ var decays = func() (w [2*landmarkMax + 1]float64) {
 	return w
 }()
 
+// decaySlow is the same with half after 52 weeks.
+func decaySlow(weeks int64) float64 {
+	if weeks >= 0 && weeks < int64(len(slowDecays)) {
+		return slowDecays[weeks]
+	}
+	return exp2(-float64(weeks) / 52)
+}
+
+var slowDecays = func() (w [2*landmarkMax + 1]float64) {
+	for i := range w {
+		w[i] = exp2(-float64(i) / 52)
+	}
+	return w
+}()
+
 func exp2(x float64) float64 { return math.Exp2(x) }
 
 // Derive is what m makes of channel of p at local hour now, leaving out the engagements of day without (local day number,
