@@ -19,6 +19,7 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
+	"github.com/tempismo/tempismo/pkg/domain/customer"
 	"github.com/tempismo/tempismo/pkg/domain/decision"
 	"github.com/tempismo/tempismo/pkg/domain/deviation"
 	"github.com/tempismo/tempismo/pkg/domain/engagement"
@@ -38,6 +39,7 @@ var contract = map[string]struct {
 	def   string   // where the schema describes it
 }{
 	topics.Events:     {[]string{engagement.Type}, nil, "engagement"},
+	topics.Attributes: {[]string{customer.Type}, customer.Attributes{}, "customer"},
 	topics.Scored:     {[]string{timing.ScoredType}, timing.Scored{}, "scored"},
 	topics.Digests:    {[]string{timing.DigestType}, timing.Digest{}, "digest"},
 	topics.Deviations: {[]string{deviation.Type}, deviation.Deviation{}, "deviation"},
@@ -405,7 +407,7 @@ func TestClosedListsAreTheSame(t *testing.T) {
 	for a := engagement.Human; a.String() != "unknown"; a++ {
 		actors = append(actors, a.String())
 	}
-	tests := []string{timing.Burst, timing.Silence, timing.Reactivation}
+	tests := []string{timing.Burst, timing.Timing, timing.Drift, timing.Silence, timing.Reactivation}
 	for _, tt := range []struct {
 		topic, pointer string
 		want           []string
@@ -414,8 +416,9 @@ func TestClosedListsAreTheSame(t *testing.T) {
 		{topics.Events, "#/$defs/engagement/properties/actor", actors},
 		{topics.Scored, "#/$defs/scored/properties/kind", kinds},
 		{topics.Scored, "#/$defs/test/properties/kind", tests},
-		{topics.Scored, "profile.v1.json#/$defs/score/properties/level", []string{timing.LevelOwn, timing.LevelPersona, timing.LevelPopulation}},
-		{topics.Digests, "#/$defs/tail/properties/kind", tests},
+		{topics.Scored, "profile.v1.json#/$defs/score/properties/level", []string{timing.LevelOwn, timing.LevelPersona, timing.LevelSegment, timing.LevelPopulation, timing.LevelBusinessHours}},
+		{topics.Digests, "#/$defs/tail/properties/kind", []string{timing.Burst, timing.Timing, timing.Silence, timing.Act}},
+		{topics.Deviations, "#/$defs/deviation/properties/kind", tests},
 		{topics.Digests, "#/$defs/tail/properties/stratum", timing.Strata[:]},
 		{topics.Decisions, "#/properties/type", contract[topics.Decisions].types},
 		{topics.Decisions, "#/$defs/decision/properties/reason", constants(t, "decision/wire.go", "Reason", "NotActionable", "OtherChannel")}, // these two are counted, never written

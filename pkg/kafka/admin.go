@@ -46,6 +46,11 @@ func declare(run stream.Run) []declared {
 	}
 	for _, t := range topics.All {
 		add(t.Name, t.Retention, maxMessage)
+		if t.Kind == topics.Table {
+			config := all[len(all)-1].config
+			config["cleanup.policy"] = kadm.StringPtr("compact")
+			delete(config, "retention.ms")
+		}
 		if t.DLQ {
 			add(topics.DeadLetter(t.Name), topics.DeadLetterRetention, maxDeadLetter)
 		}

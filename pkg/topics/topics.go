@@ -9,6 +9,7 @@ import "time"
 // Names of the topics, as they stand on the wire in a live run. A simulated run prefixes them (stream.Run.Topic).
 const (
 	Events     = "engagement.events.v1"
+	Attributes = "customer.attributes.v1"
 	Scored     = "engagement.scored.v1"
 	Digests    = "timing.digests.v1"
 	Deviations = "timing.deviations.v1"
@@ -26,6 +27,7 @@ type Kind string
 // Kinds of topics.
 const (
 	Log       Kind = "log"       // every record stands for itself
+	Table     Kind = "table"     // the last record of a key is what is true of it; earlier ones are compacted away
 	Broadcast Kind = "broadcast" // each version is written into every partition
 )
 
@@ -33,7 +35,7 @@ const (
 type Topic struct {
 	Name      string
 	Kind      Kind
-	Retention time.Duration
+	Retention time.Duration // of a Table 0: its last records are kept for ever
 	Writers   []string
 	Readers   []string
 	DLQ       bool // whether readers may set records aside in DeadLetter(Name)
@@ -44,6 +46,7 @@ const day = 24 * time.Hour
 // All lists the topics in the order of the flow.
 var All = []Topic{
 	{Events, Log, 400 * day, []string{"ingest"}, []string{"profiler"}, true},
+	{Attributes, Table, 0, []string{"others"}, []string{"profiler"}, true},
 	{Scored, Log, 30 * day, []string{"profiler"}, []string{"detector"}, true},
 	{Digests, Log, 400 * day, []string{"profiler"}, []string{"console"}, false},
 	{Deviations, Log, 90 * day, []string{"detector"}, []string{"decider", "console", "alert consumers"}, true},

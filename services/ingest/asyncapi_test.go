@@ -121,8 +121,12 @@ func TestAsyncAPIIsTheDeclarationOfTopics(t *testing.T) {
 func operationNames(who []string, verb, key string) []string {
 	var names []string
 	for _, w := range who {
-		if w == "alert consumers" {
+		verb := verb
+		switch w {
+		case "alert consumers":
 			w, verb = "alertConsumers", "Read"
+		case "others":
+			verb = strings.TrimSuffix(verb, "s")
 		}
 		names = append(names, w+verb+strings.ToUpper(key[:1])+key[1:])
 	}

@@ -76,7 +76,7 @@ func (c *topicsList) Run(ctx context.Context, t terminal) (err error) {
 func describe(ctx context.Context, sys *system) ([]topicLine, error) {
 	var lines []topicLine
 	for _, t := range topics.All {
-		lines = append(lines, topicLine{Topic: sys.run.Topic(t.Name), Kind: string(t.Kind), Retention: days(t.Retention), Writers: t.Writers, Readers: t.Readers})
+		lines = append(lines, topicLine{Topic: sys.run.Topic(t.Name), Kind: string(t.Kind), Retention: kept(t), Writers: t.Writers, Readers: t.Readers})
 		if t.DLQ {
 			lines = append(lines, topicLine{Topic: sys.run.Topic(topics.DeadLetter(t.Name)), Kind: "dead letters", Retention: days(topics.DeadLetterRetention), Writers: t.Readers, Readers: []string{"operators"}})
 		}
@@ -105,6 +105,14 @@ func describe(ctx context.Context, sys *system) ([]topicLine, error) {
 		}
 	}
 	return lines, nil
+}
+
+// kept says for how long records of a topic are kept.
+func kept(t topics.Topic) string {
+	if t.Kind == topics.Table {
+		return "last of each key"
+	}
+	return days(t.Retention)
 }
 
 func days(d time.Duration) string { return fmt.Sprintf("%d days", d/(24*time.Hour)) }

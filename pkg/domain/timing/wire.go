@@ -85,6 +85,9 @@ type Digest struct {
 	Seconds         int       `json:"seconds"` // its length
 	Cells           []Cell    `json:"cells"`
 	Tails           []Tail    `json:"tails,omitempty"`
+	Active          uint64    `json:"active,omitempty"`           // customer-days with an engaged hour that were settled, whatever the evidence
+	Gaps            []string  `json:"gaps,omitempty"`             // local days (2006-01-02) on which the feed of engagements was found to have been down
+	Everybody       uint64    `json:"everybody,omitempty"`        // scored events of hours in which far more customers than usual burst
 	Response        []uint32  `json:"response,omitempty"`         // engagements by time since delivery, see ResponseBin
 	ResponseCount   uint64    `json:"response_count,omitempty"`   // how many answers the bins hold
 	ResponseSeconds uint64    `json:"response_seconds,omitempty"` // sum of their delays
@@ -104,12 +107,24 @@ type Cell struct {
 	ModelExpected float64 `json:"model_expected"` // the same with each customer's own attention
 }
 
-// Tail is a histogram of hash-randomised p-values of one kind in one stratum of evidence, for the calibration monitor.
+// Tail is a histogram of p-values of one kind in one stratum of evidence. Those of burst, timing and silence are for the
+// calibration monitor: hash-randomised, so that they are uniform where the law is true. That of Act is what the action gate
+// is computed from.
+//
+//	burst    settled customer-days on which mail could have been answered
+//	timing   answers that were tested
+//	silence  mail days ignored in a row until an engagement ended it, given that there was one
+//	act      p_act of settled customer-days with an engaged hour and evidence enough
+//
+// Of customer-days a sample is looked at (see Closing), and each counts for as many as it stands for.
 type Tail struct {
 	Kind    string   `json:"kind"`
 	Stratum string   `json:"stratum"` // see Stratum
-	Bins    []uint32 `json:"bins"`    // see TailBin
+	Bins    []uint32 `json:"bins"`    // see TailBin; of Act, ActBin
 }
+
+// Act is the kind of the histogram of p_act; it is no kind of test.
+const Act = "act"
 
 // Events counts the events of a period.
 type Events struct {
