@@ -18,12 +18,12 @@ type Trigger struct {
 	Deviation deviation.Deviation
 }
 
-// share is how much of the best hour's attention this hour must be worth: sending at once saves waiting, and a customer
-// who is reading now is worth a little more than the profile says.
+// share is how much of the best hour's worth this hour must have: sending at once saves waiting. That a customer who is
+// reading now answers sooner than the profile says is in Score.Worth.
 const share = 0.8
 
-// margin is share on the scale of scores, 50 points for each factor of two (package timing). The scale ends at 100, twice
-// the average hour: beyond it, hours no longer differ.
+// margin is share on the scale of scores, 50 points for each factor of two (package timing), for deviations that do not say
+// what the hour is worth. The scale ends at 100, twice the average hour: beyond it, hours no longer differ.
 var margin = 50 * math.Log2(share)
 
 // Decide applies the policy to a deviation at the instant now of the partition's clock, and remembers in s what it sent.
@@ -137,8 +137,11 @@ func (p *Policy) expiry(engaged, now, expires time.Time) Rule {
 }
 
 func bestHour(s timing.Score, loc *time.Location) Rule {
-	return Rule{RuleBestHour, float64(s.Now-s.Best) >= margin,
-		fmt.Sprintf("score %d now, %d on %s", s.Now, s.Best, s.BestAt.In(loc).Format("Mon 2 Jan 15:04"))}
+	detail := fmt.Sprintf("score %d now, %d on %s", s.Now, s.Best, s.BestAt.In(loc).Format("Mon 2 Jan 15:04"))
+	if s.Worth > 0 {
+		return Rule{RuleBestHour, s.Worth >= share, fmt.Sprintf("%s, and reading now it is worth %.2f of that", detail, s.Worth)}
+	}
+	return Rule{RuleBestHour, float64(s.Now-s.Best) >= margin, detail}
 }
 
 func (p *Policy) calendar(now time.Time, loc *time.Location) Rule {

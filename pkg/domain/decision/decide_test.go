@@ -86,6 +86,12 @@ func TestDecide(t *testing.T) {
 			s.add(d.Time.Add(-time.Hour))
 			d.Deviation.Score.Now = 10
 		}, 0, BlockedType, BetterHourAhead, ""},
+		{"what reading now is worth is believed before the scores", func(_ *Policy, _ *State, d *Trigger) {
+			d.Deviation.Score.Now, d.Deviation.Score.Worth = 60, .8
+		}, 0, SendNowType, Burst, ""},
+		{"and where it is not enough the better hour is waited for", func(_ *Policy, _ *State, d *Trigger) {
+			d.Deviation.Score.Worth = .79
+		}, 0, BlockedType, BetterHourAhead, "score 83 now, 84 on Fri 4 Dec 10:00, and reading now it is worth 0.79 of that"},
 		{"a source whose clock runs ahead is taken at its word", nil, -20 * time.Second, SendNowType, Burst, ""},
 	}
 	for _, r := range rows {

@@ -74,7 +74,7 @@ type Score struct {
 	Now        int       `json:"now"`
 	Best       int       `json:"best"`            // highest of the hours ahead (Horizon)
 	BestAt     time.Time `json:"best_at"`         // its beginning
-	Boost      float64   `json:"boost,omitempty"` // how many times the score's worth it is to write within the hour of an engagement (Model.Boost); absent: once
+	Worth      float64   `json:"worth,omitempty"` // after an engagement: what a send now is worth as a share of one at BestAt, engagement included (View.Worth)
 	Confidence int       `json:"confidence"`
 	Level      string    `json:"level"`
 }
