@@ -17,6 +17,7 @@ import (
 	"github.com/tempismo/tempismo/pkg/topics"
 	"github.com/tempismo/tempismo/services/console/board"
 	"github.com/tempismo/tempismo/services/console/chart"
+	"github.com/tempismo/tempismo/services/console/say"
 )
 
 // customerView is the page of one customer.
@@ -105,7 +106,7 @@ func (s *server) getCustomer(w http.ResponseWriter, r *http.Request) {
 	v.Stream = s.live.address(l, query{})
 	status := http.StatusOK
 	if k.found {
-		v.fill(id, k, clock, s.zone)
+		v.fill(id, k, moved(rows), clock, s.zone)
 	} else {
 		status = http.StatusNotFound
 		v.Finding, v.Say = l.T("cust.none", id), l.T("cust.none.lead")
@@ -113,12 +114,23 @@ func (s *server) getCustomer(w http.ResponseWriter, r *http.Request) {
 	render(w, status, "customer", v)
 }
 
+// moved is where the customer's habit last moved, nil if no row tells of it. rows are newest first.
+func moved(rows []board.Row) *say.Moved {
+	for _, r := range rows {
+		if m := say.MovedBy(r.Deviation); m != nil {
+			return m
+		}
+	}
+	return nil
+}
+
 // fill puts a profile into pictures and words. The customer's clock is the event time in the customer's zone.
-func (v *customerView) fill(id string, k known, clock time.Time, fallback *time.Location) {
+func (v *customerView) fill(id string, k known, moved *say.Moved, clock time.Time, fallback *time.Location) {
 	l := v.L
 	v.Known = true
 	zone, err := calendar.Zone(k.profile.Zone)
-	if err != nil {
+	assumed := err != nil || k.profile.Zone == ""
+	if assumed {
 		zone = fallback
 	}
 	channel := "email"
@@ -141,16 +153,22 @@ func (v *customerView) fill(id string, k known, clock time.Time, fallback *time.
 	if c := k.profile.Find(channel); c != nil {
 		silent = c.Silent()
 	}
+	if k.profile.Segment != "" {
+		v.Attributes = append(v.Attributes, k.profile.Segment)
+	}
 	v.Attributes = append(v.Attributes, zone.String(), l.T("cust.attr.channels", strings.Join(channels, ", ")))
 	if view.Evidence.Days > 0 {
 		v.Attributes = append(v.Attributes, l.T("cust.attr.since", l.Date(board.DateOf(now-int64(view.Evidence.Days)*24))))
 	}
-	v.say(id, &view, now, silent)
+	p := say.Profile(l, say.Subject{
+		Customer: id, View: &view, Now: now, Zone: zone.String(), Assumed: assumed, Segment: k.profile.Segment, Silent: silent, Moved: moved,
+	})
+	v.Finding, v.Say = p.Finding, strings.Join(p.Sentences, " ")
 
-	v.Dial = chart.Clock(&view, timing.HourOfWeek(now)%24*60+minute, l)
+	v.Dial = chart.Clock(&view, timing.HourOfWeek(now)%24*60+minute, moved, l)
 	v.Map, v.MapTall = chart.Scores(&view, now, l, false), chart.Scores(&view, now, l, true)
-	for h, a := range chart.ByHour(&view) {
-		v.HourRows = append(v.HourRows, [2]string{clockHour(h) + "–" + clockHour(h+1), l.Num(a, 2)})
+	for h, a := range say.ByHour(&view) {
+		v.HourRows = append(v.HourRows, [2]string{say.Hour(h) + "–" + say.Hour(h+1), l.Num(a, 2)})
 	}
 	today := now - int64(timing.HourOfWeek(now)%24)
 	for d := range 7 {
@@ -167,79 +185,21 @@ func (v *customerView) fill(id string, k known, clock time.Time, fallback *time.
 	}
 	v.Cells.Days = append(v.Cells.Days, l.Day(board.DateOf(today+timing.Week)))
 	v.Cells.From = int(now - today)
-	best := chart.BestHour(&view, now)
+	best := say.BestHour(&view, now)
 	i := chart.Place(best, now)
-	v.Read = l.T("cust.scores.say", l.Day(board.DateOf(best)), clockHour(i)+":00", l.Num(v.Cells.Cells[i][0], 0), l.Num(v.Cells.Cells[i][1], 1))
+	v.Read = l.T("cust.scores.say", l.Day(board.DateOf(best)), say.Hour(i)+":00", l.Num(v.Cells.Cells[i][0], 0), l.Num(v.Cells.Cells[i][1], 1))
 	v.best(&view, now)
 	v.Facts = [][2]string{
 		{l.T("cust.evidence"), l.Num(view.Evidence.EngagedHours, 1)},
 		{l.T("cust.deliveries"), l.Int(view.Evidence.Deliveries)},
 		{l.T("cust.confidence"), l.Int(view.Confidence)},
-		{l.T("cust.level"), named(l, "cust.level.", view.Level)},
+		{l.T("cust.level"), say.Level(l, &view, k.profile.Segment)},
 		{l.T("cust.zone"), zone.String()},
 		{l.T("cust.model"), k.model.Version},
 	}
 	for _, r := range view.Reasons {
-		v.Facts = append(v.Facts, [2]string{l.T("cust.reason", clockHour(r.Hour)), "×" + l.Num(r.Ratio, 1)})
+		v.Facts = append(v.Facts, [2]string{l.T("cust.reason", say.Hour(r.Hour)), "×" + l.Num(r.Ratio, 1)})
 	}
-}
-
-// say explains the profile in words.
-func (v *customerView) say(id string, view *timing.View, now timing.Hour, silent bool) {
-	l := v.L
-	hours := chart.ByHour(view)
-	first, second := peaks(hours)
-	best := chart.BestHour(view, now)
-	score := view.Scores[timing.HourOfWeek(best)]
-	day, hour := l.Day(board.DateOf(best)), clockHour(timing.HourOfWeek(best))+":00"
-	about := func(h int) string { return clockHour(h) }
-
-	var say []string
-	switch {
-	case view.Level == timing.LevelPopulation:
-		v.Finding = l.T("cust.finding.little", id)
-		say = append(say, l.T("cust.say.little"))
-	case hours[first] < 1.25:
-		v.Finding = l.T("cust.finding.flat", id)
-		say = append(say, l.T("cust.say.compare"), l.T("cust.say.flat"))
-	case second >= 0:
-		v.Finding = l.T("cust.finding.two", id, about(first), about(second), day, hour)
-		say = append(say, l.T("cust.say.compare"), l.T("cust.say.peak.two", about(first), l.Num(hours[first], 1), about(second), l.Num(hours[second], 1)))
-	default:
-		v.Finding = l.T("cust.finding", id, about(first), day, hour)
-		say = append(say, l.T("cust.say.compare"), l.T("cust.say.peak", about(first), l.Num(hours[first], 1)))
-	}
-	if view.Level != timing.LevelPopulation {
-		if score > 50 && hours[first] >= 1.25 {
-			say = append(say, l.T("cust.say.score", day, hour, l.Int(int(score))))
-		}
-		say = append(say, l.T("cust.say.confidence", l.Int(view.Confidence), l.Num(view.Evidence.EngagedHours, 0)))
-	}
-	if silent {
-		say = append(say, l.T("cust.say.silent"))
-	}
-	v.Say = strings.Join(say, " ")
-}
-
-// peaks finds the hour of the highest attention, and a second peak, at least four hours away, that is worth a word: well
-// above average and above its neighbours; -1 where there is none.
-func peaks(hours [24]float64) (first, second int) {
-	for h, a := range hours {
-		if a > hours[first] {
-			first = h
-		}
-	}
-	second = -1
-	for h, a := range hours {
-		away := (h - first + 24) % 24
-		if away < 4 || away > 20 || a < 1.25 || a < hours[(h+1)%24] || a < hours[(h+23)%24] {
-			continue
-		}
-		if second < 0 || a > hours[second] {
-			second = h
-		}
-	}
-	return first, second
 }
 
 // best lists the best hours of the week ahead, at most two of a day.
@@ -262,7 +222,7 @@ func (v *customerView) best(view *timing.View, now timing.Hour) {
 		if view.Scores[how] >= chart.Prime {
 			prime = l.T("cust.prime")
 		}
-		v.Best = append(v.Best, [3]string{l.Int(int(view.Scores[how])), l.Day(board.DateOf(h)) + ", " + clockHour(how) + ":00", prime})
+		v.Best = append(v.Best, [3]string{l.Int(int(view.Scores[how])), l.Day(board.DateOf(h)) + ", " + say.Hour(how) + ":00", prime})
 		if len(v.Best) == 6 {
 			return
 		}

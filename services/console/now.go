@@ -11,6 +11,7 @@ import (
 	"github.com/tempismo/tempismo/pkg/domain/timing"
 	"github.com/tempismo/tempismo/services/console/board"
 	"github.com/tempismo/tempismo/services/console/chart"
+	"github.com/tempismo/tempismo/services/console/say"
 	"github.com/tempismo/tempismo/services/console/words"
 )
 
@@ -108,7 +109,7 @@ func (nowView) Swatches(class string, n int) template.HTML { return chart.Swatch
 var hourNames = func() []string {
 	var h []string
 	for i := range 24 {
-		h = append(h, clockHour(i))
+		h = append(h, say.Hour(i))
 	}
 	return h
 }()
@@ -221,7 +222,7 @@ func decimals(x float64) float64 { return math.Round(10*x) / 10 }
 // readCell is the sentence of a cell, as the page's script says it for the others.
 func (v *nowView) readCell(w *board.Week, i int) string {
 	l, c := v.L, v.Cells.Cells[i]
-	day, hour := v.Cells.Days[int(c[0])], clockHour(i)+"–"+clockHour(i+1)
+	day, hour := v.Cells.Days[int(c[0])], say.Hour(i)+"–"+say.Hour(i+1)
 	engaged, expected, model := c[1], c[2], c[3]
 	few := func(x float64) int {
 		if x < 20 {
@@ -277,7 +278,7 @@ func (v *nowView) table(w *board.Week) {
 	})
 	for _, i := range flagged {
 		c := &w.Cells[i]
-		v.FlagRows = append(v.FlagRows, []string{l.LongWeekday(i/24) + " " + clockHour(i), l.Num(c.Delivered, 0), l.Num(c.Engaged, 0), l.Num(c.Expected, 0), l.Num(c.Model, 0), l.Signed(c.Z, 1)})
+		v.FlagRows = append(v.FlagRows, []string{l.LongWeekday(i/24) + " " + say.Hour(i), l.Num(c.Delivered, 0), l.Num(c.Engaged, 0), l.Num(c.Expected, 0), l.Num(c.Model, 0), l.Signed(c.Z, 1)})
 	}
 }
 

@@ -348,8 +348,8 @@ func TestNothingGrowsWithoutBounds(t *testing.T) {
 		apply(t, b, event(t, topics.Deviations, "/q", i+1, fmt.Sprint("v", i), deviation.Type, at, deviation.Deviation{Kind: timing.Burst}))
 	}
 	b.Tick()
-	if len(b.series) > 3*maxSeries || len(b.deviations.recent) > kept || len(b.deviations.shown) > Shown || len(b.days[uint64(b.Figures().Today)%maxDays].responses) > maxBins {
-		t.Errorf("%d series, %d rows, %d shown", len(b.series), len(b.deviations.recent), len(b.deviations.shown))
+	if len(b.series) > 3*maxSeries || len(b.deviations.recent) != 1 || len(b.deviations.recent[timing.Burst].rows) > kept || len(b.deviations.shown) > Shown || len(b.days[uint64(b.Figures().Today)%maxDays].responses) > maxBins {
+		t.Errorf("%d series, %d rows, %d shown", len(b.series), len(b.deviations.recent[timing.Burst].rows), len(b.deviations.shown))
 	}
 	if got := b.Week(Filter{}).All.Engaged; got != 168-1 {
 		t.Errorf("folding segments together loses counts: %v engaged hours in the last week, want 167", got)
@@ -384,6 +384,21 @@ func TestAFeedShowsTheNewestAndSamplesACrowd(t *testing.T) {
 	}
 	if rows, _ := b.Tick(); len(rows) != 0 {
 		t.Errorf("%d rows out of nothing", len(rows))
+	}
+}
+
+func TestARareKindIsNotPushedOutByACommonOne(t *testing.T) {
+	b := New(rome(t))
+	add := func(seq int, kind string) {
+		apply(t, b, event(t, topics.Deviations, "/q", seq, fmt.Sprint("v", seq), deviation.Type, start.Add(time.Duration(seq)*time.Minute), deviation.Deviation{Kind: kind}))
+	}
+	add(1, timing.Drift)
+	for i := range 2 * kept {
+		add(2+i, timing.Burst)
+	}
+	rows := b.Customer("C-1")
+	if len(rows) != kept+1 || rows[kept].Kind != timing.Drift || rows[0].ID != fmt.Sprint("v", 1+2*kept) {
+		t.Errorf("%d rows, the oldest a %s", len(rows), rows[len(rows)-1].Kind)
 	}
 }
 

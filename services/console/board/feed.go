@@ -13,7 +13,7 @@ import (
 // Bounds of a feed.
 const (
 	Shown   = 50  // rows that the page keeps
-	kept    = 600 // rows that are looked through for one customer
+	kept    = 600 // rows of a kind that are looked through for one customer
 	perTick = 5   // new rows at most at a Tick, chosen by hash
 )
 
@@ -30,15 +30,29 @@ type Row struct {
 
 // feed keeps the latest rows. Between two ticks rows are gathered; a tick shows a sample of them.
 type feed struct {
-	shown   []Row // newest first
-	recent  []Row // a ring
-	next    int
-	pending []Row // newest first, at most Shown
-	arrived int   // since the last tick
+	shown   []Row            // newest first
+	recent  map[string]*ring // by kind, so that a habit that moved is not pushed out by a hundred bursts
+	pending []Row            // newest first, at most Shown
+	arrived int              // since the last tick
 	ticked  bool
 	ratio   [60]struct{ shown, arrived int } // of the last ticks
 	tick    int
 	minutes [61]minute
+}
+
+// ring keeps the latest rows in order of arrival.
+type ring struct {
+	rows []Row
+	next int
+}
+
+func (g *ring) add(r Row) {
+	if len(g.rows) < kept {
+		g.rows = append(g.rows, r)
+		return
+	}
+	g.rows[g.next] = r
+	g.next = (g.next + 1) % kept
 }
 
 type minute struct {
@@ -66,12 +80,16 @@ func insert(rows []Row, r Row) []Row {
 }
 
 func (f *feed) add(r Row) {
-	if len(f.recent) < kept {
-		f.recent = append(f.recent, r)
-	} else {
-		f.recent[f.next] = r
-		f.next = (f.next + 1) % kept
+	g := f.recent[r.Kind]
+	if g == nil {
+		if f.recent == nil {
+			f.recent = map[string]*ring{}
+		}
+		if g = new(ring); len(f.recent) < maxKinds {
+			f.recent[r.Kind] = g
+		}
 	}
+	g.add(r)
 	f.pending = insert(f.pending, r)
 	f.arrived++
 
@@ -89,7 +107,11 @@ func (f *feed) add(r Row) {
 }
 
 func (f *feed) outcome(o *decision.Outcome) {
-	for _, rows := range [][]Row{f.recent, f.shown, f.pending} {
+	all := [][]Row{f.shown, f.pending}
+	for _, g := range f.recent {
+		all = append(all, g.rows)
+	}
+	for _, rows := range all {
 		for i := range rows {
 			// A retry's intent may be read after the result of another partition's; a final result stays.
 			if r := &rows[i]; r.ID == o.Decision && (r.Outcome == nil || o.Result.Final()) {
@@ -176,9 +198,11 @@ func (b *Board) Decisions() Feed { return b.decisions.view(b.clock) }
 func (b *Board) Customer(id string) []Row {
 	var rows []Row
 	for _, f := range []*feed{&b.deviations, &b.decisions} {
-		for _, r := range f.recent {
-			if r.Customer == id {
-				rows = append(rows, r)
+		for _, g := range f.recent {
+			for _, r := range g.rows {
+				if r.Customer == id {
+					rows = append(rows, r)
+				}
 			}
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tempismo/tempismo/pkg/domain/timing"
 	"github.com/tempismo/tempismo/services/console/board"
+	"github.com/tempismo/tempismo/services/console/say"
 	"github.com/tempismo/tempismo/services/console/words"
 )
 
@@ -138,8 +139,16 @@ func TestACustomersDrawingsAreWellFormed(t *testing.T) {
 			t.Errorf("%d rectangles", n["rect"])
 		}
 	}
-	if n := elements(t, Clock(&view, 642, l)); n["path"] != 24 {
+	if n := elements(t, Clock(&view, 642, nil, l)); n["path"] != 24 {
 		t.Errorf("the clock has %d hours", n["path"])
+	}
+	for _, svg := range []template.HTML{Clock(&view, 642, &say.Moved{From: 22, To: 6}, l), Mini(say.ByHour(&view), timing.Drift, &say.Moved{From: 22, To: 6})} {
+		if n := elements(t, svg); n["path"] != 25 || !strings.Contains(string(svg), " 0 0 1 ") {
+			t.Errorf("a habit that moved from 22 to 6, over midnight: %d paths", n["path"])
+		}
+	}
+	if n := elements(t, Mini([timing.Day]float64{}, timing.Burst, nil)); n["path"] != 0 {
+		t.Errorf("without a profile the small clock has %d hours", n["path"])
 	}
 	for kind := range glyphs {
 		elements(t, Glyph(kind))
@@ -156,7 +165,7 @@ func TestTheBestHourLiesAhead(t *testing.T) {
 	}
 	now := timing.Hour(498_000)
 	v.Scores[timing.HourOfWeek(now-3)] = 90
-	best := BestHour(&v, now)
+	best := say.BestHour(&v, now)
 	if best != now-3+168 || Place(best, now) != Place(now-3, now) {
 		t.Errorf("three hours ago was best: the best hour is %+d, drawn at %d", best-now, Place(best, now))
 	}
