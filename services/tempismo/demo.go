@@ -19,6 +19,7 @@ import (
 	"github.com/tempismo/tempismo/pkg/topics"
 	"github.com/tempismo/tempismo/services/profiler"
 	"github.com/tempismo/tempismo/services/tempismo/town"
+	"github.com/tempismo/tempismo/services/tempismo/truth"
 )
 
 // demo is a simulated town in place of real customers.
@@ -37,6 +38,7 @@ const (
 	ahead        = 30_000 // events of the history that may wait for the profiler
 	historyBatch = 2_000
 	perSecond    = 3 // sentences that a person can follow
+	lively       = 2 // visits to the inbox against those of a town that is to be typical
 )
 
 func (d *demo) pace() float64 {
@@ -132,7 +134,7 @@ func (d *demo) play(ctx context.Context, t terminal, s style, sys *system, parti
 	if err != nil {
 		return err
 	}
-	people, err := town.New(town.Config{Seed: d.Seed, Customers: d.Customers, Start: begin.AddDate(0, 0, -historyDays)})
+	people, err := town.New(town.Config{Seed: d.Seed, Customers: d.Customers, Start: begin.AddDate(0, 0, -historyDays), Stories: begin, Lively: lively})
 	if err != nil {
 		return err
 	}
@@ -337,7 +339,7 @@ func (p *player) deviation(e *stream.Event, s style) (string, error) {
 		return "", err
 	}
 	p.mu.Lock()
-	known := p.town.Knows(e.Subject, truth[d.Kind], e.Time)
+	known := p.town.Knows(e.Subject, meant[d.Kind], e.Time)
 	p.mu.Unlock()
 	yes := ""
 	if known {
@@ -354,5 +356,7 @@ func (p *player) decision(e *stream.Event, s style) (string, error) {
 	return s.accent.Render(text), nil
 }
 
-// truth is the episode of the town that a deviation of a kind should have been made of.
-var truth = map[string]string{timing.Burst: town.Burst, timing.Silence: town.Silent, timing.Reactivation: town.Back}
+// meant is the episode of the town that a deviation of a kind should have been made of.
+var meant = map[string]string{
+	timing.Burst: truth.Burst, timing.Silence: truth.Silent, timing.Reactivation: truth.Back, timing.Timing: truth.Shift, timing.Drift: truth.Shift,
+}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tempismo/tempismo/pkg/domain/engagement"
+	"github.com/tempismo/tempismo/services/tempismo/truth"
 )
 
 // What a human's and a machine's mail program call themselves.
@@ -16,11 +17,33 @@ const (
 	prefetch = "Mozilla/5.0"
 )
 
+// How an inbox is read.
+const (
+	buried  = 20.  // hours in which a message's chance of being opened falls to 1/e
+	kept    = 96   // hours after which a message is not looked for any more
+	again   = 72   // hours within which a message is read again
+	reread  = .025 // chance of that, of each visit
+	enough  = .25  // chance that a reader stops after a message
+	putOff  = .1   // chance that a message is put off to between visits
+	eager   = .07  // chance of opening anything, new or old, on a visit in a burst
+	fiercer = 5    // visits in a burst against other days
+	onLeave = .3   // visits on holiday against other days
+	dayVar  = .25  // variance of the days' factors
+	weekVar = .0625
+)
+
 // mail is a message in an inbox.
 type mail struct {
 	id, campaign string
-	at           int64 // unix seconds of its delivery
+	at           int64   // unix seconds of its delivery
+	appeal       float64 // of its issue
 	read         bool
+}
+
+// visit is a look at the inbox.
+type visit struct {
+	at    int64 // unix seconds
+	eager bool  // in a burst
 }
 
 // deed is one event that a person, or a machine of theirs, has caused.
@@ -34,76 +57,103 @@ type deed struct {
 }
 
 type person struct {
-	index int
+	town  *Town
+	index int    // in the town
+	key   uint64 // of what is drawn for the person, whatever the size of the town
 	id    string
-	zone  *time.Location
-	name  string // of the zone
+	place int
 	rnd   *rand.Rand
-	tell  func(Episode)
-	start time.Time // of the town, which anchors dates
 
-	habit    curve
-	weekend  float64
-	sessions float64 // inbox visits a day
+	habit    *habit // that they were born with
+	visiting float64
 	interest float64 // chance that a fresh message is opened when it is seen
-	lists    [8]bool // subscriptions, by campaign
-	private  bool    // the mail program fetches every picture by itself and hides the human's opens
-	scanned  bool    // an employer's scanner follows every link
+	triggers float64 // chance of a triggered message, a day
+	lists    [len(campaigns)]bool
+	private  bool // the mail program fetches every picture by itself and hides the human's opens
+	scanned  bool // an employer's scanner follows every link
 
-	day      int   // days lived
-	until    int64 // unix milliseconds of the end of the last day lived
-	inbox    []mail
-	pending  []deed // in order of time
-	counted  int    // events so far
-	bursting int    // days left
-	silent   int    // days left; -1: for good
-	gone     bool   // unsubscribed
+	null     bool
+	since    int64     // unix milliseconds from which on events are exported
+	leaves   int       // day on which they unsubscribe; 0: never
+	episodes []episode // in order of their beginning; in a town without a plan, those so far
+	latest   *habit    // that any shift so far leads to
+
+	day     int   // days lived
+	until   int64 // unix milliseconds of the end of the last day lived
+	mood    float64
+	inbox   []mail
+	pending []deed // in order of time
+	counted int    // events so far
+	gone    bool   // unsubscribed
 }
 
-func born(c Config, i int, zones []*time.Location) *person {
-	r := random(c.Seed, i)
-	p := &person{index: i, id: "C-" + pad(i+1, 5), rnd: r, start: c.Start.UTC()}
+// born makes the i-th customer.
+func (t *Town) born(i int) *person {
+	r := random(t.config.Seed, uint64(i))
+	p := &person{town: t, index: i, key: uint64(i), id: "C-" + number(i+1), rnd: r}
 	at := r.IntN(100)
 	for j, pl := range places {
 		if at -= pl.share; at < 0 {
-			p.zone, p.name = zones[j], pl.zone
+			p.place = j
 			break
 		}
 	}
-	p.settle()
-	p.sessions = 1.2 + 2.2*gamma(r, 2)/2
-	p.interest = .08 + .35*r.Float64()
-	for j, cp := range campaigns {
-		p.lists[j] = r.Float64() < cp.audience
+	p.moveIn(take(r))
+	p.visiting = t.config.Lively * (.5 + 1.1*gamma(r, 3)/3)
+	p.interest = .22 + .36*r.Float64()
+	p.triggers = .01 + .09*r.Float64()
+	busy := .5 + .85*r.Float64() // some are on every list, some on hardly one
+	for j := range campaigns {
+		p.lists[j] = r.Float64() < campaigns[j].audience*busy
 	}
-	p.private = r.Float64() < .2
+	p.lists[r.IntN(2)] = true // without any there would be no customer
+	p.private = r.Float64() < .15
 	p.scanned = r.Float64() < .02
-	p.until = p.midnight(0).UnixMilli()
+	if c := &t.config; !c.QuietUntil.IsZero() {
+		p.plan(p.dayOf(c.QuietUntil), p.dayOf(c.Until))
+	}
 	return p
 }
 
-// settle draws a habit.
-func (p *person) settle() {
-	kind := &personas[p.rnd.IntN(len(personas))]
-	p.habit = draw(kind, bump{hour: 24 * p.habitual(kind), spread: .8, weight: .35})
-	p.weekend = kind.weekend
+// resident makes the i-th of Stories.
+func (t *Town) resident(i int) *person {
+	p := &person{town: t, index: t.config.Customers + i, key: 1<<40 + uint64(i), id: Stories[i], visiting: 3.5, interest: .55, triggers: .5}
+	p.rnd = random(t.config.Seed, p.key)
+	h := &habit{}
+	bumps := [len(Stories)]bump{{8, .8, .8}, {12.9, .8, .75}, {18.3, .9, .75}, {20.8, 1, .75}}
+	h.name = [len(Stories)]string{"early commuters", "lunch readers", "on the way home", "evening readers"}[i]
+	h.draw([]bump{bumps[i]}, [7]float64{1, 1, 1, 1, 1, 1, 1}, p.rnd)
+	p.moveIn(h)
+	for j := range campaigns {
+		p.lists[j] = true
+	}
+	p.story(i, p.dayOf(t.config.Stories))
+	return p
 }
 
-// habitual is the place in the day of a bump of one's own: around one of the persona's.
-func (p *person) habitual(kind *persona) float64 {
-	b := kind.bumps[p.rnd.IntN(len(kind.bumps))]
-	h := math.Mod(b.hour+2.5*p.rnd.NormFloat64()+24, 24)
-	return h / 24
+func (p *person) moveIn(h *habit) {
+	p.habit, p.latest = h, h
+	p.until = p.midnight(0).UnixMilli()
+	p.mood = 1
 }
 
-func (p *person) midnight(day int) time.Time {
-	y, m, d := p.start.Date()
-	return time.Date(y, m, d+day, 0, 0, 0, 0, p.zone)
+func (p *person) midnight(day int) time.Time { return p.town.almanac.midnight(p.place, day) }
+
+// dayOf is the day of the town on which an instant falls where the person lives.
+func (p *person) dayOf(at time.Time) int {
+	n := int(at.Sub(p.midnight(0)) / (24 * time.Hour))
+	for !p.midnight(n + 1).After(at) {
+		n++
+	}
+	for p.midnight(n).After(at) {
+		n--
+	}
+	return n
 }
 
 // next is when the person has to be looked at again: for the next event, or to live the next day.
 func (p *person) next() int64 {
-	if len(p.pending) > 0 && p.pending[0].at < p.until {
+	if p.ready() {
 		return p.pending[0].at
 	}
 	return p.until
@@ -124,28 +174,37 @@ func (p *person) take(e *engagement.Event) {
 	*e = engagement.Event{
 		ID: "t-" + p.id + "-" + strconv.Itoa(p.counted), Source: Source, Subject: p.id, Time: time.UnixMilli(d.at).UTC(),
 		Kind: d.kind, Channel: "email", Message: d.mail.id, Campaign: d.mail.campaign, Actor: actor, ActorRule: rule,
-		Link: d.link, UserAgent: d.agent, Provider: "town", Zone: p.name,
+		Link: d.link, UserAgent: d.agent, Provider: "town", Zone: places[p.place].zone,
 	}
 	p.pending = p.pending[1:]
 }
 
 // live adds the events of one more day.
 func (p *person) live() {
-	date := p.midnight(p.day)
-	end := p.midnight(p.day + 1)
-	p.fate(date)
+	d := p.town.almanac.day(p.place, p.day)
+	if p.town.config.QuietUntil.IsZero() && p.index < p.town.config.Customers {
+		p.chance()
+	}
+	if p.leaves > 0 && p.leaves == p.day && len(p.inbox) > 0 {
+		p.gone = true
+		p.add(deed{at: d.second(10 * 3600), kind: engagement.Unsubscribe, mail: p.inbox[len(p.inbox)-1]})
+	}
 	p.day++
-	p.until = end.UnixMilli()
+	p.until = d.end
 	if p.gone {
 		return
 	}
-	mails := p.post(date)
-	for _, at := range p.visits(date) {
-		for len(mails) > 0 && mails[0].at <= at {
+	p.spend(d, p.post(d), p.visits(d))
+}
+
+// spend is a day: mail comes in, and the inbox is looked at.
+func (p *person) spend(d *day, mails []mail, visits []visit) {
+	for _, v := range visits {
+		for len(mails) > 0 && mails[0].at <= v.at {
 			p.receive(mails[0])
 			mails = mails[1:]
 		}
-		p.read(at)
+		p.read(v, d.end)
 	}
 	for _, m := range mails {
 		p.receive(m)
@@ -153,61 +212,24 @@ func (p *person) live() {
 	slices.SortStableFunc(p.pending, func(a, b deed) int { return int(a.at - b.at) })
 }
 
-// fate begins and ends episodes, at midnight.
-func (p *person) fate(date time.Time) {
-	r := p.rnd
-	if p.bursting > 0 {
-		p.bursting--
-	}
-	if p.silent > 0 {
-		if p.silent--; p.silent == 0 {
-			p.tell(Episode{p.id, Back, date, date.AddDate(0, 0, 14)})
-		}
-	}
-	// The first month is for getting to know each other.
-	if p.day < 30 || p.gone || p.bursting > 0 || p.silent != 0 {
-		return
-	}
-	switch u := r.Float64(); {
-	case u < .0030:
-		p.bursting = 2
-		p.tell(Episode{p.id, Burst, date, date.AddDate(0, 0, 2)})
-	case u < .0045:
-		days := 25 + r.IntN(50)
-		to := date.AddDate(0, 0, days)
-		if p.silent = days; r.Float64() < .3 {
-			p.silent, to = -1, time.Time{}
-		}
-		p.tell(Episode{p.id, Silent, date, to})
-	case u < .0055:
-		p.settle()
-		p.tell(Episode{p.id, Shifted, date, time.Time{}})
-	case u < .0057:
-		p.gone = true
-		if len(p.inbox) > 0 {
-			p.add(deed{at: date.Add(10 * time.Hour).UnixMilli(), kind: engagement.Unsubscribe, mail: p.inbox[len(p.inbox)-1]})
-		}
-	}
-}
-
 // post is the mail of a day in order of its delivery.
-func (p *person) post(date time.Time) []mail {
-	r := p.rnd
+func (p *person) post(d *day) []mail {
 	var mails []mail
-	y, m, d := date.Date()
-	_, week := date.ISOWeek()
-	for j, c := range campaigns {
-		if !p.lists[j] || !c.days[date.Weekday()] {
+	for i := range d.issues {
+		s := &d.issues[i]
+		if !p.lists[s.campaign] {
 			continue
 		}
-		// The company sends by its own clock, which is Rome's: people abroad get the same mail at the same instant, here
-		// by an hour of their own day, which is a difference that nothing depends on.
-		at := time.Date(y, m, d, c.hours[week%len(c.hours)], 0, r.IntN(1200), 0, p.zone)
-		mails = append(mails, mail{id: c.name + "-" + stamp(y, m, d) + "-" + p.id, campaign: c.name, at: at.Unix()})
+		// Copies take up to twenty minutes to go out.
+		h := hash(p.town.config.Seed, 3, p.key, uint64(s.at))
+		if at := s.at + int64(h%1200); at*1000 >= d.start && at*1000 < d.end {
+			name := campaigns[s.campaign].name
+			mails = append(mails, mail{id: name + "-" + s.stamp + "-" + p.id, campaign: name, at: at, appeal: s.appeal})
+		}
 	}
-	if r.Float64() < .06 { // a reminder, a receipt: mail that an action of the customer triggers
-		at := time.Date(y, m, d, 8, 0, r.IntN(14*3600), 0, p.zone)
-		mails = append(mails, mail{id: "triggered-" + stamp(y, m, d) + "-" + p.id, campaign: "triggered", at: at.Unix()})
+	if r := p.rnd; r.Float64() < p.triggers { // a reminder, a receipt: mail that an action of the customer triggers
+		at := d.second(7*3600+r.IntN(15*3600)) / 1000
+		mails = append(mails, mail{id: "triggered-" + strconv.FormatInt(at, 36) + "-" + p.id, campaign: "triggered", at: at, appeal: 1})
 	}
 	slices.SortFunc(mails, func(a, b mail) int { return int(a.at - b.at) })
 	return mails
@@ -239,71 +261,123 @@ func (p *person) receive(m mail) {
 	}
 }
 
-// visits are the moments of a day at which the inbox is opened, in unix seconds. Days differ more than chance alone
-// explains: the day's factor is Gamma distributed with variance 0.3.
-func (p *person) visits(date time.Time) []int64 {
+// rate is the expected number of visits on an ordinary day of a habit.
+func (p *person) rate(h *habit, d time.Weekday) float64 { return p.visiting * float64(h.days[d]) }
+
+// visits are the looks at the inbox of a day, in order.
+func (p *person) visits(d *day) []visit {
 	r := p.rnd
-	rate := p.sessions * gamma(r, 1/.3) * .3
-	if wd := date.Weekday(); wd == time.Saturday || wd == time.Sunday {
-		rate *= p.weekend
+	if d.weekday == time.Monday {
+		p.mood = gamma(r, 1/weekVar) * weekVar
 	}
-	if p.bursting > 0 {
-		rate = 4 + 4*r.Float64()
-	}
-	var at []int64
-	y, m, d := date.Date()
-	for range poisson(r, rate) {
-		u := r.Float64()
-		s := p.habit.second(u)
-		if p.bursting > 0 { // all over the waking day
-			s = 7*3600 + r.IntN(16*3600)
+	factor := p.mood * gamma(r, 1/dayVar) * dayVar
+	h := p.habit
+	var burst *episode
+	leave := false
+	for i := range p.episodes {
+		switch e := &p.episodes[i]; {
+		case e.from >= d.end:
+		case e.kind == truth.Shift:
+			h = e.habit
+		case !e.holds(d.start, d.end):
+		case e.kind == truth.Silent:
+			return nil
+		case e.kind == truth.Holiday:
+			leave = true
+		case e.kind == truth.Burst:
+			burst = e
 		}
-		at = append(at, time.Date(y, m, d, 0, 0, s, 0, p.zone).Unix())
 	}
-	slices.Sort(at)
-	return at
+	weekday, c := d.weekday, &h.work
+	if d.rest {
+		c = &h.rest
+		if weekday != time.Saturday {
+			weekday = time.Sunday
+		}
+	}
+	usual := p.rate(h, weekday)
+	rate := usual * factor * d.season
+	if leave {
+		rate *= onLeave
+		c = &h.rest
+	}
+	var visits []visit
+	add := func(second int, only bool) {
+		ms := d.second(second)
+		v := visit{ms / 1000, burst != nil && ms >= burst.from && ms < burst.to}
+		if v.eager || !only {
+			visits = append(visits, v)
+		}
+	}
+	for range poisson(r, rate) {
+		add(c.second(r.Float64()), false)
+	}
+	if burst != nil { // at all hours, not only at those of the habit
+		for range poisson(r, (fiercer-1)*p.visiting) {
+			s := 7*3600 + r.IntN(16*3600)
+			if r.Float64() < .5 {
+				s = c.second(r.Float64())
+			}
+			add(s, true)
+		}
+	}
+	slices.SortFunc(visits, func(a, b visit) int { return int(a.at - b.at) })
+	return visits
 }
 
 // read is one visit to the inbox: newest first, the older the less likely, with a pause after each message.
-func (p *person) read(at int64) {
-	if p.silent != 0 {
-		return
-	}
+func (p *person) read(v visit, end int64) {
 	r := p.rnd
-	ms := at*1000 + int64(r.IntN(1000))
+	ms := v.at*1000 + int64(r.IntN(1000))
 	for i := len(p.inbox) - 1; i >= 0; i-- {
 		m := &p.inbox[i]
-		age := float64(at-m.at) / 3600
-		chance := p.interest * math.Exp(-age/20)
+		age := float64(v.at-m.at) / 3600
+		chance := p.interest * m.appeal * math.Exp(-age/buried)
 		switch {
-		case p.bursting > 0:
-			chance = .45 // old mail, too, and again
-		case m.read || age > 96:
+		case v.eager:
+			chance = eager
+		case age > kept:
+			return
+		case m.read && age > again:
 			continue
+		case m.read:
+			chance = reread
 		}
 		if r.Float64() >= chance {
 			continue
 		}
 		m.read = true
 		ms += int64(4000 + r.IntN(50_000))
+		at := ms
+		if later := ms + 3600_000 + int64(r.IntN(4*3600_000)); r.Float64() < putOff && later < end {
+			at = later
+		}
 		clicks := r.Float64() < .15
 		if !p.private {
-			p.add(deed{at: ms, kind: engagement.Open, mail: *m, agent: browser})
+			p.add(deed{at: at, kind: engagement.Open, mail: *m, agent: browser})
 		} else if r.Float64() < .3 {
 			clicks = true
 		}
 		if clicks {
-			ms += int64(3000 + r.IntN(40_000))
-			p.add(deed{at: ms, kind: engagement.Click, mail: *m, link: "https://shop.example/" + strconv.Itoa(1+r.IntN(9)), agent: browser})
+			at += int64(3000 + r.IntN(40_000))
+			p.add(deed{at: at, kind: engagement.Click, mail: *m, link: "https://shop.example/" + strconv.Itoa(1+r.IntN(9)), agent: browser})
 			if r.Float64() < .03 {
-				ms += int64(60_000 + r.IntN(200_000))
-				p.add(deed{at: ms, kind: engagement.Reply, mail: *m})
+				at += int64(60_000 + r.IntN(200_000))
+				p.add(deed{at: at, kind: engagement.Reply, mail: *m})
 			}
+		}
+		if r.Float64() < enough {
+			return
 		}
 	}
 }
 
-func (p *person) add(d deed) { p.pending = append(p.pending, d) }
+// add notes an event, unless nobody ever hears of it.
+func (p *person) add(d deed) {
+	if d.at >= p.since && !p.town.almanac.down(d.at) {
+		p.pending = append(p.pending, d)
+	}
+}
 
 // gamma draws from a Gamma distribution with the given shape and scale 1 (Marsaglia and Tsang: A Simple Method for
 // Generating Gamma Variables, ACM TOMS 2000). shape must be at least 1.
@@ -331,13 +405,3 @@ func poisson(r *rand.Rand, mean float64) int {
 	}
 	return n
 }
-
-func pad(n, width int) string {
-	s := strconv.Itoa(n)
-	for len(s) < width {
-		s = "0" + s
-	}
-	return s
-}
-
-func stamp(y int, m time.Month, d int) string { return strconv.Itoa(y*10000 + int(m)*100 + d) }
