@@ -10,7 +10,14 @@
 package fit
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/tempismo/tempismo/pkg/domain/timing"
 )
@@ -51,20 +58,285 @@ type Report struct {
 	Estimates    map[string]float64 `json:"estimates"`     // numbers that were estimated
 }
 
+// String is the report for people: a line for each number.
+func (r Report) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d customers, %d engaged hours, %d deliveries, %d days\n", r.Customers, r.EngagedHours, r.Deliveries, r.Days)
+	for _, name := range slices.Sorted(maps.Keys(r.Estimates)) {
+		fmt.Fprintf(&b, "%s: %.4g\n", name, r.Estimates[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Defaults)) {
+		fmt.Fprintf(&b, "%s: as before: %s\n", name, r.Defaults[name])
+	}
+	return b.String()
+}
+
+func (r *Report) keep(field, why string) { r.Defaults[field] = why }
+
+// ErrEmpty says that a sample holds no engagement to learn from.
+var ErrEmpty = errors.New("no engagement in the sample: wait for engagements, or take more customers or a longer time into it")
+
 // Fit makes a model from a sample of customers' histories. The same sample and options give the same model.
+//
+// What the sample is too small for, or does not hold, is taken from Options.From, and the report says so.
 func Fit(histories []History, o Options) (*timing.Model, Report, error) {
-	return nil, Report{}, errors.New("fit: no history in the sample: widen the sample or wait for engagements")
+	if o.Version == "" {
+		o.Version = "fit"
+	}
+	if o.From == nil {
+		o.From = timing.Builtin()
+	}
+	if o.DayType == nil {
+		o.DayType = func(int64) string { return "" }
+	}
+	s := newSample(histories)
+	report := Report{
+		Customers: len(histories), EngagedHours: s.engaged, Deliveries: s.deliveries,
+		Defaults: map[string]string{}, Estimates: map[string]float64{},
+	}
+	if s.engaged == 0 {
+		return nil, report, fmt.Errorf("fit model %q: %w", o.Version, ErrEmpty)
+	}
+	report.Days = int(s.days())
+
+	kernel := s.kernel(o.From, &report)
+	from := *o.From
+	from.Version, from.Kernel = o.Version, kernel
+	from.Season, from.Segments, from.Calibration = timing.Season{}, nil, nil
+	l := s.learn(&from, o.Seed, &report)
+	m := *l.Model()
+	m.FittedOn = &timing.FittedOn{From: instant(s.first), To: instant(s.last + 1), Customers: len(histories)}
+	m.Metrics = map[string]float64{}
+	m.Pinned = false
+
+	s.levels(&m, o.DayType, &report)
+	l.weekdays(&m, &report)
+	m.Segments = s.segments(l, &report)
+	for _, part := range []func(*timing.Model, *Report) error{s.silence, s.trials} {
+		if err := part(&m, &report); err != nil {
+			return nil, report, fmt.Errorf("fit: %w", err)
+		}
+	}
+	if err := m.Prepare(); err != nil {
+		return nil, report, fmt.Errorf("fit: %w", err)
+	}
+	maps.Copy(m.Metrics, report.Estimates)
+	return &m, report, nil
+}
+
+// instant is a local hour as if it were one in UTC: to the hour, when it was for somebody.
+func instant(h timing.Hour) time.Time {
+	const monday = 4 * 24 * 3600 // hours are counted from Monday 1970-01-05
+	return time.Unix(h*3600+monday, 0).UTC()
+}
+
+// sample is the histories with repeats left out, and what all parts of a fit need of them.
+type sample struct {
+	histories           []History
+	first, last         timing.Hour
+	engaged, deliveries int
+}
+
+// newSample copies the histories in order of time, each hour once: an engaged hour counts with its first engagement.
+func newSample(histories []History) *sample {
+	s := &sample{histories: make([]History, 0, len(histories))}
+	any := false
+	for _, h := range histories {
+		events := slices.Clone(h.Events)
+		slices.SortStableFunc(events, func(a, b Event) int {
+			if c := cmp.Compare(a.Hour, b.Hour); c != 0 {
+				return c
+			}
+			if a.Delivered != b.Delivered { // a message comes before its answer
+				if a.Delivered {
+					return -1
+				}
+				return 1
+			}
+			return cmp.Compare(a.Minute, b.Minute)
+		})
+		h.Events = slices.CompactFunc(events, func(a, b Event) bool { return a.Hour == b.Hour && a.Delivered == b.Delivered })
+		for i := range h.Events {
+			e := &h.Events[i]
+			e.Minute = min(e.Minute, 59)
+			if e.Delivered {
+				s.deliveries++
+			} else {
+				s.engaged++
+			}
+			if !any {
+				s.first, s.last, any = e.Hour, e.Hour, true
+			}
+			s.first, s.last = min(s.first, e.Hour), max(s.last, e.Hour)
+		}
+		s.histories = append(s.histories, h)
+	}
+	return s
+}
+
+func (s *sample) days() int64 { return dayOf(s.last) - dayOf(s.first) + 1 }
+
+// kernel finds when deliveries are answered: expectation maximisation over the deliveries that each engagement may answer,
+// in turns with the population's attention. Deliveries whose Response hours are not over are left out.
+func (s *sample) kernel(from *timing.Model, report *Report) [timing.Response]float64 {
+	const rounds, least = 8, 30
+	if s.deliveries == 0 {
+		report.keep("kernel", "no deliveries in the sample")
+		return from.Kernel
+	}
+	r := response{}
+	r.start(from)
+	attention := from.Population
+	end := s.last - timing.Response
+	told := 0
+	for range rounds {
+		r.answers, r.sent, told = [timing.Response]float64{}, [timing.Week]float64{}, 0
+		var all trend
+		for i := range s.histories {
+			var recent recent
+			for _, e := range s.histories[i].Events {
+				switch {
+				case e.Delivered:
+					recent.add(e.Hour)
+					if e.Hour <= end {
+						r.sent[timing.HourOfWeek(e.Hour)]++
+					}
+				case e.Age >= 0 && e.Age < timing.Response:
+					told++
+					all.engaged[hourOfDay(e.Hour)]++
+					if e.Hour-timing.Hour(e.Age) <= end {
+						r.answers[e.Age]++
+					}
+				case e.Age < 0:
+					total := 0.0
+					recent.ages(e.Hour, func(a int) { total += r.kernel[a] })
+					if total == 0 {
+						continue
+					}
+					all.engaged[hourOfDay(e.Hour)]++
+					recent.ages(e.Hour, func(a int) {
+						if e.Hour-timing.Hour(a) <= end {
+							r.answers[a] += r.kernel[a] / total
+						}
+					})
+				}
+			}
+		}
+		for how, n := range r.sent {
+			for a, k := range &r.folded {
+				all.exposure[(how+a)%day] += n * k
+			}
+		}
+		flat := flat()
+		attention = all.over(&flat, day)
+		r.refit(&attention)
+	}
+	if n := sum(r.answers[:]); n < least {
+		report.keep("kernel", fmt.Sprintf("only %.0f answers to deliveries in the sample; %d are needed", n, least))
+		return from.Kernel
+	}
+	mean := 0.0
+	for a, k := range r.kernel {
+		mean += (float64(a) + .5) * k
+	}
+	report.Estimates["kernel.mean_hours"] = mean
+	report.Estimates["kernel.first_hour"] = r.kernel[0]
+	report.Estimates["kernel.told_ages"] = float64(told)
+	return r.kernel
+}
+
+func flat() (f [day]float64) {
+	for h := range f {
+		f[h] = 1
+	}
+	return f
+}
+
+// moment is an event in the order of all.
+type moment struct {
+	event    Event
+	customer int32
+}
+
+// order calls each with every event of everybody in order of time, and closeDay with the days that end: each day with
+// events, and the one before the next such day.
+func (s *sample) order(each func(customer int, e Event), closeDay func(day int64)) {
+	moments := make([]moment, 0, s.engaged+s.deliveries)
+	for i := range s.histories {
+		for _, e := range s.histories[i].Events {
+			moments = append(moments, moment{e, int32(i)})
+		}
+	}
+	slices.SortStableFunc(moments, func(a, b moment) int { return cmp.Compare(a.event.Hour, b.event.Hour) })
+	today := dayOf(s.first)
+	for _, m := range moments {
+		if d := dayOf(m.event.Hour); d != today {
+			closeDay(today)
+			if today < d-1 {
+				closeDay(d - 1)
+			}
+			today = d
+		}
+		each(int(m.customer), m.event)
+	}
+	closeDay(today)
+}
+
+// learn runs a Learner over the sample.
+func (s *sample) learn(from *timing.Model, seed uint64, report *Report) *Learner {
+	l := NewLearner(from, Config{Seed: seed})
+	l.response.fixed = s.deliveries > 0
+	l.customers = make([]customer, len(s.histories))
+	s.order(func(customer int, e Event) {
+		if e.Delivered {
+			l.Delivered(customer, e.Hour)
+		} else {
+			l.Engaged(customer, e.Hour, int(e.Minute))
+		}
+	}, l.Close)
+	l.personas.settle(l)
+	l.publish()
+	if len(l.personas.list) == 0 {
+		report.keep("personas", fmt.Sprintf("fewer than %d customers with %d engaged hours: there are none", quorum, enough))
+	}
+	if len(l.pairs.habits) == 0 {
+		report.keep("habits", "no two engagements of one customer are more alike than those of two: there are none")
+	}
+	if s.deliveries == 0 {
+		report.keep("deliveries.per_day", "no deliveries in the sample: hours are held to be equally exposed")
+	}
+	for i, h := range l.pairs.habits {
+		report.Estimates[fmt.Sprintf("habits.%d.correlation", i+1)] = h.Correlation
+	}
+	for i, p := range l.personas.list {
+		report.Estimates[fmt.Sprintf("personas.%d.share", i+1)] = p.Share
+	}
+	return l
 }
 
 // Loss is the log-loss of a model on histories that it was not fitted on: the mean number of bits by which it is surprised
 // by the hour of the day of the n engaged hours from local hour from on, everything before being known.
 func Loss(m *timing.Model, histories []History, from timing.Hour) (bits float64, n int) {
-	return 0, 0
-}
-
-// PStar is the largest p_act that may act: the largest p at which the share of false alarms among the alarms is expected to
-// stay below q (Benjamini and Hochberg, 1995, on the histogram bins of timing.ActBin), and at which no more than budget of
-// the active customer-days raise one. It is 0 where nothing may act.
-func PStar(bins []uint64, active float64, q, budget float64) float64 {
-	return 0
+	s := newSample(histories)
+	l := &Learner{model: m}
+	l.response.start(m)
+	l.exposed = l.fold(func(h int) float64 { return m.Deliveries.Hours[h] })
+	l.customers = make([]customer, len(s.histories))
+	for i := range s.histories {
+		for _, e := range s.histories[i].Events {
+			if e.Delivered {
+				l.Delivered(i, e.Hour)
+				continue
+			}
+			p := l.notice(i, e.Hour, int(e.Minute))
+			if e.Hour >= from {
+				bits -= math.Log2(p.Hours[hourOfDay(e.Hour)])
+				n++
+			}
+		}
+	}
+	if n > 0 {
+		bits /= float64(n)
+	}
+	return bits, n
 }

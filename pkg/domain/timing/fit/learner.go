@@ -158,28 +158,42 @@ func (l *Learner) Known(customer int) int { return l.customer(customer).rhythm.N
 // the customer. What is one engagement, an engaged hour or a sitting, is for the caller to say.
 func (l *Learner) Engaged(customer int, h timing.Hour, minute int) {
 	c := l.customer(customer)
-	exposure := l.exposure(c)
-	var p timing.Prediction
-	l.model.Predict(&p, &c.rhythm, weekOf(h), &exposure)
-	var answer *[day]float64
-	if a, ok := l.Answer(customer, h); ok {
-		answer = &a
-	}
 	n, y := c.rhythm.N(), hourOfDay(h)
+	slow, known := c.rhythm.Slow()
+	answer, answers := l.Answer(customer, h)
+	p := l.notice(customer, h, minute)
+
 	bucket := timing.Bucket(n)
+	exposure := l.exposure(c)
 	l.population.note(bucket, y, h, &exposure)
-	if slow, ok := c.rhythm.Slow(); ok {
+	if known {
 		l.pairs.note(y, &slow, &p.Experts[0], 1/(1+float64(n)/100))
 	}
 	l.response.note(h, c.recent)
-	c.days[mod(dayOf(h), 7)]++
 	l.days[mod(dayOf(h), 7)]++
-	experts, mixed, _ := p.Likelihoods(y, answer)
+	where := &answer
+	if !answers {
+		where = nil
+	}
+	experts, mixed, _ := p.Likelihoods(y, where)
 	for e, x := range experts {
 		l.experts[bucket][e] += p.Weights[e] * x / mixed
 	}
-	c.rhythm.Learn(&p, h, minute, answer)
 	l.fresh++
+}
+
+// notice predicts an engagement and learns the customer, not the model.
+func (l *Learner) notice(customer int, h timing.Hour, minute int) (p timing.Prediction) {
+	c := l.customer(customer)
+	exposure := l.exposure(c)
+	l.model.Predict(&p, &c.rhythm, weekOf(h), &exposure)
+	if answer, ok := l.Answer(customer, h); ok {
+		c.rhythm.Learn(&p, h, minute, &answer)
+	} else {
+		c.rhythm.Learn(&p, h, minute, nil)
+	}
+	c.days[mod(dayOf(h), 7)]++
+	return p
 }
 
 // Close ends a local day (Hour/24) of the population: the model is fitted to everything noted so far, and is in force from

@@ -57,6 +57,27 @@ func (p *personas) fit(l *Learner, fresh int) {
 	p.step(l, &population)
 }
 
+// settle starts anew from everybody and goes on until little changes.
+func (p *personas) settle(l *Learner) {
+	const steps, little = 40, 1e-3
+	if len(p.list) == 0 {
+		return
+	}
+	population := l.population.published()
+	p.begin(l, &population)
+	for range steps {
+		before := p.list
+		p.step(l, &population)
+		change := 0.0
+		for k := range p.list {
+			change += math.Abs(p.list[k].Share - before[k].Share)
+		}
+		if change < little {
+			return
+		}
+	}
+}
+
 // members calls each with every customer who has at least so many engagements.
 func (l *Learner) members(least int, each func(i int, m *member)) {
 	var m member

@@ -1,0 +1,152 @@
+package fit
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/tempismo/tempismo/pkg/domain/timing"
+)
+
+// readers is how many mail days each customer had whose answer is known, and how many of these they read, as timing counts
+// them.
+type readers struct{ mail, read []float64 }
+
+// silence finds the prior of the share of mail days that are read (Priors.Read, Priors.Ignored): its mean is that of the
+// likeliest beta-binomial law, and its weight the likeliest, too, unless ordinary customers, whose days are not independent,
+// would then be called silent more often than in one streak of 44. Then it is as much less as it takes: a weak prior lets
+// customers' own streaks speak.
+func (s *sample) silence(m *timing.Model, report *Report) error {
+	const fewest = 20
+	r := s.readers()
+	if len(r.mail) < fewest {
+		report.keep("priors.read", fmt.Sprintf("%d customers with mail whose answer is known; %d are needed", len(r.mail), fewest))
+		return nil
+	}
+	likelihood := func(mean, weight float64) (l float64) {
+		a, b := mean*weight, (1-mean)*weight
+		base := lgamma(weight) - lgamma(a) - lgamma(b)
+		for i, n := range r.mail {
+			l += base + lgamma(a+r.read[i]) + lgamma(b+n-r.read[i]) - lgamma(weight+n)
+		}
+		return l
+	}
+	logit := func(x float64) float64 { return 1 / (1 + math.Exp(-x)) }
+	mean, weight := 0., math.Log(m.Priors.Read+m.Priors.Ignored)
+	for range 3 {
+		mean = peak(-5, 5, func(x float64) float64 { return likelihood(logit(x), math.Exp(weight)) })
+		weight = peak(math.Log(.5), math.Log(100), func(x float64) float64 { return likelihood(logit(mean), math.Exp(x)) })
+	}
+	set := func(weight float64) error {
+		m.Priors.Read, m.Priors.Ignored = logit(mean)*weight, (1-logit(mean))*weight
+		return m.Prepare()
+	}
+	report.Estimates["priors.read.mean"] = logit(mean)
+	report.Estimates["priors.read.likeliest_weight"] = math.Exp(weight)
+	// Halve the distance to the weight at which alarms are as rare as they should be.
+	low, high := 0., math.Exp(weight)
+	var alarms, streaks float64
+	for range 6 {
+		w := high
+		if low > 0 {
+			w = math.Sqrt(low * high)
+		}
+		if err := set(w); err != nil {
+			return err
+		}
+		if alarms, streaks = s.silences(m); streaks == 0 {
+			break
+		}
+		if share := alarms / streaks; share > timing.TwoSigma {
+			if high = w; low == 0 {
+				low = min(1, w)
+			}
+		} else if low == 0 {
+			break // the likeliest will do
+		} else {
+			low = w
+		}
+	}
+	if low > 0 {
+		if err := set(low); err != nil {
+			return err
+		}
+		alarms, streaks = s.silences(m)
+	}
+	report.Estimates["priors.read"], report.Estimates["priors.ignored"] = m.Priors.Read, m.Priors.Ignored
+	if streaks > 0 {
+		report.Estimates["silence.false_alarms"] = alarms / streaks
+	}
+	return nil
+}
+
+// readers counts mail days and those that were read: local days with deliveries, answered within 48 hours of the first of
+// them, once 96 hours are over (timing.State).
+func (s *sample) readers() (r readers) {
+	const answer, resolution = 48, 96
+	for i := range s.histories {
+		events := s.histories[i].Events
+		var mail, read float64
+		for at := 0; at < len(events); at++ {
+			e := events[at]
+			if !e.Delivered || e.Hour+resolution > s.last {
+				continue
+			}
+			mail++
+			for _, later := range events[at:] {
+				if later.Hour > e.Hour+answer {
+					break
+				}
+				if !later.Delivered {
+					read++
+					break
+				}
+			}
+			for at+1 < len(events) && dayOf(events[at+1].Hour) == dayOf(e.Hour) {
+				at++
+			}
+		}
+		if mail > 0 {
+			r.mail, r.read = append(r.mail, mail), append(r.read, read)
+		}
+	}
+	return r
+}
+
+// silences runs timing's own code over some of the histories, and counts streaks of ignored mail and those that were called
+// a silence though the customer read again within four weeks. Who did not has gone silent, for all that is known, and is not
+// counted.
+func (s *sample) silences(m *timing.Model) (alarms, streaks float64) {
+	const most, back = 1500, 28 * day
+	w := &timing.World{Model: m}
+	step := max(1, (len(s.histories)+most-1)/most)
+	for i := 0; i < len(s.histories); i += step {
+		p := timing.Profile{Segment: s.histories[i].Segment}
+		c := p.Channel(channel)
+		var raised timing.Hour
+		silent := false
+		streak := false // whether mail came since the last engagement
+		for _, e := range s.histories[i].Events {
+			if e.Hour > s.last-back {
+				break
+			}
+			if e.Delivered {
+				streak = true
+				for _, t := range c.Delivered(w, e.Hour).Alarms {
+					if t.Kind == timing.Silence {
+						silent, raised = true, e.Hour
+					}
+				}
+				continue
+			}
+			c.Engaged(w, e.Hour, int(e.Minute))
+			if streak {
+				streaks++
+			}
+			if silent && e.Hour <= raised+back {
+				alarms++
+			}
+			silent, streak = false, false
+		}
+	}
+	return alarms, streaks
+}
