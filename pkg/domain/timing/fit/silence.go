@@ -11,10 +11,9 @@ import (
 // them.
 type readers struct{ mail, read []float64 }
 
-// silence finds the prior of the share of mail days that are read (Priors.Read, Priors.Ignored): its mean is that of the
-// likeliest beta-binomial law, and its weight the likeliest, too, unless ordinary customers, whose days are not independent,
-// would then be called silent more often than in one streak of 44. Then it is as much less as it takes: a weak prior lets
-// customers' own streaks speak.
+// silence finds the prior of the share of mail days that are read (Priors.Read, Priors.Ignored): that of the likeliest
+// beta-binomial law, unless ordinary customers, whose days are not independent, would then be called silent more often than
+// in one streak of 44. Then its mean is as much lower as it takes: who is held to read less is missed later.
 func (s *sample) silence(m *timing.Model, report *Report) error {
 	const fewest = 20
 	r := s.readers()
@@ -36,41 +35,33 @@ func (s *sample) silence(m *timing.Model, report *Report) error {
 		mean = peak(-5, 5, func(x float64) float64 { return likelihood(logit(x), math.Exp(weight)) })
 		weight = peak(math.Log(.5), math.Log(100), func(x float64) float64 { return likelihood(logit(mean), math.Exp(x)) })
 	}
-	set := func(weight float64) error {
-		m.Priors.Read, m.Priors.Ignored = logit(mean)*weight, (1-logit(mean))*weight
-		return m.Prepare()
-	}
-	report.Estimates["priors.read.mean"] = logit(mean)
-	report.Estimates["priors.read.likeliest_weight"] = math.Exp(weight)
-	// Halve the distance to the weight at which alarms are as rare as they should be.
-	low, high := 0., math.Exp(weight)
 	var alarms, streaks float64
-	for range 6 {
-		w := high
-		if low > 0 {
-			w = math.Sqrt(low * high)
-		}
-		if err := set(w); err != nil {
-			return err
-		}
-		if alarms, streaks = s.silences(m); streaks == 0 {
-			break
-		}
-		if share := alarms / streaks; share > timing.TwoSigma {
-			if high = w; low == 0 {
-				low = min(1, w)
-			}
-		} else if low == 0 {
-			break // the likeliest will do
-		} else {
-			low = w
-		}
-	}
-	if low > 0 {
-		if err := set(low); err != nil {
-			return err
+	rare := func(mean float64) (bool, error) {
+		m.Priors.Read, m.Priors.Ignored = logit(mean)*math.Exp(weight), (1-logit(mean))*math.Exp(weight)
+		if err := m.Prepare(); err != nil {
+			return false, err
 		}
 		alarms, streaks = s.silences(m)
+		return alarms <= timing.TwoSigma*streaks, nil
+	}
+	report.Estimates["priors.read.likeliest"] = logit(mean)
+	ok, err := rare(mean)
+	if err == nil && !ok { // halve the distance to the mean at which alarms are as rare as they should be
+		low, high := mean-4, mean
+		for range 6 {
+			if ok, err = rare((low + high) / 2); err != nil {
+				return err
+			}
+			if ok {
+				low = (low + high) / 2
+			} else {
+				high = (low + high) / 2
+			}
+		}
+		_, err = rare(low)
+	}
+	if err != nil {
+		return err
 	}
 	report.Estimates["priors.read"], report.Estimates["priors.ignored"] = m.Priors.Read, m.Priors.Ignored
 	if streaks > 0 {
