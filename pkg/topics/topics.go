@@ -45,10 +45,10 @@ const day = 24 * time.Hour
 
 // All lists the topics in the order of the flow.
 var All = []Topic{
-	{Events, Log, 400 * day, []string{"ingest"}, []string{"profiler"}, true},
-	{Attributes, Table, 0, []string{"others"}, []string{"profiler"}, true},
+	{Events, Log, 400 * day, []string{"ingest"}, []string{"profiler", "trainer"}, true},
+	{Attributes, Table, 0, []string{"others"}, []string{"profiler", "trainer"}, true},
 	{Scored, Log, 30 * day, []string{"profiler"}, []string{"detector"}, true},
-	{Digests, Log, 400 * day, []string{"profiler"}, []string{"console"}, false},
+	{Digests, Log, 400 * day, []string{"profiler"}, []string{"console", "trainer"}, false},
 	{Deviations, Log, 90 * day, []string{"detector"}, []string{"decider", "console", "alert consumers"}, true},
 	{Models, Broadcast, 400 * day, []string{"trainer"}, []string{"profiler", "detector", "console"}, true},
 	{Decisions, Log, 400 * day, []string{"decider"}, []string{"connector", "console"}, true},

@@ -1,21 +1,26 @@
-// Package trainer is the service that publishes models on timing.models.v1, every version into every partition, so that
-// each reader switches between two records and a replay switches at the same ones.
+// Package trainer is the service that fits models: it reads engagement.events.v1 (of a sample of customers, as much as fits
+// into bounded memory), customer.attributes.v1 and timing.digests.v1, fits a model once a day, and publishes it on
+// timing.models.v1 if it predicts customers that it was not fitted on no worse than the model in force. Every version goes
+// into every partition, so that each reader switches between two records, and a replay switches at the same ones.
 //
-// It fits nothing: the model it publishes is the built-in one. It keeps no state: the topic says what was published last.
+// It keeps no state. The topic says which model is in force, whether an operator holds it and when the last one was fitted,
+// and the log can be read again. Therefore whoever can reach Kafka can train on demand (Train, `tempismo models train`), and
+// a restart changes nothing. The mathematics are in pkg/domain/timing/fit; deciding when to fit, on what and whether the
+// outcome is good enough is all that is here.
 package trainer
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/tempismo/tempismo/pkg/app"
 	"github.com/tempismo/tempismo/pkg/config"
-	"github.com/tempismo/tempismo/pkg/domain/timing"
+	"github.com/tempismo/tempismo/pkg/domain/calendar"
 	"github.com/tempismo/tempismo/pkg/kafka"
 	"github.com/tempismo/tempismo/pkg/stream"
-	"github.com/tempismo/tempismo/pkg/topics"
 )
 
 // Service is the trainer's name in logs and sources.
@@ -23,99 +28,159 @@ const Service = "trainer"
 
 // Config is set by operators.
 type Config struct {
-	Kafka kafka.Config `embed:"" prefix:"kafka-" envprefix:"KAFKA_"`
-	Run   config.Run   `embed:"" prefix:"run-" envprefix:"RUN_"`
+	Kafka   kafka.Config `embed:"" prefix:"kafka-" envprefix:"KAFKA_"`
+	Run     config.Run   `embed:"" prefix:"run-" envprefix:"RUN_"`
+	Fitting Fitting      `embed:""`
+	At      int          `name:"train-at" env:"TRAIN_AT" default:"4" placeholder:"HOUR" help:"Hour of the day (0 to 23), in the default zone, at which a model is fitted; -1: only on demand (tempismo models train). A simulated run is trained on demand only: its days are not ours."`
 }
 
 // Validate names everything that is wrong with the configuration.
-func (c Config) Validate() error { return errors.Join(c.Kafka.Validate(), c.Run.Validate()) }
+func (c Config) Validate() error {
+	errs := []error{c.Kafka.Validate(), c.Run.Validate(), c.Fitting.Validate()}
+	if c.At < -1 || c.At > 23 {
+		errs = append(errs, fmt.Errorf("TRAIN_AT: %d: choose an hour from 0 to 23, or -1", c.At))
+	}
+	return errors.Join(errs...)
+}
 
-// Pauses between attempts to publish.
+// Pauses between attempts to reach Kafka, and between attempts to train.
 const (
-	firstPause = time.Second
-	lastPause  = 30 * time.Second
+	firstPause   = time.Second
+	lastPause    = 30 * time.Second
+	trainPause   = time.Minute
+	trainLongest = time.Hour
+	tellEvery    = 30 * time.Second
 )
 
-// Run publishes the model, if it is not the last one on the topic, and then waits until ctx ends.
+// Run sees to it that a model is in force, and fits a new one every day until ctx ends.
 func Run(ctx context.Context, c Config, set app.Settings) error {
 	set = set.WithDefaults()
-	set.Health.Set("model", false, "not published yet")
+	set.Health.Set("model", false, "not looked up yet")
+	zone, err := calendar.Zone(c.Fitting.Zone)
+	if err != nil {
+		return fmt.Errorf("DEFAULT_ZONE: %w", err)
+	}
+	m, err := newMetrics(set.Telemetry)
+	if err != nil {
+		return fmt.Errorf("instruments of %s: %w", Service, err)
+	}
 	log, err := kafka.Open(ctx, c.Kafka, kafka.Logger(set.Log))
 	if err != nil {
 		return fmt.Errorf("open kafka: %w", err)
 	}
 	defer log.Close()
-	run, model := stream.Run{ID: c.Run.ID, Simulated: c.Run.Simulated()}, timing.Builtin()
+	t := trainer{config: c, run: stream.Run{ID: c.Run.ID, Simulated: c.Run.Simulated()}, set: set, log: log, metrics: m}
+	trained, err := t.begin(ctx)
+	if err != nil || c.At < 0 || t.run.Simulated {
+		<-ctx.Done()
+		return nil
+	}
+	for pause := trainPause; ; {
+		due := lastDue(time.Now(), c.At, zone)
+		if !trained.Before(due) {
+			// By the hour, so that a machine that slept does not sleep on.
+			next := calendar.DayOf(due, zone).Next().At(c.At*60, zone)
+			if wait(ctx, min(time.Until(next), time.Hour)) != nil {
+				return nil
+			}
+			continue
+		}
+		if err := t.train(ctx); err == nil {
+			trained, pause = time.Now(), trainPause
+			continue
+		} else if ctx.Err() == nil {
+			set.Log.WarnContext(ctx, "training failed, trying again", "error", err, "pause", pause)
+		}
+		if wait(ctx, pause) != nil {
+			return nil
+		}
+		pause = min(2*pause, trainLongest)
+	}
+}
+
+// lastDue is when the clock in zone showed the full hour last.
+func lastDue(now time.Time, hour int, zone *time.Location) time.Time {
+	day := calendar.DayOf(now, zone)
+	if at := day.At(hour*60, zone); !at.After(now) {
+		return at
+	}
+	return day.Add(-1).At(hour*60, zone)
+}
+
+// wait sleeps; the error is that of ctx.
+func wait(ctx context.Context, pause time.Duration) error {
+	t := time.NewTimer(pause)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
+
+// trainer is a running service.
+type trainer struct {
+	config  Config
+	run     stream.Run
+	set     app.Settings
+	log     *kafka.Log
+	metrics *metrics
+}
+
+// begin sees to it that a model is in force, and returns when the last one was fitted. The error is that of ctx.
+func (t *trainer) begin(ctx context.Context) (trained time.Time, err error) {
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		published, err := publish(ctx, log, run, model)
+		shelf, err := settle(ctx, t.log, t.run, time.Now().UTC().Truncate(time.Millisecond))
 		if err == nil {
-			set.Health.Set("model", true, model.Version)
-			set.Log.InfoContext(ctx, "model in force", "version", model.Version, "published", published)
-			break
+			m := shelf.InForce()
+			t.set.Health.Set("model", true, m.Version)
+			t.set.Log.InfoContext(ctx, "model in force", "version", m.Version, "pinned", m.Pinned, "fitted", shelf.trained())
+			return shelf.trained(), nil
 		}
 		if ctx.Err() != nil {
-			return nil
+			return trained, ctx.Err()
 		}
-		set.Health.Set("model", false, err.Error())
-		set.Log.WarnContext(ctx, "model not published, trying again", "error", err, "pause", pause)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(pause):
+		t.set.Health.Set("model", false, err.Error())
+		t.set.Log.WarnContext(ctx, "no model in force yet, trying again", "error", err, "pause", pause)
+		if err := wait(ctx, pause); err != nil {
+			return trained, err
 		}
 	}
-	<-ctx.Done()
-	return nil
 }
 
-// publish writes the model into every partition, unless every partition has it last.
-func publish(ctx context.Context, log *kafka.Log, run stream.Run, model *timing.Model) (published bool, err error) {
-	topic := run.Topic(topics.Models)
-	described, err := log.Topics(ctx, topic)
-	if err != nil {
-		return false, err
-	}
-	last := map[int32]string{}
-	err = kafka.Range(ctx, log, topic, kafka.Last(1), kafka.Latest, func(r *stream.Record) error {
-		if m, err := timing.ParseModelRecord(r.Value); err == nil { // what cannot be read is superseded
-			last[r.Partition] = m.Version
+// train fits once, and says what came of it.
+func (t *trainer) train(ctx context.Context) error {
+	began, told := time.Now(), time.Now()
+	t.set.Log.InfoContext(ctx, "training begins")
+	o, err := Train(ctx, t.log, t.run, t.config.Fitting, func(p Progress) {
+		if time.Since(told) >= tellEvery {
+			told = time.Now()
+			t.set.Log.InfoContext(ctx, "training", "stage", p.Stage, "done", p.Done, "total", p.Total)
 		}
-		return nil
 	})
+	took := time.Since(began)
 	if err != nil {
-		return false, fmt.Errorf("read the last model: %w", err)
+		t.metrics.failed()
+		return err
 	}
-	current := true
-	for p := range described[topic].Partitions {
-		current = current && last[p] == model.Version
+	t.metrics.trained(o, took)
+	level, message := slog.LevelInfo, "model published"
+	switch o.Result {
+	case Renewed:
+		level, message = slog.LevelWarn, "model refused, the one in force renewed"
+	case Refused:
+		level, message = slog.LevelWarn, "model refused"
+	case Held:
+		message = "model not published: an operator holds the one in force"
 	}
-	if current {
-		return false, nil
+	t.set.Log.Log(ctx, level, message,
+		"why", o.Why, "version", o.Model, "before", o.Before, "took", took,
+		"customers", o.Sample.Customers, "events", o.Sample.Events, "from", o.Sample.From, "to", o.Sample.To, "records", o.Sample.Records, "unreadable", o.Sample.Unreadable,
+		"bits", o.Judged.Bits, "bits_before", o.Judged.Before, "held_out_customers", o.Judged.Customers, "held_out_engaged_hours", o.Judged.Hours,
+		"p_star", o.Gate.PStar, "p_star_from", o.Gate.From, "taken_over", o.Report.Defaults)
+	if o.Model != "" {
+		t.set.Health.Set("model", true, o.Model)
 	}
-	now := time.Now().UTC()
-	value, err := record(model, run, now)
-	if err != nil {
-		return false, err
-	}
-	w, err := kafka.NewWriter(ctx, log, run)
-	if err != nil {
-		return false, fmt.Errorf("open writer: %w", err)
-	}
-	defer w.Close()
-	if err := w.Broadcast(ctx, topics.Models, value, now); err != nil {
-		return false, fmt.Errorf("publish model %q: %w", model.Version, err)
-	}
-	return true, nil
-}
-
-// record is the CloudEvent of a model: the same in every partition.
-func record(model *timing.Model, run stream.Run, now time.Time) ([]byte, error) {
-	data, err := model.Append(nil)
-	if err != nil {
-		return nil, err
-	}
-	e := stream.Event{
-		ID: "md-" + model.Version, Source: "/tempismo/" + Service + "/" + run.ID, Type: timing.ModelType, Time: now, Data: data,
-	}
-	return e.Append(nil), nil
+	return nil
 }
