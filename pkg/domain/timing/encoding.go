@@ -4,13 +4,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"math/bits"
 	"slices"
 )
 
 // encodingVersion stands first in every encoded Profile. A change to what follows takes a new number; numbers are never
-// used twice. The next one is meant for evidence by expert and the guard.
-const encodingVersion = 1
+// used twice. Version 1 (without evidence, drift and segment) is read, too, see decodeFirst.
+const encodingVersion = 2
 
 // ErrProfile is wrapped by every error of Decode.
 var ErrProfile = errors.New("timing: not a profile")
@@ -18,6 +19,7 @@ var ErrProfile = errors.New("timing: not a profile")
 // Names that are written as one byte. Append only.
 var (
 	zoneNames    = []string{"", "Europe/Rome", "Europe/Brussels", "Europe/Paris", "Europe/Berlin", "Europe/Madrid", "Europe/London", "Europe/Zurich", "Europe/Vienna", "Europe/Amsterdam", "UTC", "America/New_York"}
+	segmentNames = []string{""}
 	channelNames = []string{"", "email", "sms", "push", "whatsapp", "web"}
 )
 
@@ -25,6 +27,7 @@ var (
 func (p *Profile) Append(dst []byte) []byte {
 	dst = append(dst, encodingVersion)
 	dst = appendName(dst, p.Zone, zoneNames)
+	dst = appendName(dst, p.Segment, segmentNames)
 	dst = p.memory.append(dst)
 	dst = binary.AppendUvarint(dst, uint64(len(p.Channels)))
 	for i := range p.Channels {
@@ -35,15 +38,19 @@ func (p *Profile) Append(dst []byte) []byte {
 	return dst
 }
 
-// Decode is the inverse of Append. It keeps no view of b. Errors wrap ErrProfile.
+// Decode is the inverse of Append; it reads version 1 as well. It keeps no view of b. Errors wrap ErrProfile.
 func (p *Profile) Decode(b []byte) error {
 	channels := p.Channels[:0]
 	*p = Profile{}
 	d := decoder{b: b}
-	if v := d.byte(); d.err == nil && v != encodingVersion {
-		return fmt.Errorf("%w: version %d, this program reads version %d: run the program that wrote it, or rebuild the profiles in a new run", ErrProfile, v, encodingVersion)
+	v := d.byte()
+	if d.err == nil && (v < 1 || v > encodingVersion) {
+		return fmt.Errorf("%w: version %d, this program reads versions up to %d: run the program that wrote it, or rebuild the profiles in a new run", ErrProfile, v, encodingVersion)
 	}
 	p.Zone = d.name(zoneNames)
+	if v > 1 {
+		p.Segment = d.name(segmentNames)
+	}
 	p.memory.decode(&d)
 	n := d.uvarint()
 	if n > uint64(len(d.b)) {
@@ -51,7 +58,11 @@ func (p *Profile) Decode(b []byte) error {
 	}
 	for ; n > 0 && d.err == nil; n-- {
 		channels = append(channels, Channel{Name: d.name(channelNames)})
-		channels[len(channels)-1].State.decode(&d)
+		if s := &channels[len(channels)-1].State; v > 1 {
+			s.decode(&d)
+		} else {
+			s.decodeFirst(&d)
+		}
 	}
 	p.Channels = channels
 	if d.err == nil && len(d.b) > 0 {
@@ -65,45 +76,186 @@ const (
 	flagSettled = 1 << iota
 	flagSilent
 	flagAnswered
+	flagEngaged  // engaged hours were settled
+	flagLearned  // there is evidence, or a guard
+	flagDrifting // there is a drift
+	flagSent     // deliveries were settled
+	flagStreak   // mail days are known
 )
 
 func (s *State) append(dst []byte) []byte {
 	var flags byte
-	if s.settled {
-		flags |= flagSettled
-	}
-	if s.silent {
-		flags |= flagSilent
-	}
-	if s.answered {
-		flags |= flagAnswered
+	for i, set := range [...]bool{
+		s.settled, s.silent, s.answered, s.n > 0,
+		s.evidence != [Experts]int16{} || s.guard != 0,
+		s.moved > 0 || s.recent[0] > 0,
+		s.deliveries > 0, s.mailDays > 0,
+	} {
+		if set {
+			flags |= 1 << i
+		}
 	}
 	dst = append(dst, flags)
 	dst = binary.AppendVarint(dst, s.head)
 	dst = binary.AppendVarint(dst, dayOf(s.head)-s.first)
 	if s.settled {
 		dst = binary.AppendVarint(dst, s.landmark/landmarkStep)
-		dst = binary.AppendUvarint(dst, uint64(s.hours))
-		dst = binary.AppendUvarint(dst, uint64(s.days))
-		dst = binary.AppendUvarint(dst, uint64(s.deliveries))
-		if s.hours > 0 {
-			dst = appendCounters(dst, s.slow[:])
-			dst = appendCounters(dst, s.fast[:])
-			dst = appendCounters(dst, s.engagedDays[:])
-		}
-		if s.deliveries > 0 {
-			dst = appendCounters(dst, s.sent[:])
-			dst = appendCounters(dst, s.sentDays[:])
-		}
 	}
-	dst = binary.AppendUvarint(dst, uint64(s.mailDays))
+	if s.n > 0 {
+		dst = s.Rhythm.append(dst, s.landmark)
+		dst = binary.AppendUvarint(dst, uint64(s.days))
+		dst = appendCounters(dst, s.engagedDays[:])
+	}
+	if flags&flagLearned != 0 {
+		dst = s.appendLearned(dst)
+	}
+	if s.deliveries > 0 {
+		dst = binary.AppendUvarint(dst, uint64(s.deliveries))
+		dst = appendCounters(dst, s.sent[:])
+		dst = appendCounters(dst, s.sentDays[:])
+		dst = binary.AppendVarint(dst, int64(s.seasonal)-int64(s.mail())) // 0 without seasons
+		dst = binary.AppendUvarint(dst, uint64(s.answers))
+	} else if s.n > 0 {
+		dst = binary.AppendUvarint(dst, uint64(s.watched))
+		dst = binary.AppendVarint(dst, dayOf(s.head)-s.watchedTo)
+	}
+	if flags&flagDrifting != 0 {
+		dst = binary.AppendUvarint(dst, uint64(s.moved))
+		n := 0
+		for n < len(s.recent) && s.recent[n] > 0 {
+			n++
+		}
+		dst = append(dst, byte(n))
+		dst = append(dst, s.recent[:n]...)
+	}
 	if s.mailDays > 0 {
+		dst = binary.AppendUvarint(dst, uint64(s.mailDays))
 		dst = binary.AppendUvarint(dst, uint64(s.readDays))
 		dst = binary.AppendUvarint(dst, uint64(s.streak))
 	}
 	if s.answered {
 		dst = binary.AppendUvarint(dst, uint64(s.head-s.last))
 	}
+	return s.appendHot(dst)
+}
+
+// mail is the sum of the counters of deliveries.
+func (s *State) mail() (n uint32) {
+	for _, c := range s.sentDays {
+		n += c
+	}
+	return n
+}
+
+func (s *State) decode(d *decoder) {
+	*s = State{seen: true}
+	flags := d.byte()
+	s.settled, s.silent, s.answered = flags&flagSettled != 0, flags&flagSilent != 0, flags&flagAnswered != 0
+	if !s.decodeHead(d) {
+		return
+	}
+	if s.settled {
+		s.landmark = d.landmark(s.head)
+	} else if flags&(flagEngaged|flagSent) != 0 {
+		d.fail("counters without a landmark")
+	}
+	if flags&flagEngaged != 0 {
+		s.Rhythm.decode(d, s.landmark, s.head)
+		s.days = d.uint32()
+		d.counters(s.engagedDays[:])
+	}
+	if flags&flagLearned != 0 {
+		s.decodeLearned(d)
+	}
+	if flags&flagSent != 0 {
+		if s.deliveries = d.uint32(); s.deliveries == 0 {
+			d.fail("flag without deliveries")
+		}
+		d.counters(s.sent[:])
+		d.counters(s.sentDays[:])
+		s.seasonal = uint32(int64(s.mail()) + d.varint())
+		s.answers = d.uint32()
+	} else if s.n > 0 {
+		s.watched, s.watchedTo = d.uint32(), dayOf(s.head)-d.varint()
+	}
+	if flags&flagDrifting != 0 {
+		v := d.uvarint()
+		n := d.byte()
+		if v > math.MaxUint16 || int(n) > len(s.recent) || v == 0 && n == 0 {
+			d.fail("drift out of range")
+			return
+		}
+		s.moved = uint16(v)
+		for i := range s.recent[:n] {
+			if s.recent[i] = d.byte(); s.recent[i] < 1 || s.recent[i] > Day {
+				d.fail("hour of the day out of range")
+			}
+		}
+	}
+	if flags&flagStreak != 0 {
+		if s.mailDays = d.uint32(); s.mailDays == 0 {
+			d.fail("flag without mail days")
+		}
+		s.readDays, s.streak = d.uint32(), d.uint32()
+	}
+	if s.answered {
+		s.last = s.head - int64(d.uint32())
+	}
+	s.decodeHot(d)
+}
+
+// decodeFirst reads version 1: the histograms stood beside the other counters, and nothing was known of experts, seasons,
+// drift and of which engaged hours answer a message. All of them are then taken to, and a customer without deliveries to have
+// been watched ever since the first day.
+func (s *State) decodeFirst(d *decoder) {
+	*s = State{seen: true}
+	flags := d.byte()
+	s.settled, s.silent, s.answered = flags&flagSettled != 0, flags&flagSilent != 0, flags&flagAnswered != 0
+	if !s.decodeHead(d) {
+		return
+	}
+	if s.settled {
+		s.landmark = d.landmark(s.head)
+		s.n, s.days, s.deliveries = d.uint32(), d.uint32(), d.uint32()
+		if s.n > 0 {
+			s.Rhythm.landmark = s.landmark
+			d.counters(s.slow[:])
+			d.counters(s.fast[:])
+			d.counters(s.engagedDays[:])
+		}
+		if s.deliveries > 0 {
+			d.counters(s.sent[:])
+			d.counters(s.sentDays[:])
+			s.seasonal, s.answers = s.mail(), s.engagement()
+		} else if d.err == nil && s.n > 0 {
+			s.watchedTo = s.unsettled()
+			for w := max(floorDiv(s.first, 7), s.landmark); w <= floorDiv(s.watchedTo, 7) && w-s.landmark < landmarkMax; w++ {
+				days := min(7*w+7, s.watchedTo) - max(7*w, s.first)
+				s.watched += weigh(uint64(max(0, days))*unit, fastWeight[w-s.landmark])
+			}
+		}
+	}
+	if s.mailDays = d.uint32(); s.mailDays > 0 {
+		s.readDays, s.streak = d.uint32(), d.uint32()
+	}
+	if s.answered {
+		s.last = s.head - int64(d.uint32())
+	}
+	s.decodeHot(d)
+}
+
+func (s *State) decodeHead(d *decoder) bool {
+	s.head = d.varint()
+	if s.head < -maxHour || s.head > maxHour {
+		d.fail("hour out of range")
+		return false
+	}
+	s.first = dayOf(s.head) - d.varint()
+	return true
+}
+
+// appendHot writes the hours that are not settled yet, and their minutes.
+func (s *State) appendHot(dst []byte) []byte {
 	dst = s.engaged.append(dst, s.head)
 	dst = s.received.append(dst, s.head)
 	for d := s.unsettled(); d <= dayOf(s.head); d++ {
@@ -114,38 +266,7 @@ func (s *State) append(dst []byte) []byte {
 	return dst
 }
 
-func (s *State) decode(d *decoder) {
-	*s = State{seen: true}
-	flags := d.byte()
-	s.settled, s.silent, s.answered = flags&flagSettled != 0, flags&flagSilent != 0, flags&flagAnswered != 0
-	s.head = d.varint()
-	if s.head < -maxHour || s.head > maxHour {
-		d.fail("hour out of range")
-		return
-	}
-	s.first = dayOf(s.head) - d.varint()
-	if s.settled {
-		s.landmark = d.varint() * landmarkStep
-		s.hours, s.days, s.deliveries = d.uint32(), d.uint32(), d.uint32()
-		if s.hours > 0 {
-			d.counters(s.slow[:])
-			d.counters(s.fast[:])
-			d.counters(s.engagedDays[:])
-		}
-		if s.deliveries > 0 {
-			d.counters(s.sent[:])
-			d.counters(s.sentDays[:])
-		}
-		if w := weekOf(s.head) - s.landmark; d.err == nil && (s.landmark < -maxHour || w < -1) {
-			d.fail("landmark out of range")
-		}
-	}
-	if s.mailDays = d.uint32(); s.mailDays > 0 {
-		s.readDays, s.streak = d.uint32(), d.uint32()
-	}
-	if s.answered {
-		s.last = s.head - int64(d.uint32())
-	}
+func (s *State) decodeHot(d *decoder) {
 	s.engaged.decode(d, s.head)
 	s.received.decode(d, s.head)
 	for day := s.unsettled(); day <= dayOf(s.head); day++ {
@@ -157,6 +278,72 @@ func (s *State) decode(d *decoder) {
 			s.minutes[mod(day*Day+int64(bits.TrailingZeros32(b)), hotHours)] = minute
 		}
 	}
+}
+
+// append writes the histograms: a mask of the hours that either of them has, and both counters of each.
+func (r *Rhythm) append(dst []byte, landmark int64) []byte {
+	dst = binary.AppendUvarint(dst, uint64(r.n))
+	dst = binary.AppendVarint(dst, (r.landmark-landmark)/landmarkStep)
+	var mask uint32
+	for h := range r.slow {
+		if r.slow[h]|r.fast[h] != 0 {
+			mask |= 1 << h
+		}
+	}
+	dst = append(dst, byte(mask), byte(mask>>8), byte(mask>>16))
+	for ; mask != 0; mask &= mask - 1 {
+		h := bits.TrailingZeros32(mask)
+		dst = binary.AppendUvarint(dst, uint64(r.slow[h]))
+		dst = binary.AppendUvarint(dst, uint64(r.fast[h]))
+	}
+	return dst
+}
+
+func (r *Rhythm) decode(d *decoder, landmark int64, head Hour) {
+	if r.n = d.uint32(); r.n == 0 {
+		d.fail("flag without engaged hours")
+	}
+	r.landmark = landmark + d.varint()*landmarkStep
+	if w := weekOf(head) - r.landmark; w < -1 || w > 2*maxHour/Week {
+		d.fail("landmark out of range")
+	}
+	mask := uint32(d.byte()) | uint32(d.byte())<<8 | uint32(d.byte())<<16
+	for ; mask != 0; mask &= mask - 1 {
+		h := bits.TrailingZeros32(mask)
+		r.slow[h], r.fast[h] = d.uint32(), d.uint32()
+	}
+}
+
+// appendLearned writes evidence and guard.
+func (r *Rhythm) appendLearned(dst []byte) []byte {
+	for _, v := range &r.evidence {
+		dst = binary.AppendUvarint(dst, uint64(-int64(v)))
+	}
+	return binary.AppendVarint(dst, int64(r.guard))
+}
+
+func (r *Rhythm) decodeLearned(d *decoder) {
+	for e := range r.evidence {
+		v := d.uvarint()
+		if v > -math.MinInt16 {
+			d.fail("evidence out of range")
+			return
+		}
+		r.evidence[e] = int16(-int64(v))
+	}
+	v := d.varint()
+	if v < math.MinInt16 || v > math.MaxInt16 {
+		d.fail("guard out of range")
+	}
+	r.guard = int16(v)
+}
+
+func (d *decoder) landmark(head Hour) int64 {
+	l := d.varint()
+	if w := weekOf(head) - l*landmarkStep; l < -maxHour || l > maxHour || w < -1 || w > 2*maxHour/Week {
+		d.fail("landmark out of range")
+	}
+	return l * landmarkStep
 }
 
 // maxHour bounds what Decode believes: the year 20000, so that no sum of hours can overflow.

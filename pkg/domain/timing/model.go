@@ -102,11 +102,12 @@ const MaxHabits = 8
 
 // prepared is what is derived from a model once, so that views are cheap.
 type prepared struct {
-	folded  [Day]float64    // kernel by hours of the day since delivery, sum 1
-	carry   [Day][4]float64 // share of the answers to a message of that hour by days since
-	horizon float64         // share of the kernel within Horizon hours
-	exposed [Day]float64    // engagement exposure by hour of the day where no sends are reported, sum 1
-	weekly  [7]float64      // the same by day of the week
+	folded  [Day]float64     // kernel by hours of the day since delivery, sum 1
+	around  [2 * Day]float64 // the same twice in a row, a little of it spread evenly, so that no hour is impossible
+	carry   [Day][4]float64  // share of the answers to a message of that hour by days since
+	horizon float64          // share of the kernel within Horizon hours
+	exposed [Day]float64     // engagement exposure by hour of the day where no sends are reported, sum 1
+	weekly  [7]float64       // the same by day of the week
 
 	directions  [Day][MaxHabits]float64 // the habits by hour
 	logPersonas [MaxPersonas][Day]float64
@@ -153,6 +154,7 @@ func (m *Model) Append(dst []byte) ([]byte, error) {
 func (m *Model) validate() error {
 	var errs []error
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	usable := func(x float64) bool { return x > 0 && x <= math.MaxFloat64 }
 	adds := func(name string, to float64, v ...float64) {
 		sum := 0.0
 		for _, x := range v {
@@ -166,23 +168,40 @@ func (m *Model) validate() error {
 			wrong("%s: adds up to %v, not %v", name, sum, to)
 		}
 	}
+	attention := func(name string, v []float64) {
+		adds(name, float64(len(v)), v...)
+		for i, x := range v {
+			if x == 0 {
+				wrong("%s: place %d must not be zero", name, i)
+			}
+		}
+	}
+	byBucket := func(name string, n int) {
+		if n != 0 && n != Buckets {
+			wrong("%s: %d, not none or %d", name, n, Buckets)
+		}
+	}
 	if m.Version == "" {
 		wrong("version: is required")
 	}
 	adds("kernel", 1, m.Kernel[:]...)
-	adds("population", Day, m.Population[:]...)
-	adds("weekdays", 7, m.Weekdays[:]...)
+	early := 0.0
+	for _, k := range m.Kernel[:Horizon] {
+		early += k
+	}
+	if !(early > 0) {
+		wrong("kernel: nothing is answered within %d hours", Horizon)
+	}
+	attention("population", m.Population[:])
+	byBucket("bases", len(m.Bases))
+	for i := range m.Bases {
+		attention(fmt.Sprintf("bases: number %d", i), m.Bases[i][:])
+	}
+	attention("weekdays", m.Weekdays[:])
 	adds("deliveries.hours", 1, m.Deliveries.Hours[:]...)
 	adds("deliveries.days", 1, m.Deliveries.Days[:]...)
-	for h, g := range m.Population {
-		if g <= 0 {
-			wrong("population: hour %d must not be zero", h)
-		}
-	}
-	for d, g := range m.Weekdays {
-		if g <= 0 {
-			wrong("weekdays: day %d must not be zero", d)
-		}
+	if !usable(m.Deliveries.PerDay) {
+		wrong("deliveries.per_day: %v must be positive", m.Deliveries.PerDay)
 	}
 	if len(m.Habits) > MaxHabits {
 		wrong("habits: %d, more than %d", len(m.Habits), MaxHabits)
@@ -190,6 +209,50 @@ func (m *Model) validate() error {
 	for i, h := range m.Habits {
 		if !(h.Correlation > 0 && h.Correlation < 1) {
 			wrong("habits: correlation %v of number %d must lie between 0 and 1", h.Correlation, i)
+		}
+		for _, x := range h.Hours {
+			if !(math.Abs(x) < 1e6) { // mean 0 and variance 1 leave no room for more
+				wrong("habits: %v in number %d is out of range", x, i)
+				break
+			}
+		}
+	}
+	if len(m.Personas) > MaxPersonas {
+		wrong("personas: %d, more than %d", len(m.Personas), MaxPersonas)
+	}
+	for i := range m.Personas {
+		p := &m.Personas[i]
+		if !usable(p.Share) || p.Share > 1 {
+			wrong("personas: share %v of number %d must lie between 0 and 1", p.Share, i)
+		}
+		attention(fmt.Sprintf("personas: number %d", i), p.Attention[:])
+	}
+	byBucket("experts", len(m.Experts))
+	for i := range m.Experts {
+		for _, w := range m.Experts[i] {
+			if !usable(w) {
+				wrong("experts: weight %v in number %d must be positive", w, i)
+				break
+			}
+		}
+	}
+	for i := range m.Segments {
+		if m.Segments[i].Name == "" {
+			wrong("segments: number %d has no name", i)
+		}
+		attention(fmt.Sprintf("segments: number %d", i), m.Segments[i].Attention[:])
+	}
+	if m.Season.First < -maxHour/Day || m.Season.First > maxHour/Day {
+		wrong("season: first day %d is out of range", m.Season.First)
+	}
+	for i, f := range m.Season.Factors {
+		if !(f >= minSeason && f <= maxSeason) {
+			wrong("season: factor %v of day %d must lie between %v and %v", f, i, minSeason, maxSeason)
+		}
+	}
+	for u, b := range m.Boost {
+		if !usable(b) {
+			wrong("boost: %v after %d hours must be positive", b, u)
 		}
 	}
 	for _, p := range []struct {
@@ -199,18 +262,33 @@ func (m *Model) validate() error {
 		{"engaged_hours", m.Priors.EngagedHours}, {"deliveries", m.Priors.Deliveries}, {"read", m.Priors.Read}, {"ignored", m.Priors.Ignored},
 		{"hours", m.Priors.Hours}, {"weekdays", m.Priors.Weekdays}, {"dispersion", m.Priors.Dispersion}, {"organic", m.Priors.Organic},
 	} {
-		if !(p.value > 0) || math.IsInf(p.value, 1) {
+		if !usable(p.value) {
 			wrong("priors.%s: %v must be positive", p.name, p.value)
 		}
 	}
-	if !(m.Deliveries.PerDay > 0) || math.IsInf(m.Deliveries.PerDay, 1) {
-		wrong("deliveries.per_day: %v must be positive", m.Deliveries.PerDay)
+	for kind, strata := range m.Calibration {
+		for i, shares := range strata {
+			if len(shares) != 0 && len(shares) != TailBins {
+				wrong("calibration.%s: %d bins for evidence of %s, not none or %d", kind, len(shares), Strata[i], TailBins)
+			}
+			before := 1.
+			for b, share := range shares {
+				if !(share >= 0 && share <= before) {
+					wrong("calibration.%s: share %v in bin %d for evidence of %s is more than the one before, or none", kind, share, b, Strata[i])
+					break
+				}
+				before = share
+			}
+		}
 	}
 	if !(m.PStar >= 0 && m.PStar <= 1) {
 		wrong("p_star: %v is not a probability", m.PStar)
 	}
 	return errors.Join(errs...)
 }
+
+// Bounds of a season's factors: what lies beyond is a mistake, not a season.
+const minSeason, maxSeason = 0.01, 100
 
 // Prepare checks a model that was made by hand, not by Builtin or ParseModel, and makes it fit to use. The error lists
 // everything that is wrong.
@@ -222,9 +300,54 @@ func (m *Model) Prepare() error {
 	return nil
 }
 
-// Calibrated is what a p of a kind of test in a stratum of evidence means where nothing happens: how often a p at least as
-// small is met. Tests of the hour are taken at that word; of bursts and silences, which are cautious, p is only ever raised.
-func (m *Model) Calibrated(kind string, stratum int, p float64) float64 { return p }
+// Calibrated is what a p of a kind of test in a stratum of evidence (see Stratum) means where nothing happens: how often a p
+// at least as small is met there. Of the hour of an answer that share is taken at its word; of bursts and silences, which are
+// cautious, p is only ever raised: two sigma of all days, most of which are empty, would be most of the days on which
+// anything happened. Between the bounds of the bins shares are drawn as straight lines of the logarithms, and below the last
+// p that was met they fall with p.
+func (m *Model) Calibrated(kind string, stratum int, p float64) float64 {
+	shares := m.Calibration[kind][stratum]
+	if len(shares) != TailBins || !(p > 0) {
+		return p
+	}
+	bin := TailBin(p)
+	for bin > 0 && shares[bin] == 0 {
+		bin--
+	}
+	low, high := TailBounds(bin)
+	share := shares[bin]
+	switch {
+	case share == 0:
+		return p
+	case p >= low && bin+1 < TailBins && shares[bin+1] > 0:
+		share = math.Exp(math.Log(share) + math.Log(p/high)/math.Log(low/high)*math.Log(shares[bin+1]/share))
+	default:
+		share *= min(p/high, 1)
+	}
+	if kind != Timing && share < p {
+		return p
+	}
+	return probability(share)
+}
+
+// season is how much more or less than usual everybody engages on a day.
+func (m *Model) season(day int64) float64 {
+	if i := day - m.Season.First; i >= 0 && i < int64(len(m.Season.Factors)) {
+		return m.Season.Factors[i]
+	}
+	return 1
+}
+
+// seasonAfter is the same over the days on which a message sent in hour h is answered.
+func (m *Model) seasonAfter(h Hour) (factor float64) {
+	if len(m.Season.Factors) == 0 {
+		return 1
+	}
+	for k, part := range &m.carry[hourOfDay(h)] {
+		factor += part * m.season(dayOf(h)+int64(k))
+	}
+	return factor
+}
 
 func (m *Model) prepare() {
 	m.prepared = prepared{}
@@ -248,8 +371,12 @@ func (m *Model) prepare() {
 			m.carry[h][(h+a)/Day] += k
 		}
 	}
+	const even = 0.001
+	for h := range m.around {
+		m.around[h] = (1-even)*m.folded[h%Day] + even/Day
+	}
 	for h, n := range m.Deliveries.Hours {
-		for a, k := range m.folded {
+		for a, k := range m.around[:Day] {
 			m.exposed[(h+a)%Day] += n * k
 		}
 		for d, share := range m.Deliveries.Days {

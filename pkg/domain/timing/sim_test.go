@@ -160,19 +160,19 @@ func TestBars(t *testing.T) {
 				sizes = append(sizes, len(p.Append(nil)))
 			}
 			if kind < 2 && day >= history {
-				w.Closing(&p, c, id, e.hour, func(s int, p float64) { tails[s][TailBin(p)]++ })
+				everyDay(w, &p, c, id, e.hour, func(d Closed) { tails[d.Stratum][TailBin(d.P)]++ })
 			}
 			if !e.engaged {
 				p.Sent(&engagement.Event{Message: fmt.Sprint(id, e.hour)}, false)
 				change := c.Delivered(w, e.hour)
 				if kind == 3 && day >= onset && !gone {
-					if mails++; len(change.Alarms) > 0 {
+					if mails++; silences(change) > 0 {
 						gone = true
 						noticed++
 						mailsToNotice = append(mailsToNotice, mails)
 					}
-				} else if kind < 2 && len(change.Alarms) > 0 {
-					alarms++
+				} else if kind < 2 {
+					alarms += silences(change)
 				}
 				continue
 			}
@@ -257,6 +257,33 @@ func TestBars(t *testing.T) {
 	t.Logf("silence: %d of %d noticed, after %d mails (median); false: %d in %d streaks", noticed, silents, mailsToNotice[len(mailsToNotice)/2], alarms, streaks)
 	if far := float64(alarms) / float64(streaks); far > .023 {
 		t.Errorf("%.2f %% of ordinary streaks are called a silence", 100*far)
+	}
+}
+
+func silences(c Change) (n int) {
+	for _, t := range c.Alarms {
+		if t.Kind == Silence {
+			n++
+		}
+	}
+	return n
+}
+
+// everyDay is Closing without leaving out any of the days that mail exposes.
+func everyDay(w *World, p *Profile, c *Channel, id string, h Hour, each func(Closed)) {
+	if !c.seen {
+		return
+	}
+	for d := c.unsettled(); d < min(floorDiv(h-Lateness, Day), dayOf(c.head)+1+Response/Day); d++ {
+		day := Closed{Active: c.engaged.day(d, c.head) != 0}
+		exposed := day.Active
+		for back := range int64(Response/Day + 1) {
+			exposed = exposed || c.received.day(d-back, c.head) != 0
+		}
+		if exposed {
+			w.close(&day, p, c, id, d)
+			each(day)
+		}
 	}
 }
 

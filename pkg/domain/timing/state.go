@@ -1,31 +1,42 @@
 package timing
 
-import "math/bits"
+import (
+	"bytes"
+	"math"
+	"math/bits"
+)
 
 // State is the time profile of one customer in one channel.
 //
-// Counters change only at settlement: when a local day has left the lateness window, its engaged hours and deliveries are
-// added, day by day. Until then they stand in the two sets of hot hours, and a view adds them on the fly. So the counters
-// do not depend on the order in which events arrive, as long as none is more than Lateness behind the newest.
+// Counters, evidence and drift change only at settlement: when a local day has left the lateness window, its deliveries and
+// engaged hours are taken in, in order of time. Until then they stand in the two sets of hot hours, and a view takes them
+// into a copy, by the same code. So nothing of it depends on the order in which events arrive, as long as none is more than
+// Lateness behind the newest.
 //
 // Counters decay forward (Cormode, Shkapenyuk, Srivastava, Xu: Forward Decay, ICDE 2009): an hour of week w weighs
 // unit*2^((w-landmark)/half-life) for ever, and readers divide by the weight of their own week. Weights are constant within
-// a week, therefore integers, therefore exact.
+// a week, therefore integers, therefore exact. All but the slow histogram of Rhythm have a half-life of 13 weeks.
 type State struct {
+	Rhythm // of the engaged hours settled
+
 	seen     bool
 	head     Hour  // latest hour seen
 	first    int64 // day of the first
-	landmark int64 // week, a multiple of landmarkStep; meaningless before anything was settled
 	settled  bool
+	landmark int64 // week, a multiple of landmarkStep, of the counters below; meaningless before anything was settled
 
-	hours      uint32 // engaged hours settled, without decay
-	days       uint32 // days with such
-	deliveries uint32 // delivery hours settled
+	days        uint32      // days with engaged hours, without decay
+	engagedDays [7]uint32   // engaged hours by day of week
+	answers     uint32      // engaged hours that may answer a message known
+	deliveries  uint32      // delivery hours, without decay
+	sent        [Day]uint32 // delivery hours by hour of day
+	sentDays    [7]uint32   // delivery hours by day of week
+	seasonal    uint32      // delivery hours by how much everybody engages on the days after them (Model.Season)
+	watched     uint32      // days between engaged days, holes cut short: exposure while no deliveries are reported
+	watchedTo   int64       // the last such day
 
-	slow, fast  [Day]uint32 // engaged hours by hour of day: half-lives 52 and 13 weeks
-	sent        [Day]uint32 // delivery hours by hour of day, 13 weeks
-	engagedDays [7]uint32   // engaged hours by day of week, 13 weeks
-	sentDays    [7]uint32   // delivery hours by day of week, 13 weeks
+	moved  uint16               // log(1+M) of the drift test, 1/256 nat
+	recent [recentAnswers]uint8 // 1 + hour of the day of the answers since M began to rise, newest first; 0: none
 
 	mailDays uint32 // days with deliveries whose answer is known
 	readDays uint32 // of these, answered
@@ -40,12 +51,15 @@ type State struct {
 }
 
 const (
-	unit         = 64
-	landmarkStep = 52
-	landmarkMax  = 104
-	resolution   = 96 // hours after a mail day until its answer counts: 48 to answer and 48 of lateness
-	answer       = 48 // a mail day is read if there is an engagement within so many hours of its first delivery
-	hotHours     = Lateness + Day
+	unit          = 64
+	landmarkStep  = 52
+	landmarkMax   = 104
+	resolution    = 96 // hours after a mail day until its answer counts: 48 to answer and 48 of lateness
+	answer        = 48 // a mail day is read if there is an engagement within so many hours of its first delivery
+	hotHours      = Lateness + Day
+	longestHole   = 56 // days between two engaged days beyond which a customer was not waiting to be seen
+	quietSeason   = 0.75
+	recentAnswers = 6
 )
 
 // Weights by weeks since the landmark, in 1/65536.
@@ -75,9 +89,10 @@ type Change struct {
 }
 
 // Delivered notes that a message was delivered in hour h, and raises a silence where one more ignored day of mail makes it
-// certain enough. Silence is looked for on deliveries only: without mail, nobody is silent.
+// certain enough. Silence is looked for on deliveries only: without mail, nobody is silent. Days that h settles may raise
+// drifts.
 func (s *State) Delivered(w *World, h Hour) (c Change) {
-	if c.Result = s.advance(h); c.Result != Counted {
+	if s.advance(w, h, &c); c.Result != Counted {
 		return c
 	}
 	if s.streak > 0 && !s.silent {
@@ -91,14 +106,15 @@ func (s *State) Delivered(w *World, h Hour) (c Change) {
 	}
 	s.received.add(h)
 	if dayOf(h) < s.unsettled() {
-		s.settleDelivery(h)
+		s.settleDelivery(w, h)
 	}
 	return c
 }
 
-// Engaged notes an engagement in hour h at minute, and raises a reactivation where it ends a silence.
+// Engaged notes an engagement in hour h at minute, and raises a reactivation where it ends a silence. Days that h settles
+// may raise drifts.
 func (s *State) Engaged(w *World, h Hour, minute int) (c Change) {
-	if c.Result = s.advance(h); c.Result != Counted {
+	if s.advance(w, h, &c); c.Result != Counted {
 		return c
 	}
 	if s.silent {
@@ -119,81 +135,138 @@ func (s *State) Engaged(w *World, h Hour, minute int) (c Change) {
 		s.engaged.add(h)
 		*at = uint8(minute)
 	default: // later than promised, but remembered: count it where it belongs
-		if s.engaged.day(dayOf(h), s.head) == 0 {
-			s.days++
-		}
+		first := s.engaged.day(dayOf(h), s.head) == 0
 		s.engaged.add(h)
-		s.settleEngagement(h, minute)
+		if t, raised := s.settleEngagement(w, h, minute, first); raised {
+			c.Alarms = append(c.Alarms, t)
+		}
 	}
 	return c
 }
 
 // advance moves the newest hour to h, if it is newer: it settles days, resolves mail days and forgets hot hours.
-func (s *State) advance(h Hour) Result {
+func (s *State) advance(w *World, h Hour, c *Change) {
 	switch {
 	case !s.seen:
 		s.seen, s.head, s.first = true, h, dayOf(h)
-		return Counted
+		return
 	case h <= s.head-Memory:
-		return Late
+		c.Result = Late
+		return
 	}
 	s.first = min(s.first, dayOf(h))
 	if h <= s.head {
-		return Counted
+		return
 	}
 	last := dayOf(s.head) // nothing is known of later days
 	for d, end := s.unsettled(), floorDiv(h-Lateness, Day); d < end && d <= last; d++ {
-		s.settle(d)
+		for _, t := range s.settle(w, d, true) {
+			t.Days += int(dayOf(h) - d)
+			c.Alarms = append(c.Alarms, t)
+		}
 	}
 	for d, end := floorDiv(s.head-resolution, Day), floorDiv(h-resolution, Day); d < end && d <= last; d++ {
-		s.resolve(d)
+		s.resolve(w, d)
 	}
 	s.engaged.forget(s.head, h)
 	s.received.forget(s.head, h)
 	s.head = h
-	return Counted
 }
 
 // unsettled is the first day that is not settled: one of whose hours an event may still join in order.
 func (s *State) unsettled() int64 { return floorDiv(s.head-Lateness, Day) }
 
-func (s *State) settle(d int64) {
-	for b := s.received.day(d, s.head); b != 0; b &= b - 1 {
-		s.settleDelivery(d*Day + int64(bits.TrailingZeros32(b)))
+// settle takes in day d: its deliveries and, unless they are to be left out, its engaged hours.
+func (s *State) settle(w *World, d int64, engagements bool) (drifts []Test) {
+	received := s.received.day(d, s.head)
+	engaged := uint32(0)
+	if engagements {
+		engaged = s.engaged.day(d, s.head)
 	}
-	b := s.engaged.day(d, s.head)
-	if b != 0 {
-		s.days++
+	first := true
+	for b := received | engaged; b != 0; b &= b - 1 {
+		h, bit := d*Day+int64(bits.TrailingZeros32(b)), b&-b
+		if received&bit != 0 {
+			s.settleDelivery(w, h)
+		}
+		if engaged&bit != 0 {
+			minute := &s.minutes[mod(h, hotHours)]
+			if t, raised := s.settleEngagement(w, h, int(*minute), first); raised {
+				drifts = append(drifts, t)
+			}
+			*minute, first = 0, false
+		}
 	}
-	for ; b != 0; b &= b - 1 {
-		h := d*Day + int64(bits.TrailingZeros32(b))
-		s.settleEngagement(h, int(s.minutes[mod(h, hotHours)]))
-		s.minutes[mod(h, hotHours)] = 0
-	}
+	return drifts
 }
 
-// settleEngagement adds an engaged hour. It is split between h and the nearer neighbour by the minute, so that a habit at
-// the full hour is not torn apart by minutes.
-func (s *State) settleEngagement(h Hour, minute int) {
+// settleEngagement takes in an engaged hour, which may be the first of its day.
+func (s *State) settleEngagement(w *World, h Hour, minute int, first bool) (t Test, raised bool) {
 	i := s.age(h)
-	own, near := split(h, minute)
-	for _, part := range [2]struct {
-		h Hour
-		k uint64
-	}{{h, own}, {near, unit - own}} {
-		s.slow[hourOfDay(part.h)] += weigh(part.k, slowWeight[i])
-		s.fast[hourOfDay(part.h)] += weigh(part.k, fastWeight[i])
+	m, d := w.Model, dayOf(h)
+	exposure := m.exposure(&s.sent)
+	var p Prediction
+	m.outline(&p, &s.Rhythm, weekOf(h), &exposure, m.base(Bucket(int(s.n))))
+	sent, answers := s.latest(h)
+	if !answers {
+		s.Learn(&p, h, minute, nil)
+	} else {
+		var folded [Day]float64
+		m.fold(&folded, sent)
+		if s.enough(h) {
+			p.tell()
+			t, raised = s.drift(m, &p, sent, h)
+		}
+		s.Learn(&p, h, minute, &folded)
+		if !w.Gaps.Has(d) { // the deliveries of such a day do not count, so neither do its answers
+			s.answers += weigh(unit, fastWeight[i])
+		}
 	}
 	s.engagedDays[dayOfWeek(h)] += weigh(unit, fastWeight[i])
-	s.hours++
+	if !first {
+		return t, raised
+	}
+	s.days++
+	if s.deliveries == 0 {
+		seen := int64(1)
+		if s.watched > 0 {
+			seen = min(max(0, d-s.watchedTo), longestHole)
+		}
+		s.watched += weigh(uint64(seen)*unit, fastWeight[i])
+		s.watchedTo = max(s.watchedTo, d)
+	}
+	return t, raised
 }
 
-func (s *State) settleDelivery(h Hour) {
-	w := weigh(unit, fastWeight[s.age(h)])
-	s.sent[hourOfDay(h)] += w
-	s.sentDays[dayOfWeek(h)] += w
+func (s *State) settleDelivery(w *World, h Hour) {
+	i := s.age(h)
 	s.deliveries++
+	s.watched, s.watchedTo = 0, 0
+	if w.Gaps.Has(dayOf(h)) {
+		return
+	}
+	s.sent[hourOfDay(h)] += weigh(unit, fastWeight[i])
+	s.sentDays[dayOfWeek(h)] += weigh(unit, fastWeight[i])
+	s.seasonal += weigh(uint64(math.Round(unit*w.Model.seasonAfter(h))), fastWeight[i])
 }
+
+// enough is Evidence.Enough as of h, for customers with deliveries.
+func (s *State) enough(h Hour) bool {
+	if s.deliveries < 8 || dayOf(h)-s.first < 21 {
+		return false
+	}
+	return s.decayed(h)*float64(s.engagement()) >= 5
+}
+
+func (s *State) engagement() (n uint32) {
+	for _, c := range s.engagedDays {
+		n += c
+	}
+	return n
+}
+
+// decayed is what one of the counters (all but those of Rhythm) is worth at h.
+func (s *State) decayed(h Hour) float64 { return decay(weekOf(h)-s.landmark) / unit }
 
 // split returns how much of the unit an engagement at minute of h leaves to h, and the neighbour that takes the rest.
 func split(h Hour, minute int) (own uint64, near Hour) {
@@ -220,21 +293,34 @@ func (s *State) age(h Hour) int {
 
 func (s *State) rebase() {
 	s.landmark += landmarkStep
-	for i := range s.slow {
-		s.slow[i] = (s.slow[i] + 1) >> 1
-		s.fast[i] = (s.fast[i] + 8) >> 4
-		s.sent[i] = (s.sent[i] + 8) >> 4
-	}
-	for i := range s.sentDays {
-		s.engagedDays[i] = (s.engagedDays[i] + 8) >> 4
-		s.sentDays[i] = (s.sentDays[i] + 8) >> 4
-	}
+	s.counters(func(c *uint32) { *c = (*c + 8) >> 4 })
 }
 
-// resolve counts day d as read or ignored, if mail came on it.
-func (s *State) resolve(d int64) {
+// counters calls each with every counter that decays, but for those of Rhythm.
+func (s *State) counters(each func(c *uint32)) {
+	for i := range s.sent {
+		each(&s.sent[i])
+	}
+	for i := range s.sentDays {
+		each(&s.sentDays[i])
+		each(&s.engagedDays[i])
+	}
+	each(&s.answers)
+	each(&s.seasonal)
+	each(&s.watched)
+}
+
+// forget halves what is known: the habit has moved.
+func (s *State) forget() {
+	s.Rhythm.forget()
+	s.counters(func(c *uint32) { *c >>= 1 })
+}
+
+// resolve counts day d as read or ignored, if mail came on it. It is no trial where the feed was down on it or the day
+// after, nor in a season in which everybody engages much less.
+func (s *State) resolve(w *World, d int64) {
 	b := s.received.day(d, s.head)
-	if b == 0 {
+	if b == 0 || w.Gaps.Has(d) || w.Gaps.Has(d+1) || w.Model.season(d) < quietSeason {
 		return
 	}
 	s.mailDays++
@@ -250,8 +336,9 @@ func (s *State) resolve(d int64) {
 	}
 }
 
-// Merge adds o, the state of what turned out to be the same customer: counters are added and hot hours united. It does not
-// matter which of two states is merged into the other.
+// Merge adds o, the state of what turned out to be the same customer: counters are added, hot hours united, and of the two
+// drifts the larger is kept. It does not matter which of two states is merged into the other. What settles in each of them
+// on the way raises no drift.
 func (s *State) Merge(w *World, o State) {
 	if !o.seen {
 		return
@@ -260,8 +347,10 @@ func (s *State) Merge(w *World, o State) {
 		*s = o
 		return
 	}
-	s.advance(o.head)
-	o.advance(s.head)
+	var c Change
+	head := s.head
+	s.advance(w, o.head, &c)
+	o.advance(w, head, &c)
 	if s.settled && o.settled {
 		for s.landmark < o.landmark {
 			s.rebase()
@@ -272,17 +361,23 @@ func (s *State) Merge(w *World, o State) {
 	}
 	s.landmark, s.settled = max(s.landmark, o.landmark), s.settled || o.settled
 	s.first = min(s.first, o.first)
-	s.hours += o.hours
+	s.Rhythm.merge(o.Rhythm)
 	s.days += o.days
 	s.deliveries += o.deliveries
-	for i := range s.slow {
-		s.slow[i] += o.slow[i]
-		s.fast[i] += o.fast[i]
+	s.answers += o.answers
+	s.seasonal += o.seasonal
+	for i := range s.sent {
 		s.sent[i] += o.sent[i]
 	}
 	for i := range s.sentDays {
 		s.engagedDays[i] += o.engagedDays[i]
 		s.sentDays[i] += o.sentDays[i]
+	}
+	if s.watched, s.watchedTo = max(s.watched, o.watched), max(s.watchedTo, o.watchedTo); s.deliveries > 0 {
+		s.watched, s.watchedTo = 0, 0
+	}
+	if o.moved > s.moved || o.moved == s.moved && bytes.Compare(o.recent[:], s.recent[:]) > 0 {
+		s.moved, s.recent = o.moved, o.recent
 	}
 	s.mailDays += o.mailDays
 	s.readDays += o.readDays

@@ -49,11 +49,93 @@ func (m *Model) Timing(s *State, v *View, h Hour) (t Test, at float64, ok bool) 
 	return Test{Kind: Timing, P: probability(below + at/2), Observed: float64(y), Expected: float64(likeliest)}, at, true
 }
 
+// drift updates the test for a habit that has moved with an answer in hour h to the message sent in hour sent, before it is
+// learned: a Shiryaev-Roberts e-detector (Shin, Ramdas, Rinaldo: E-detectors, NEJSDS 2023). With kappa the kernel and phi the
+// attention,
+//
+//	L = sum_a kappa(a) phi(sent+a) / phi(h),    M <- (1+M) L
+//
+// is the likelihood of the answer for a customer who reads at all hours alike over that for this one, whose mean is 1 as long
+// as the habit is what it was; the habit is called moved when M >= 44. Then the expected number of answers between false
+// alarms is at least 44; the P of the Test is 1/M, so that 1/P bounds that number in the same way. What was known is halved.
+func (s *State) drift(m *Model, p *Prediction, sent, h Hour) (t Test, raised bool) {
+	const threshold = 44 // 1/TwoSigma
+	days := m.exposureDays(s)
+	decayed := s.decayed(h)
+	weekday := m.weekdays(s, decayed*float64(s.engagement()), decayed, &days)
+	met, hour, day := 0.0, hourOfDay(sent), dayOfWeek(sent)
+	for _, k := range &m.Kernel {
+		met += k * p.Hours[hour] * p.unexposed[hour] * weekday[day]
+		if hour++; hour == Day {
+			if hour, day = 0, day+1; day == 7 {
+				day = 0
+			}
+		}
+	}
+	y := hourOfDay(h)
+	sum := math.Exp(float64(s.moved)/driftNat) * met / (p.Hours[y] * p.unexposed[y] * weekday[dayOfWeek(h)])
+	s.moved = uint16(min(math.Round(driftNat*math.Log1p(sum)), math.MaxUint16))
+	if sum < 1 {
+		s.recent = [recentAnswers]uint8{}
+		return t, false
+	}
+	copy(s.recent[1:], s.recent[:])
+	s.recent[0] = uint8(y + 1)
+	if s.moved < driftAlarm {
+		return t, false
+	}
+	before, now := s.places()
+	t = Test{Kind: Drift, P: probability(1 / max(sum, threshold)), Observed: float64(now), Expected: float64(before)}
+	s.moved, s.recent = 0, [recentAnswers]uint8{}
+	s.forget()
+	return t, true
+}
+
+const driftNat = 256
+
+// driftAlarm is M >= 44 on the scale of State.moved.
+var driftAlarm = uint16(math.Round(driftNat * math.Log1p(44)))
+
+// places are the hours of the day around which engagements fell until M began to rise, and since.
+func (s *State) places() (before, now int) {
+	var recent, slow [Day]float64
+	for h, n := range &s.slow {
+		slow[h] = float64(n)
+	}
+	for _, h := range s.recent {
+		if h > 0 {
+			recent[h-1]++
+			slow[h-1] = max(0, slow[h-1]-unit) // it weighs more by now, but what is left of it will not win
+		}
+	}
+	return centre(&slow), centre(&recent)
+}
+
+// centre is the hour of the day with most within three hours of it, the nearer the more.
+func centre(c *[Day]float64) (best int) {
+	most := -1.
+	for h := range c {
+		sum := 4 * c[h]
+		for k := 1; k <= 3; k++ {
+			sum += float64(4-k) * (c[(h+k)%Day] + c[(h-k+Day)%Day])
+		}
+		if sum > most {
+			most, best = sum, h
+		}
+	}
+	return best
+}
+
 // latest is the latest delivery in the Response hours before h, h itself included.
 func (s *State) latest(h Hour) (sent Hour, ok bool) {
-	for sent = h; sent > h-Response && sent > s.head-Memory; sent-- {
-		if s.received.has(sent) {
-			return sent, true
+	for d := dayOf(h); d*Day+Day > h-Response+1; d-- {
+		b := s.received.day(d, s.head)
+		if ahead := h - d*Day; ahead < Day-1 {
+			b &= 1<<(ahead+1) - 1
+		}
+		if b != 0 {
+			sent = d*Day + int64(bits.Len32(b)) - 1
+			return sent, sent > h-Response
 		}
 	}
 	return 0, false
@@ -67,12 +149,13 @@ func (m *Model) day(s *State, v *View, day int64) Test {
 // expected is the mean number of engaged hours on a day.
 func (v *View) expected(s *State, day int64) float64 {
 	m := v.model
+	rate := v.Rate * m.season(day)
 	if !v.reported {
 		sum := 0.0
 		for h, r := range m.exposed {
 			sum += r * v.Phi[int(mod(day, 7))*Day+h]
 		}
-		return v.Rate * (m.Priors.Organic + m.Deliveries.PerDay*7*m.weekly[mod(day, 7)]*sum)
+		return rate * (m.Priors.Organic + m.Deliveries.PerDay*7*m.weekly[mod(day, 7)]*sum)
 	}
 	sum, start := m.Priors.Organic, day*Day
 	for d := day - Response/Day; d <= day; d++ {
@@ -83,7 +166,7 @@ func (v *View) expected(s *State, day int64) float64 {
 			}
 		}
 	}
-	return v.Rate * sum
+	return rate * sum
 }
 
 // tail is the negative binomial law of a day's count: P(X > x), P(X = x) and P(X >= 1).

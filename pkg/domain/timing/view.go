@@ -1,14 +1,11 @@
 package timing
 
-import (
-	"math"
-	"math/bits"
-)
+import "math"
 
 // View is what a model makes of a profile at one moment: the week of one customer in one channel.
 type View struct {
 	Phi        [Week]float64 // attention by hour of the week, mean 1
-	Scores     [Week]uint8   // how good a send at that hour is, 0..100; filled by Profile.View, not by Model.Derive
+	Scores     [Week]uint8   // how good a send at that hour is, 0..100; filled by Profile.View, not by Derive
 	Evidence   Evidence
 	Rate       float64  // engaged hours per delivery
 	Confidence int      // 0..100
@@ -19,6 +16,8 @@ type View struct {
 
 	model    *Model
 	ratio    [Day]float64 // engagements at that hour of the day over those that sends and everybody's habits explain
+	exposure [Day]float64 // where answers to the mail received fall, were every hour like every other, sum 1
+	days     [7]float64   // the same by day of the week
 	strength float64      // A: how many engaged hours stand behind Rate, prior included
 	reported bool         // whether deliveries are reported
 }
@@ -49,73 +48,15 @@ func (p *Profile) View(m *Model, channel string, now Hour) View {
 	return v
 }
 
-// counts are the counters of a State at one moment, decayed to it, with the hot hours.
-type counts struct {
-	engaged     [Day]float64
-	n           float64
-	engagedDays [7]float64
-	sent        [Day]float64
-	sends       float64
-	sentDays    [7]float64
-	days        int // engaged days, without decay
-	deliveries  int
-	first       int64
-	seen        bool
-}
-
-// gather adds s to c as it stands at now, without the engagements of day without and of later days.
-func (c *counts) gather(s *State, now Hour, without int64) {
-	if !s.seen {
-		return
-	}
-	if !c.seen || s.first < c.first {
-		c.seen, c.first = true, s.first
-	}
-	c.days += int(s.days)
-	c.deliveries += int(s.deliveries)
-	week := weekOf(now)
-	if s.settled {
-		w := decay(week-s.landmark) / unit
-		for h := range c.engaged {
-			c.engaged[h] += w * float64(s.fast[h])
-			c.sent[h] += w * float64(s.sent[h])
-		}
-		for d := range c.engagedDays {
-			e, r := w*float64(s.engagedDays[d]), w*float64(s.sentDays[d])
-			c.engagedDays[d] += e
-			c.n += e
-			c.sentDays[d] += r
-			c.sends += r
+// until is s with everything taken in that is not settled yet, but for the engagements of day without and of later days.
+func (s *State) until(w *World, without int64) State {
+	c := *s
+	if c.seen {
+		for d := c.unsettled(); d <= dayOf(c.head); d++ {
+			c.settle(w, d, d < without)
 		}
 	}
-	for d := s.unsettled(); d <= dayOf(s.head); d++ {
-		w := decay(week - floorDiv(d, 7))
-		b := s.received.day(d, s.head)
-		if b != 0 {
-			n := w * float64(bits.OnesCount32(b))
-			c.sends += n
-			c.sentDays[mod(d, 7)] += n
-			c.deliveries += bits.OnesCount32(b)
-			for ; b != 0; b &= b - 1 {
-				c.sent[bits.TrailingZeros32(b)] += w
-			}
-		}
-		if d >= without {
-			continue
-		}
-		if b = s.engaged.day(d, s.head); b != 0 {
-			n := w * float64(bits.OnesCount32(b))
-			c.n += n
-			c.engagedDays[mod(d, 7)] += n
-			c.days++
-			for ; b != 0; b &= b - 1 {
-				h := d*Day + int64(bits.TrailingZeros32(b))
-				own, near := split(h, int(s.minutes[mod(h, hotHours)]))
-				c.engaged[hourOfDay(h)] += w * float64(own) / unit
-				c.engaged[hourOfDay(near)] += w * float64(unit-own) / unit
-			}
-		}
-	}
+	return c
 }
 
 // decay is the weight at which weeks-old counts are read: half after 13 weeks.
@@ -150,205 +91,225 @@ var slowDecays = func() (w [2*landmarkMax + 1]float64) {
 
 func exp2(x float64) float64 { return math.Exp2(x) }
 
-// Derive is what m makes of channel of p at local hour now, leaving out the engagements of day without (local day number,
+// Derive is what w makes of channel of p at local hour now, leaving out the engagements of day without (local day number,
 // as in Hour/24) and of later days, so that a day can be tested against a profile that does not hold it. It fills all of v
 // but Scores and Reasons.
 //
-// Attention is what the customer's hours have beyond what the mail received and everybody's habits explain: with q, the
-// engagements expected from exposure and population, and p, the customer's own estimate (a Dirichlet posterior around the
-// habits), it is population*p/q. The same for the days of the week, as a ratio (a+O)/(a+E) (Clayton and Kaldor, 1987).
+// Attention by hour of the day is that of Model.Predict. What little is known of a customer is held against more than
+// everybody's: against the customer's segment and the other channel that is known best, where there are such. Attention by
+// day of the week is a ratio (a+O)/(a+E) (Clayton and Kaldor, 1987).
 func (w *World) Derive(v *View, p *Profile, channel string, now Hour, without int64) {
-	w.Model.Derive(v, p, channel, now, without)
-}
-
-// Derive is World.Derive in a world without gaps.
-func (m *Model) Derive(v *View, p *Profile, channel string, now Hour, without int64) {
-	var own, others counts
+	m := w.Model
+	var own State
+	var other *State
 	for i := range p.Channels {
-		if c := &p.Channels[i]; c.Name == channel {
-			own.gather(&c.State, now, without)
-		} else {
-			others.gather(&c.State, now, without)
+		switch c := &p.Channels[i]; {
+		case c.Name == channel:
+			own = c.until(w, without)
+		case other == nil || c.n > other.n:
+			other = &c.State
 		}
 	}
-	attention := m.Population
-	if others.n > 0 { // borrow from the customer's other channels before everybody
-		m.attention(&attention, &others, &attention, &v.ratio)
+	everybody := m.base(Bucket(int(own.n)))
+	base := *everybody
+	segment, borrowed := m.tilt(&base, p.Segment), 0.
+	var predicted Prediction
+	if other != nil && other.n > 0 {
+		o := other.until(w, without)
+		exposure := m.exposure(&o.sent)
+		m.outline(&predicted, &o.Rhythm, weekOf(now), &exposure, &base)
+		predicted.tell()
+		base, borrowed = predicted.Attention(), o.decayed(now)*float64(o.engagement())
 	}
-	exposure := m.attention(&attention, &own, &attention, &v.ratio)
+	v.exposure = m.exposure(&own.sent)
+	m.outline(&predicted, &own.Rhythm, weekOf(now), &v.exposure, &base)
+	predicted.tell()
+	attention := predicted.Attention()
 
-	days := m.exposureDays(&own)
-	weekday := m.weekdays(&own, &days)
-	var scale float64
-	for _, w := range weekday {
-		scale += w / 7
+	n := 0.0
+	if own.settled {
+		n = own.decayed(now) * float64(own.engagement())
 	}
-	for d, w := range weekday {
+	v.days = m.exposureDays(&own)
+	weekday := m.weekdays(&own, n, own.decayed(now), &v.days)
+	for d, g := range weekday {
 		for h, a := range attention {
-			v.Phi[d*Day+h] = a * w / scale
+			v.Phi[d*Day+h] = a * g
 		}
 	}
 
 	v.model = m
 	v.reported = own.deliveries > 0
-	v.Evidence = Evidence{EngagedHours: math.Round(100*own.n) / 100, Deliveries: own.deliveries, EngagedDays: own.days}
+	v.Evidence = Evidence{EngagedHours: math.Round(100*n) / 100, Deliveries: int(own.deliveries), EngagedDays: int(own.days)}
 	if own.seen {
 		v.Evidence.Days = int(max(0, dayOf(now)-own.first))
 	}
 
 	// Level: engaged hours per delivery, as a Gamma posterior. Deliveries are weighed by the attention that their answers
 	// meet (of this very view), so that what is expected of a day adds up to what was seen.
-	var met, meets float64
-	for h, r := range exposure {
+	var met, meets, common float64
+	for h, r := range &v.exposure {
 		met += r * attention[h]
+		common += r * everybody[h]
 	}
-	for d, w := range weekday {
-		meets += days[d] * w / scale
+	for d, g := range weekday {
+		meets += v.days[d] * g
 	}
-	v.strength = m.Priors.EngagedHours + own.n
+	known := n
+	if v.reported {
+		known = own.decayed(now) * float64(own.answers)
+	}
+	v.strength = m.Priors.EngagedHours + known
 	v.Rate = v.strength / (m.Priors.Deliveries + m.sends(&own, now)*met*meets)
 
-	borrowed := own.n
-	if !v.reported {
-		borrowed = own.n / 2 // exposure is a guess: what the hours say of attention is worth half
+	var moved, tilted float64 // how far the hours are from everybody's, and of that, how far before anything own was known
+	for h, r := range &v.exposure {
+		q := everybody[h] * r / common
+		v.ratio[h] = predicted.Hours[h] / q
+		moved += math.Abs(predicted.Hours[h] - predicted.Experts[0][h])
+		tilted += math.Abs(predicted.Experts[0][h] - q)
 	}
-	v.Confidence = int(math.Round(100 * borrowed / (borrowed + 8)))
+	if !v.reported {
+		known = n / 2 // exposure is a guess: what the hours say of attention is worth half
+	} else {
+		known = n
+	}
+	v.Confidence = int(math.Round(100 * known / (known + 8)))
 	switch {
 	case v.Evidence.EngagedHours >= 5:
 		v.Level = LevelOwn
-	case own.n+others.n >= 1:
+	case n+borrowed >= 1 && !(segment && borrowed == 0 && tilted > moved):
 		v.Level = LevelPersona
-	default:
+	case segment:
+		v.Level = LevelSegment
+	case m.FittedOn != nil:
 		v.Level = LevelPopulation
+	default:
+		v.Level = LevelBusinessHours
+	}
+	v.Persona, v.Likeness = "", 0
+	if len(m.Personas) > 0 {
+		v.Persona, v.Likeness = m.Personas[predicted.persona].Name, predicted.likeness
 	}
 }
 
-// attention estimates the attention by hour of the day, mean 1, from c, around base, and returns the exposure that it was
-// corrected for: where answers to the mail received would fall, were every hour like every other, sum 1. base and out may be
-// the same.
-func (m *Model) attention(base *[Day]float64, c *counts, out, ratio *[Day]float64) (exposure [Day]float64) {
-	exposure = m.exposed
-	if c.sends > 0 {
-		exposure = [Day]float64{}
-		for sent, n := range c.sent {
-			if n == 0 {
-				continue
+// Derive is World.Derive in a world without gaps.
+func (m *Model) Derive(v *View, p *Profile, channel string, now Hour, without int64) {
+	w := World{Model: m}
+	w.Derive(v, p, channel, now, without)
+}
+
+// tilt bends base as the segment of that name differs from everybody; false where the model does not know the segment.
+func (m *Model) tilt(base *[Day]float64, segment string) bool {
+	if segment == "" {
+		return false
+	}
+	for i := range m.Segments {
+		if m.Segments[i].Name == segment {
+			for h, a := range &m.Segments[i].Attention {
+				base[h] *= a / m.Population[h]
 			}
-			n /= c.sends
-			for h, k := range m.folded[:Day-sent] {
-				exposure[sent+h] += n * k
-			}
-			for h, k := range m.folded[Day-sent:] {
-				exposure[h] += n * k
-			}
+			normalise(base[:], Day)
+			return true
 		}
 	}
-	var q, p [Day]float64
-	for h := range q {
-		q[h] = base[h] * exposure[h]
+	return false
+}
+
+// exposure is where the answers to mail sent so fall, were every hour like every other, sum 1; of customers without
+// deliveries, everybody's.
+func (m *Model) exposure(sent *[Day]uint32) (exposure [Day]float64) {
+	total := 0.0
+	for hour, n := range sent {
+		if n == 0 {
+			continue
+		}
+		total += float64(n)
+		for h, k := range m.around[Day-hour : 2*Day-hour] {
+			exposure[h] += float64(n) * k
+		}
 	}
-	normalise(q[:], 1)
-	m.estimate(&p, c, &q)
-	for h := range p {
-		ratio[h] = p[h] / q[h]
-		out[h] = base[h] * ratio[h]
+	if total == 0 {
+		return m.exposed
 	}
-	normalise(out[:], Day)
+	total = 1 / total
+	for h := range exposure {
+		exposure[h] *= total
+	}
 	return exposure
 }
 
-// estimate is the customer's own distribution of engagements over the hours of the day, given that q is expected: the
-// smoothed histogram, shrunk to habits (Dirichlet), which are q bent along the directions in which customers are known to
-// differ, as far as so many engagements can be believed.
-func (m *Model) estimate(p *[Day]float64, c *counts, q *[Day]float64) {
-	bend := [Day]float64{}
-	if c.n > 0 {
-		for i := range m.Habits {
-			u := &m.Habits[i]
-			z := 0.0
-			for h := range u.Hours {
-				z += (c.engaged[h]/c.n - q[h]) * u.Hours[h]
-			}
-			r := c.n * u.Correlation
-			if c.n > 1 {
-				r /= 1 + (c.n-1)*u.Correlation
-			}
-			for h := range bend {
-				bend[h] += r * z * u.Hours[h]
-			}
-		}
-	}
-	for h := range p {
-		p[h] = q[h] * max(.15, 1+bend[h])
-	}
-	normalise(p[:], 1)
-	smoothed := c.engaged
-	smooth(&smoothed)
-	for h := range p {
-		p[h] = (smoothed[h] + m.Priors.Hours*p[h]) / (c.n + m.Priors.Hours)
-	}
+// fold is where the answers to a message sent in hour sent fall by hour of the day, were every hour like every other, sum 1.
+func (m *Model) fold(answers *[Day]float64, sent Hour) {
+	hour := hourOfDay(sent)
+	n := copy(answers[hour:], m.folded[:])
+	copy(answers[:], m.folded[n:])
 }
 
 // exposureDays is where the answers to the mail received fall in the week, were every day like every other, sum 1.
-func (m *Model) exposureDays(c *counts) (share [7]float64) {
-	if c.sends == 0 {
-		return m.weekly
-	}
+func (m *Model) exposureDays(s *State) (share [7]float64) {
 	var carry [4]float64 // of this customer's mix of hours
-	for h, n := range c.sent {
+	total := 0.0
+	for h, n := range s.sent {
 		if n > 0 {
-			for k := range carry {
-				carry[k] += n * m.carry[h][k] / c.sends
+			total += float64(n)
+			for k, part := range &m.carry[h] {
+				carry[k] += float64(n) * part
 			}
 		}
 	}
-	for d, n := range c.sentDays {
+	if total == 0 {
+		return m.weekly
+	}
+	sum := 0.0
+	for d, n := range s.sentDays {
 		for k, part := range carry {
-			share[(d+k)%7] += n * part / c.sends
+			share[(d+k)%7] += float64(n) * part
 		}
+	}
+	for _, x := range share {
+		sum += x
+	}
+	for d := range share {
+		share[d] /= sum
 	}
 	return share
 }
 
-// weekdays is the attention by day of the week.
-func (m *Model) weekdays(c *counts, share *[7]float64) (w [7]float64) {
-	var total float64
+// weekdays is the attention by day of the week, mean 1, given n engaged hours as of now, when a counter is worth decayed.
+func (m *Model) weekdays(s *State, n, decayed float64, share *[7]float64) (w [7]float64) {
+	var total, mean float64
 	for d := range w {
 		w[d] = share[d] * m.Weekdays[d]
 		total += w[d]
 	}
 	a := m.Priors.Weekdays
 	for d := range w {
-		w[d] = m.Weekdays[d] * (a + c.engagedDays[d]) / (a + c.n*w[d]/total)
+		w[d] = m.Weekdays[d] * (a + decayed*float64(s.engagedDays[d])) / (a + n*w[d]/total)
+		mean += w[d] / 7
+	}
+	for d := range w {
+		w[d] /= mean
 	}
 	return w
 }
 
-// sends is the decayed number of deliveries: those reported or, where none are, those that everybody got since this customer
-// was first seen.
-func (m *Model) sends(c *counts, now Hour) float64 {
-	if c.deliveries > 0 || !c.seen {
-		return c.sends
+// sends is the decayed number of deliveries, weighed by season: those reported or, where none are, those that everybody got
+// in the days over which this customer was seen.
+func (m *Model) sends(s *State, now Hour) float64 {
+	if !s.settled {
+		return 0
 	}
-	const mean = 13 * 7 / math.Ln2 // days
-	span := float64(max(0, dayOf(now)-c.first+1))
-	return m.Deliveries.PerDay * mean * (1 - math.Exp(-span/mean))
+	if s.deliveries > 0 {
+		return s.decayed(now) * float64(s.seasonal)
+	}
+	since := min(max(0, dayOf(now)-s.watchedTo), longestHole)
+	return m.Deliveries.PerDay * (s.decayed(now)*float64(s.watched) + float64(since))
 }
 
 // Score says how good a send in hour h is: the attention that its answers meet within Horizon hours, on a logarithmic
 // scale. 50 is the customer's average hour, 100 twice as good or better, 0 half as good or worse.
-func (v *View) Score(h Hour) int {
-	var met float64
-	how := HourOfWeek(h)
-	for a, k := range v.model.Kernel[:Horizon] {
-		i := how + a
-		if i >= Week {
-			i -= Week
-		}
-		met += k * v.Phi[i]
-	}
-	return v.model.score(met)
-}
+func (v *View) Score(h Hour) int { return v.model.score(v.met(h)) }
 
 func (m *Model) score(met float64) int {
 	return int(math.Round(min(max(50+50*math.Log2(met/m.horizon), 0), 100)))
@@ -416,7 +377,7 @@ func (v *View) reasons() {
 // mail received gives.
 func (v *View) Usual() (share [Week]float64) {
 	for how, phi := range v.Phi {
-		share[how] = phi * v.model.exposed[how%Day]
+		share[how] = phi * v.exposure[how%Day] * v.days[how/Day]
 	}
 	normalise(share[:], 1)
 	return share
@@ -436,7 +397,11 @@ func (v *View) Answers(sent Hour) (share [Response]float64) {
 func (v *View) met(h Hour) (met float64) {
 	how := HourOfWeek(h)
 	for a, k := range v.model.Kernel[:Horizon] {
-		met += k * v.Phi[(how+a)%Week]
+		i := how + a
+		if i >= Week {
+			i -= Week
+		}
+		met += k * v.Phi[i]
 	}
 	return met
 }

@@ -103,7 +103,7 @@ func history(days int, sent, read int64) *Profile {
 func TestViewOfNobody(t *testing.T) {
 	m := Builtin()
 	v := new(Profile).View(m, "email", simStart)
-	if v.Level != LevelPopulation || v.Confidence != 0 || len(v.Reasons) > 0 {
+	if v.Level != LevelBusinessHours || v.Confidence != 0 || len(v.Reasons) > 0 {
 		t.Errorf("a customer without events: level %s, confidence %d, reasons %v", v.Level, v.Confidence, v.Reasons)
 	}
 	if night, noon := v.Scores[2], v.Scores[9]; night >= noon {
@@ -146,30 +146,25 @@ func TestExposure(t *testing.T) {
 // TestExplained: engagements that fall where mail and population put them say nothing about the customer, however many.
 func TestExplained(t *testing.T) {
 	m := Builtin()
-	var q, p [Day]float64
-	for h := range q {
-		q[h] = m.Population[h] * m.folded[(h-9+Day)%Day] // all mail at 9
-	}
-	normalise(q[:], 1)
-	c := counts{n: 200}
-	for h := range q {
-		c.engaged[h] = c.n * q[h]
-	}
-	m.estimate(&p, &c, &q)
-	for h := range q {
-		if ratio := p[h] / q[h]; ratio < .75 || ratio > 1.6 { // what the smoothing blurs
-			t.Errorf("hour %d: %.2f times what was expected", h, ratio)
+	var sent [Day]uint32
+	sent[9] = unit
+	exposure := m.exposure(&sent) // all mail at 9
+	for _, row := range []struct {
+		n    float64
+		much float64 // beyond which an hour was not explained; smoothing blurs the edge at 9, where mail comes
+	}{{2, .1}, {200, .6}} {
+		var p Prediction
+		r := Rhythm{n: uint32(row.n), landmark: simStart / Week}
+		m.Predict(&p, &Rhythm{}, simStart/Week, &exposure)
+		for h, q := range p.Population {
+			r.slow[h], r.fast[h] = uint32(1e5*row.n*unit*q/1e5), uint32(1e5*row.n*unit*q/1e5)
 		}
-	}
-	c = counts{n: 2}
-	for h := range q {
-		c.engaged[h] = c.n * q[h]
-	}
-	m.estimate(&p, &c, &q)
-	for h := range q {
-		blurred := h == 8 || h == 9 // mail comes between them, and the smoothing does not know
-		if off := math.Abs(p[h]/q[h] - 1); off > .03 && !blurred {
-			t.Errorf("two engagements, hour %d: %.3f times what was expected", h, p[h]/q[h])
+		m.Predict(&p, &r, simStart/Week, &exposure)
+		for h, x := range p.Hours {
+			blurred := h == 8 || h == 9
+			if ratio := x / p.Population[h]; math.Abs(ratio-1) > row.much && !blurred {
+				t.Errorf("%v engagements, hour %d: %.3f times what was expected", row.n, h, ratio)
+			}
 		}
 	}
 }
