@@ -1,87 +1,154 @@
 package trainer
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"log/slog"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/tempismo/tempismo/pkg/app"
 	"github.com/tempismo/tempismo/pkg/config"
+	"github.com/tempismo/tempismo/pkg/domain/calendar"
 	"github.com/tempismo/tempismo/pkg/domain/timing"
 	"github.com/tempismo/tempismo/pkg/kafka"
 	"github.com/tempismo/tempismo/pkg/stream"
-	"github.com/tempismo/tempismo/pkg/topics"
 )
 
-// TestPublish: the model stands in every partition once, however often the trainer starts.
-func TestPublish(t *testing.T) {
-	defer goleak.VerifyNone(t)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	broker, err := kafka.StartEmbedded(kafka.EmbeddedConfig{})
-	if err != nil {
+// lines is a log that several goroutines may write and read.
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// start runs the service until its log says what is waited for, and returns the log.
+func start(t *testing.T, k kafka.Config, run stream.Run, says string) string {
+	t.Helper()
+	c := Config{Kafka: k, Run: config.Run{ID: run.ID, Mode: "live"}, Fitting: fitting(t), At: time.Now().In(time.UTC).Hour()}
+	c.Fitting.Zone = "UTC"
+	if run.Simulated {
+		c.Run.Mode = "simulated"
+	}
+	if err := c.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	defer broker.Close()
-	c := Config{Kafka: kafka.Config{Brokers: []string{broker.Addr()}}, Run: config.Run{ID: "r1", Mode: "live"}}
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	var out lines
+	set, done := app.Settings{Health: &app.Health{}, Log: slog.New(slog.NewJSONHandler(&out, nil))}, make(chan error, 1)
+	go func() { done <- Run(ctx, c, set) }()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !strings.Contains(out.String(), says) {
+		select {
+		case err := <-done:
+			t.Fatalf("the trainer ended: %v\n%s", err, &out)
+		case <-ctx.Done():
+			t.Fatalf("it never said %q:\n%s", says, &out)
+		case <-tick.C:
+		}
+	}
+	if ready, components := set.Health.State(); !ready {
+		t.Errorf("it is not ready: %+v", components)
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	return out.String()
+}
+
+// TestRun: a new installation has the built-in model at once, in every partition; what is due is fitted; a restart publishes
+// nothing twice, neither the built-in model nor what was fitted today.
+func TestRun(t *testing.T) {
 	run := stream.Run{ID: "r1"}
-	const partitions = 3
-	if err := kafka.EnsureTopics(ctx, c.Kafka, run, partitions); err != nil {
-		t.Fatal(err)
-	}
+	log, k := broker(t, run)
 	for range 2 {
-		start(ctx, t, c)
+		said := start(t, k, run, "no engagement in the sample")
+		if !strings.Contains(said, `"msg":"model refused"`) {
+			t.Errorf("it does not say that there is nothing to learn from:\n%s", said)
+		}
+	}
+	if got := values(t.Context(), t, log, run); len(got[0]) != 1 || !strings.Contains(got[0][0], `"version":"`+timing.BuiltinVersion+`"`) {
+		t.Errorf("a new installation holds %d models", len(got[0]))
 	}
 
-	log, err := kafka.Open(ctx, c.Kafka)
+	write(t, log, run, readers(named("many", 200, false), 2, time.Now(), 12, 11, 20))
+	said := start(t, k, run, `"msg":"model published"`)
+	var line struct {
+		Version, Before  string
+		Bits, BitsBefore float64
+		Customers        int
+	}
+	for l := range strings.Lines(said) {
+		if strings.Contains(l, "model published") {
+			if err := json.Unmarshal([]byte(l), &line); err != nil || line.Customers != 200 || line.Before != timing.BuiltinVersion || !strings.HasSuffix(line.Version, ".1") {
+				t.Errorf("%s: %v", l, err)
+			}
+		}
+	}
+	published := values(t.Context(), t, log, run)
+	said = start(t, k, run, `"msg":"model in force"`)
+	if again := values(t.Context(), t, log, run); len(again[0]) != len(published[0]) || len(again[0]) != 2 || strings.Contains(said, "training begins") {
+		t.Errorf("%d models after a restart, %d before:\n%s", len(again[0]), len(published[0]), said)
+	}
+}
+
+// TestSimulatedRunsAreTrainedOnDemand only: their days are not ours.
+func TestSimulatedRunsAreTrainedOnDemand(t *testing.T) {
+	_, k := broker(t, simulated)
+	if said := start(t, k, simulated, `"msg":"model in force"`); strings.Contains(said, "training") {
+		t.Errorf("it trains:\n%s", said)
+	}
+}
+
+func TestLastDue(t *testing.T) {
+	rome, err := calendar.Zone("Europe/Rome")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer log.Close()
-	versions := map[int32][]string{}
-	err = kafka.Range(ctx, log, topics.Models, kafka.Earliest, kafka.Latest, func(r *stream.Record) error {
-		m, err := timing.ParseModelRecord(r.Value)
+	for _, c := range []struct {
+		sentence, now string
+		hour          int
+		want          string
+	}{
+		{"in the afternoon it was this morning", "2026-11-24T15:00:00+01:00", 4, "2026-11-24T04:00:00+01:00"},
+		{"in the night it was yesterday", "2026-11-24T03:59:59+01:00", 4, "2026-11-23T04:00:00+01:00"},
+		{"at the hour it is now", "2026-11-24T04:00:00+01:00", 4, "2026-11-24T04:00:00+01:00"},
+		{"an hour that summer time skips is the next valid one", "2026-03-29T12:00:00+02:00", 2, "2026-03-29T03:00:00+02:00"},
+		{"an hour that comes twice is the first", "2026-10-25T12:00:00+01:00", 2, "2026-10-25T02:00:00+02:00"},
+	} {
+		now, err := time.Parse(time.RFC3339, c.now)
 		if err != nil {
-			return err
+			t.Fatal(err)
 		}
-		if r.Key != nil {
-			t.Errorf("a model has the key %q", r.Key)
-		}
-		versions[r.Partition] = append(versions[r.Partition], m.Version)
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for p := range int32(partitions) {
-		if v := versions[p]; len(v) != 1 || v[0] != timing.BuiltinVersion {
-			t.Errorf("partition %d holds the models %v", p, v)
+		if got := lastDue(now, c.hour, rome).In(rome).Format(time.RFC3339); got != c.want {
+			t.Errorf("%s: %s, want %s", c.sentence, got, c.want)
 		}
 	}
 }
 
-// start runs the trainer until its model is in force.
-func start(ctx context.Context, t *testing.T, c Config) {
-	t.Helper()
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	set, done := app.Settings{Health: &app.Health{}}, make(chan error, 1)
-	go func() { done <- Run(ctx, c, set) }()
-	for tick := time.NewTicker(5 * time.Millisecond); ; <-tick.C {
-		if ready, _ := set.Health.State(); ready {
-			tick.Stop()
-			break
+func TestValidateNamesEverything(t *testing.T) {
+	c := Config{Kafka: kafka.Config{Brokers: []string{"x:1"}}, Run: config.Run{ID: "r1", Mode: "live"}, Fitting: Fitting{Customers: 1, Events: 1, Zone: "Mars", ClosedDays: "it"}, At: 24}
+	err := c.Validate()
+	for _, name := range []string{"SAMPLE_CUSTOMERS", "SAMPLE_EVENTS", "DEFAULT_ZONE", "TRAIN_AT"} {
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s is not named in %v", name, err)
 		}
-		select {
-		case err := <-done:
-			t.Fatalf("the trainer ended: %v", err)
-		default:
-		}
-	}
-	stop()
-	if err := <-done; err != nil {
-		t.Fatal(err)
 	}
 }

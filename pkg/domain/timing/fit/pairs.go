@@ -35,8 +35,7 @@ func (p *pairs) note(hour int, share, expected *[day]float64, weight float64) {
 
 func (p *pairs) fit() {
 	table := p.table
-	if p.exposed {
-		total := sum(p.usual[:])
+	if total := sum(p.usual[:]); p.exposed && total > 0 {
 		for i := range table {
 			for j := range table {
 				table[i][j] *= p.usual[i] * p.usual[j] / total / p.explained[i][j]
