@@ -104,15 +104,15 @@ func (s *State) append(dst []byte) []byte {
 	if s.n > 0 {
 		dst = s.Rhythm.append(dst, s.landmark)
 		dst = binary.AppendUvarint(dst, uint64(s.days))
-		dst = appendCounters(dst, s.engagedDays[:])
+		dst = pack(dst, s.engagedDays[:])
 	}
 	if flags&flagLearned != 0 {
 		dst = s.appendLearned(dst)
 	}
 	if s.deliveries > 0 {
 		dst = binary.AppendUvarint(dst, uint64(s.deliveries))
-		dst = appendCounters(dst, s.sent[:])
-		dst = appendCounters(dst, s.sentDays[:])
+		dst = packHours(dst, &s.sent)
+		dst = pack(dst, s.sentDays[:])
 		dst = binary.AppendVarint(dst, int64(s.seasonal)-int64(s.mail())) // 0 without seasons
 		dst = binary.AppendUvarint(dst, uint64(s.answers))
 	} else if s.n > 0 {
@@ -162,7 +162,7 @@ func (s *State) decode(d *decoder) {
 	if flags&flagEngaged != 0 {
 		s.Rhythm.decode(d, s.landmark, s.head)
 		s.days = d.uint32()
-		d.counters(s.engagedDays[:])
+		d.unpack(s.engagedDays[:])
 	}
 	if flags&flagLearned != 0 {
 		s.decodeLearned(d)
@@ -171,8 +171,8 @@ func (s *State) decode(d *decoder) {
 		if s.deliveries = d.uint32(); s.deliveries == 0 {
 			d.fail("flag without deliveries")
 		}
-		d.counters(s.sent[:])
-		d.counters(s.sentDays[:])
+		d.unpackHours(&s.sent)
+		d.unpack(s.sentDays[:])
 		s.seasonal = uint32(int64(s.mail()) + d.varint())
 		s.answers = d.uint32()
 	} else if s.n > 0 {
@@ -280,23 +280,11 @@ func (s *State) decodeHot(d *decoder) {
 	}
 }
 
-// append writes the histograms: a mask of the hours that either of them has, and both counters of each.
+// append writes the histograms.
 func (r *Rhythm) append(dst []byte, landmark int64) []byte {
 	dst = binary.AppendUvarint(dst, uint64(r.n))
 	dst = binary.AppendVarint(dst, (r.landmark-landmark)/landmarkStep)
-	var mask uint32
-	for h := range r.slow {
-		if r.slow[h]|r.fast[h] != 0 {
-			mask |= 1 << h
-		}
-	}
-	dst = append(dst, byte(mask), byte(mask>>8), byte(mask>>16))
-	for ; mask != 0; mask &= mask - 1 {
-		h := bits.TrailingZeros32(mask)
-		dst = binary.AppendUvarint(dst, uint64(r.slow[h]))
-		dst = binary.AppendUvarint(dst, uint64(r.fast[h]))
-	}
-	return dst
+	return packHours(dst, &r.slow, &r.fast)
 }
 
 func (r *Rhythm) decode(d *decoder, landmark int64, head Hour) {
@@ -307,35 +295,33 @@ func (r *Rhythm) decode(d *decoder, landmark int64, head Hour) {
 	if w := weekOf(head) - r.landmark; w < -1 || w > 2*maxHour/Week {
 		d.fail("landmark out of range")
 	}
-	mask := uint32(d.byte()) | uint32(d.byte())<<8 | uint32(d.byte())<<16
-	for ; mask != 0; mask &= mask - 1 {
-		h := bits.TrailingZeros32(mask)
-		r.slow[h], r.fast[h] = d.uint32(), d.uint32()
-	}
+	d.unpackHours(&r.slow, &r.fast)
 }
 
-// appendLearned writes evidence and guard.
+// appendLearned writes evidence, which is never positive, and guard.
 func (r *Rhythm) appendLearned(dst []byte) []byte {
-	for _, v := range &r.evidence {
-		dst = binary.AppendUvarint(dst, uint64(-int64(v)))
+	var v [Experts]uint32
+	for e, x := range &r.evidence {
+		v[e] = uint32(-int32(x))
 	}
-	return binary.AppendVarint(dst, int64(r.guard))
+	return binary.AppendVarint(pack(dst, v[:]), int64(r.guard))
 }
 
 func (r *Rhythm) decodeLearned(d *decoder) {
-	for e := range r.evidence {
-		v := d.uvarint()
-		if v > -math.MinInt16 {
+	var v [Experts]uint32
+	d.unpack(v[:])
+	for e, x := range &v {
+		if x > -math.MinInt16 {
 			d.fail("evidence out of range")
 			return
 		}
-		r.evidence[e] = int16(-int64(v))
+		r.evidence[e] = int16(-int32(x))
 	}
-	v := d.varint()
-	if v < math.MinInt16 || v > math.MaxInt16 {
+	guard := d.varint()
+	if guard < math.MinInt16 || guard > math.MaxInt16 {
 		d.fail("guard out of range")
 	}
-	r.guard = int16(v)
+	r.guard = int16(guard)
 }
 
 func (d *decoder) landmark(head Hour) int64 {
@@ -349,19 +335,85 @@ func (d *decoder) landmark(head Hour) int64 {
 // maxHour bounds what Decode believes: the year 20000, so that no sum of hours can overflow.
 const maxHour = 18000 * 366 * Day
 
-// appendCounters writes a mask of the counters that are not zero, low byte first, and these.
-func appendCounters(dst []byte, c []uint32) []byte {
-	at := len(dst)
-	for i := 0; i < len(c); i += 8 {
-		dst = append(dst, 0)
+// pack writes counters in as many bits each as the largest takes: that number, and the bits, low ones first.
+func pack(dst []byte, counters []uint32) []byte {
+	var all uint32
+	for _, c := range counters {
+		all |= c
 	}
-	for i, v := range c {
-		if v != 0 {
-			dst[at+i/8] |= 1 << (i % 8)
-			dst = binary.AppendUvarint(dst, uint64(v))
+	width := bits.Len32(all)
+	dst = append(dst, byte(width))
+	var buffer uint64
+	held := 0
+	for _, c := range counters {
+		buffer |= uint64(c) << held
+		for held += width; held >= 8; held -= 8 {
+			dst = append(dst, byte(buffer))
+			buffer >>= 8
 		}
 	}
+	if held > 0 {
+		dst = append(dst, byte(buffer))
+	}
 	return dst
+}
+
+// packHours writes counters by hour of the day: which hours have any, and these.
+func packHours(dst []byte, counters ...*[Day]uint32) []byte {
+	var mask uint32
+	for _, c := range counters {
+		for h, v := range c {
+			if v != 0 {
+				mask |= 1 << h
+			}
+		}
+	}
+	dst = append(dst, byte(mask), byte(mask>>8), byte(mask>>16))
+	var some [Day]uint32
+	for _, c := range counters {
+		n := 0
+		for b := mask; b != 0; b &= b - 1 {
+			some[n] = c[bits.TrailingZeros32(b)]
+			n++
+		}
+		dst = pack(dst, some[:n])
+	}
+	return dst
+}
+
+// unpack is the inverse of pack.
+func (d *decoder) unpack(counters []uint32) {
+	width := int(d.byte())
+	size := (width*len(counters) + 7) / 8
+	if width > 32 || size > len(d.b) {
+		d.fail("counters out of range")
+		return
+	}
+	var buffer uint64
+	held, at := 0, 0
+	for i := range counters {
+		for ; held < width; held += 8 {
+			buffer |= uint64(d.b[at]) << held
+			at++
+		}
+		counters[i] = uint32(buffer & (1<<width - 1))
+		buffer >>= width
+		held -= width
+	}
+	d.b = d.b[size:]
+}
+
+// unpackHours is the inverse of packHours.
+func (d *decoder) unpackHours(counters ...*[Day]uint32) {
+	mask := uint32(d.byte()) | uint32(d.byte())<<8 | uint32(d.byte())<<16
+	var some [Day]uint32
+	for _, c := range counters {
+		d.unpack(some[:bits.OnesCount32(mask)])
+		for n, b := 0, mask; b != 0; b &= b - 1 {
+			c[bits.TrailingZeros32(b)] = some[n]
+			n++
+		}
+	}
 }
 
 // A set of hours is written as the ages of its members, youngest first, or as bits where these are shorter.
@@ -489,6 +541,7 @@ func (d *decoder) uint32() uint32 {
 	return uint32(v)
 }
 
+// counters reads what version 1 wrote: a mask of the counters that are not zero, low byte first, and these.
 func (d *decoder) counters(c []uint32) {
 	var mask [3]byte
 	for i := range (len(c) + 7) / 8 {

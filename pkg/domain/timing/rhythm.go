@@ -116,17 +116,34 @@ func (m *Model) weigh(p *Prediction, r *Rhythm) {
 		if known {
 			w = m.Experts[Bucket(int(r.n))][e]
 		}
-		if r.evidence[e] != 0 {
-			w *= math.Exp(float64(r.evidence[e]) / nat)
-		}
+		w *= exp(r.evidence[e])
 		p.Weights[e] = w
 		sum += w
 	}
 	for e := range p.Weights {
 		p.Weights[e] /= sum
 	}
-	p.Guard = 1 / (1 + guardOdds*math.Exp(float64(r.guard)/nat))
+	p.Guard = 1 / (1 + guardOdds*exp(r.guard))
 }
+
+// exp is the exponential of v/nat.
+func exp(v int16) float64 {
+	if v > 0 {
+		return 1 / (coarse[int(v)>>8] * fine[v&255])
+	}
+	return coarse[-int(v)>>8] * fine[-int(v)&255]
+}
+
+// exp(-v/nat), by the upper and the lower byte of v.
+var coarse, fine = func() (c [129]float64, f [256]float64) {
+	for i := range c {
+		c[i] = math.Exp(-256 * float64(i) / nat)
+	}
+	for i := range f {
+		f[i] = math.Exp(-float64(i) / nat)
+	}
+	return c, f
+}()
 
 // guardOdds is how much more the experts count than the population, before anything is known of either.
 const guardOdds = 49

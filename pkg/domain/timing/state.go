@@ -293,27 +293,27 @@ func (s *State) age(h Hour) int {
 
 func (s *State) rebase() {
 	s.landmark += landmarkStep
-	s.counters(func(c *uint32) { *c = (*c + 8) >> 4 })
+	s.shift(8, 4)
 }
 
-// counters calls each with every counter that decays, but for those of Rhythm.
-func (s *State) counters(each func(c *uint32)) {
+// shift divides every counter that decays, but for those of Rhythm, by a power of two, after adding to it.
+func (s *State) shift(plus uint32, by int) {
 	for i := range s.sent {
-		each(&s.sent[i])
+		s.sent[i] = (s.sent[i] + plus) >> by
 	}
 	for i := range s.sentDays {
-		each(&s.sentDays[i])
-		each(&s.engagedDays[i])
+		s.sentDays[i] = (s.sentDays[i] + plus) >> by
+		s.engagedDays[i] = (s.engagedDays[i] + plus) >> by
 	}
-	each(&s.answers)
-	each(&s.seasonal)
-	each(&s.watched)
+	for _, c := range [...]*uint32{&s.answers, &s.seasonal, &s.watched} {
+		*c = (*c + plus) >> by
+	}
 }
 
 // forget halves what is known: the habit has moved.
 func (s *State) forget() {
 	s.Rhythm.forget()
-	s.counters(func(c *uint32) { *c >>= 1 })
+	s.shift(0, 1)
 }
 
 // resolve counts day d as read or ignored, if mail came on it. It is no trial where the feed was down on it or the day
@@ -325,8 +325,15 @@ func (s *State) resolve(w *World, d int64) {
 	}
 	s.mailDays++
 	first := d*Day + int64(bits.TrailingZeros32(b))
-	for h := first; h <= min(first+answer, s.head); h++ {
-		if s.engaged.has(h) {
+	for k := range int64(answer/Day + 1) { // the days from first to first+answer
+		b := s.engaged.day(d+k, s.head)
+		switch at := first - d*Day; k {
+		case 0:
+			b >>= at
+		case answer / Day:
+			b &= 1<<(at+1) - 1
+		}
+		if b != 0 {
 			s.readDays++
 			return
 		}
@@ -445,8 +452,13 @@ func (r *hours) forget(from, to Hour) {
 	if *r == (hours{}) {
 		return
 	}
-	for h := from + 1; h <= to; h++ {
-		r.drop(h)
+	for i, left := mod(from+1, Memory), to-from; left > 0; {
+		n := min(left, 64-i&63, Memory-i) // to the end of the word
+		r[i>>6] &^= (1<<n - 1) << (i & 63)
+		left -= n
+		if i += n; i == Memory {
+			i = 0
+		}
 	}
 }
 

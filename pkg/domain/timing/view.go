@@ -48,15 +48,15 @@ func (p *Profile) View(m *Model, channel string, now Hour) View {
 	return v
 }
 
-// until is s with everything taken in that is not settled yet, but for the engagements of day without and of later days.
-func (s *State) until(w *World, without int64) State {
-	c := *s
-	if c.seen {
-		for d := c.unsettled(); d <= dayOf(c.head); d++ {
-			c.settle(w, d, d < without)
+// take makes s a copy of o with everything taken in that is not settled yet, but for the engagements of day without and of
+// later days.
+func (s *State) take(w *World, o *State, without int64) {
+	*s = *o
+	if s.seen {
+		for d := s.unsettled(); d <= dayOf(s.head); d++ {
+			s.settle(w, d, d < without)
 		}
 	}
-	return c
 }
 
 // decay is the weight at which weeks-old counts are read: half after 13 weeks.
@@ -105,7 +105,7 @@ func (w *World) Derive(v *View, p *Profile, channel string, now Hour, without in
 	for i := range p.Channels {
 		switch c := &p.Channels[i]; {
 		case c.Name == channel:
-			own = c.until(w, without)
+			own.take(w, &c.State, without)
 		case other == nil || c.n > other.n:
 			other = &c.State
 		}
@@ -115,7 +115,8 @@ func (w *World) Derive(v *View, p *Profile, channel string, now Hour, without in
 	segment, borrowed := m.tilt(&base, p.Segment), 0.
 	var predicted Prediction
 	if other != nil && other.n > 0 {
-		o := other.until(w, without)
+		var o State
+		o.take(w, other, without)
 		exposure := m.exposure(&o.sent)
 		m.outline(&predicted, &o.Rhythm, weekOf(now), &exposure, &base)
 		predicted.tell()
@@ -248,30 +249,35 @@ func (m *Model) fold(answers *[Day]float64, sent Hour) {
 
 // exposureDays is where the answers to the mail received fall in the week, were every day like every other, sum 1.
 func (m *Model) exposureDays(s *State) (share [7]float64) {
-	var carry [4]float64 // of this customer's mix of hours
-	total := 0.0
-	for h, n := range s.sent {
+	var c0, c1, c2, c3, total float64 // of this customer's mix of hours
+	for h, n := range &s.sent {
 		if n > 0 {
-			total += float64(n)
-			for k, part := range &m.carry[h] {
-				carry[k] += float64(n) * part
-			}
+			n, part := float64(n), &m.carry[h]
+			total += n
+			c0 += n * part[0]
+			c1 += n * part[1]
+			c2 += n * part[2]
+			c3 += n * part[3]
 		}
 	}
 	if total == 0 {
 		return m.weekly
 	}
-	sum := 0.0
-	for d, n := range s.sentDays {
-		for k, part := range carry {
-			share[(d+k)%7] += float64(n) * part
+	var days [7 + 3]float64
+	total = 0
+	for d, n := range &s.sentDays {
+		if n > 0 {
+			n := float64(n)
+			total += n
+			days[d] += n * c0
+			days[d+1] += n * c1
+			days[d+2] += n * c2
+			days[d+3] += n * c3
 		}
 	}
-	for _, x := range share {
-		sum += x
-	}
-	for d := range share {
-		share[d] /= sum
+	total = 1 / (total * (c0 + c1 + c2 + c3))
+	for d := range days {
+		share[d%7] += days[d] * total
 	}
 	return share
 }
