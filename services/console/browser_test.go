@@ -189,6 +189,10 @@ func TestBrowserShowsThePageInEveryForm(t *testing.T) {
 	w := newTown(t, Config{Embedded: true, Pace: 60})
 	w.history(36)
 	w.morning()
+	w.tales()
+	w.keep("C-10874", evening(w.now))
+	w.s.picture(t.Context())
+	w.s.tick()
 	b := browse(t, w)
 	for _, form := range []struct {
 		name, path, scheme string

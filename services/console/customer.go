@@ -24,6 +24,7 @@ import (
 type customerView struct {
 	frame
 	Known        bool
+	Moved        bool // a drift is known
 	Finding, Say string
 	Attributes   []string
 	Dial         template.HTML
@@ -165,6 +166,7 @@ func (v *customerView) fill(id string, k known, moved *say.Moved, clock time.Tim
 	})
 	v.Finding, v.Say = p.Finding, strings.Join(p.Sentences, " ")
 
+	v.Moved = moved != nil
 	v.Dial = chart.Clock(&view, timing.HourOfWeek(now)%24*60+minute, moved, l)
 	v.Map, v.MapTall = chart.Scores(&view, now, l, false), chart.Scores(&view, now, l, true)
 	for h, a := range say.ByHour(&view) {

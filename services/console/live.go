@@ -31,7 +31,7 @@ const (
 // Names of the parts that the live stream replaces; each is a template and an element's id.
 var (
 	fastParts = []string{"clock", "rate", "spark", "lag", "notice", "flags-w", "flags-t", "week-table", "flag-table", "head-deviations", "head-decisions"}
-	slowParts = []string{"finding", "lead", "margins-w", "margins-t", "kpis", "kpi-table", "key", "versions"}
+	slowParts = []string{"finding", "lead", "margins-w", "margins-t", "kpis", "kpi-table", "key", "versions", "stories"}
 )
 
 // live is the beat of the console: once a second the feeds move, and every viewer is told what changed.
@@ -277,7 +277,7 @@ func (v *viewer) step(rows []liveRow, last uint64, slow bool) {
 	s.state.mu.Lock()
 	defer s.state.mu.Unlock()
 	b := s.state.board
-	now := viewNow(s.frame(v.lang, "now", "", nil), b, v.q, s.live.figures(b), board.Shown)
+	now := viewNow(s.frame(v.lang, "now", "", nil), b, v.q, s.live.figures(b), s.state.dials, board.Shown)
 
 	names := fastParts
 	if slow {

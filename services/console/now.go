@@ -100,6 +100,7 @@ type nowView struct {
 	KPIRows                       [][]string
 	HeadDeviations, HeadDecisions string
 	Deviations, Decisions         []rowView
+	Stories                       []storyView // in simulated runs
 }
 
 // Swatches is for templates.
@@ -115,7 +116,7 @@ var hourNames = func() []string {
 }()
 
 // viewNow computes the page. rows says how many of each feed are put into it; the caller holds the board's lock.
-func viewNow(f frame, b *board.Board, q query, figures board.Figures, rows int) *nowView {
+func viewNow(f frame, b *board.Board, q query, figures board.Figures, d dials, rows int) *nowView {
 	l := f.L
 	w := b.Week(q.Filter)
 	v := &nowView{frame: f, View: q.View, Week: chart.NewWeek(w, l), HourNames: hourNames}
@@ -137,6 +138,9 @@ func viewNow(f frame, b *board.Board, q query, figures board.Figures, rows int) 
 	v.HeadDeviations, v.HeadDecisions = sayHead(l, dev, false), sayHead(l, dec, true)
 	v.Deviations = sayRows(l, dev.Rows, rows, b)
 	v.Decisions = sayRows(l, dec.Rows, rows, b)
+	if f.Simulated {
+		v.tell(b, d)
+	}
 	return v
 }
 

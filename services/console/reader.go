@@ -20,6 +20,7 @@ type shared struct {
 	mu      sync.Mutex
 	board   *board.Board
 	version uint64 // grows with every record that changed the board
+	dials   dials  // of the stories
 
 	behind     map[string]map[int32]int64 // by topic and partition: the end at the start, until it is reached
 	unreadable uint64
@@ -200,6 +201,9 @@ func (s *server) watch(ctx context.Context, c *connection) error {
 	for {
 		v := s.ask(ctx, c)
 		s.vitals.Store(&v)
+		if s.config.Run.Simulated() {
+			s.picture(ctx)
+		}
 		select {
 		case <-ctx.Done():
 			return nil

@@ -88,6 +88,7 @@ type frame struct {
 	LagKnown, Behind  bool
 	Notice            string
 	Run               string
+	Simulated         bool
 	Model             string
 	Policy            string
 	Calendar          string
@@ -121,7 +122,7 @@ const behindFrom = 30
 // frame builds the frame; the caller holds the board's lock.
 func (s *server) frame(l *words.Lang, pageName, title string, at *url.URL) frame {
 	b := s.state.board
-	f := frame{L: l, Page: pageName, Title: "Tempismo", Static: static, Zone: s.zone.String(), Run: s.config.Run.ID}
+	f := frame{L: l, Page: pageName, Title: "Tempismo", Static: static, Zone: s.zone.String(), Run: s.config.Run.ID, Simulated: s.config.Run.Simulated()}
 	if title != "" {
 		f.Title = title + ", Tempismo"
 	}
@@ -190,6 +191,7 @@ func (s *server) handler() http.Handler {
 	mux.HandleFunc("GET /customers", s.getCustomers)
 	mux.HandleFunc("GET /customers/{id...}", s.getCustomer)
 	mux.HandleFunc("GET /decisions", s.getDecisions)
+	mux.HandleFunc("GET /model", s.getModel)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.message(w, r, http.StatusNotFound, "error.missing")
 	})
@@ -330,7 +332,7 @@ func (s *server) getNow(w http.ResponseWriter, r *http.Request) {
 	l, q := choose(w, r), parseQuery(r.URL.Query())
 	s.state.mu.Lock()
 	f := s.frame(l, "now", "", r.URL)
-	v := viewNow(f, s.state.board, q, s.live.figures(s.state.board), pageRows)
+	v := viewNow(f, s.state.board, q, s.live.figures(s.state.board), s.state.dials, pageRows)
 	s.state.mu.Unlock()
 	v.Stream = s.live.address(l, q)
 	render(w, http.StatusOK, "now", v)

@@ -256,10 +256,112 @@ func TestACustomersPageExplainsTheProfile(t *testing.T) {
 	}
 }
 
+func TestACustomerWhoseHabitMovedShowsBeforeAndAfter(t *testing.T) {
+	w := newTown(t, Config{})
+	w.history(9)
+	w.morning()
+	w.tales()
+	w.keep("C-10874", evening(w.now))
+	page := body(t, get(t, w.s.handler(), "/customers/C-10874?lang=en"))
+	for _, want := range []string{"On 24 Nov the habit moved: from around 12:00 to around 20:00.", `class="way"`, "from the hollow mark to the full one", "now reads around 20:00, no longer around 12:00."} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page does not say %q", want)
+		}
+	}
+	w.keep("C-1", evening(w.now))
+	if page := body(t, get(t, w.s.handler(), "/customers/C-1?lang=en")); strings.Contains(page, "way") && strings.Contains(page, `class="way"`) || strings.Contains(page, "habit moved") {
+		t.Error("a habit that did not move is drawn as if it had")
+	}
+}
+
+func TestTheModelPageShowsWhatIsInForce(t *testing.T) {
+	w := newTown(t, Config{})
+	h := w.s.handler()
+	page := func(lang string) string { return body(t, get(t, h, "/model?lang="+lang)) }
+	says := func(page string, want ...string) {
+		t.Helper()
+		for _, s := range want {
+			if !strings.Contains(page, s) {
+				t.Errorf("the page does not say %q", s)
+			}
+		}
+	}
+	says(page("en"), "No model has been published yet", "tempismo models")
+	w.publish(false)
+	says(page("en"), "The built-in model is in force", "Model builtin.1", "No personas have been fitted yet")
+	w.now = w.now.Add(time.Minute)
+	w.publish(true)
+	en := page("en")
+	says(en, "Everybody reads most around", "in 4 different ways", "Fitted on 4 Jun 2026 to 3 Dec 2026", "10,000 customers", "costs 4.020 bits; the model before it would have cost 4.110",
+		"Tuesday morning readers, 10-12", "40%", "Segment “premium”", "Seasons and holidays", "builtin.1", "Half come within", "held_out_customers")
+	if n := strings.Count(en, `class="strip"`); n != 1+4+1 {
+		t.Errorf("%d strips, want everybody's, four personas' and a segment's", n)
+	}
+	if n := strings.Count(en, `class="fig cal"`); n != 3 {
+		t.Errorf("%d pictures of calibration, want one a kind", n)
+	}
+	// A table stands behind the picture: what is drawn from uniform p-values is close to them.
+	says(en, "<th scope=\"row\">Burst</th><td>0-4</td><td>400,000</td><td>10%</td><td>5.0%</td><td>2.3%</td>")
+	says(page("it"), "Tutti leggono di più verso le", "lettori del mattino, martedì, 10-12", "400.000")
+}
+
+func TestOnlyASimulatedRunTellsStories(t *testing.T) {
+	w := newTown(t, Config{})
+	w.history(9)
+	page := body(t, get(t, w.s.handler(), "/?lang=en"))
+	for _, want := range []string{"Three stories", "No habit has moved yet.", "Nobody has fallen silent yet.", "Nobody has read far more than usual yet."} {
+		if !strings.Contains(page, want) {
+			t.Errorf("before anything happened the page does not say %q", want)
+		}
+	}
+	w.morning()
+	w.tales()
+	w.keep("C-10874", evening(w.now))
+	w.s.picture(t.Context())
+	_, page, _ = strings.Cut(body(t, get(t, w.s.handler(), "/?lang=en")), `id="stories"`)
+	page, _, _ = strings.Cut(page, "</section>")
+	for _, want := range []string{`<a href="/customers/C-10874">C-10874</a> now reads around 20:00, no longer around 12:00.`, `<a href="/customers/C-31962">`, `<a href="/customers/C-77150">`, `class="way"`} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the stories do not say %q:\n%s", want, page)
+		}
+	}
+	if n := strings.Count(page, `class="bp`); n != 24 {
+		t.Errorf("%d hours are drawn, want those of the one profile that is kept", n)
+	}
+	live := newTown(t, Config{Run: config.Run{ID: "r1", Mode: "live"}})
+	live.history(9)
+	live.morning()
+	if page := body(t, get(t, live.s.handler(), "/?lang=en")); strings.Contains(page, "stories") {
+		t.Error("a live run tells stories")
+	}
+}
+
+func TestBrowserShowsTheModel(t *testing.T) {
+	w := newTown(t, Config{Embedded: true, Pace: 60})
+	w.history(9)
+	w.publish(true)
+	b := browse(t, w)
+	for _, form := range []struct {
+		name, lang, scheme string
+		width              int64
+	}{{"model.light", "en", "light", 1440}, {"model.dark", "it", "dark", 1440}, {"model.mobile", "en", "light", 390}} {
+		b.size(form.width, 1000, form.scheme)
+		b.open("/model?lang=" + form.lang)
+		b.picture(form.name)
+		if over := eval[int](b, fmt.Sprintf(`document.documentElement.scrollWidth - %d`, form.width)); over > 0 {
+			t.Errorf("%s scrolls sideways by %d px", form.name, over)
+		}
+		if n := eval[int](b, `[...document.querySelectorAll('.strip')].filter(s => s.getBoundingClientRect().width > 200).length`); n != 6 {
+			t.Errorf("%s: %d of 6 strips are wide enough to be read", form.name, n)
+		}
+	}
+}
+
 func TestBrowserShowsACustomer(t *testing.T) {
 	w := newTown(t, Config{Embedded: true, Pace: 60})
 	w.history(9)
 	w.morning()
+	w.tales()
 	w.keep("C-20417", evening(w.now))
 	b := browse(t, w)
 	for _, form := range []struct {

@@ -172,3 +172,69 @@ func (w *town) morning() {
 	w.s.tick()
 	w.s.tick()
 }
+
+// tales emits what newcomers are shown: a habit that moved by eight hours, and an odd hour.
+func (w *town) tales() {
+	known := timing.Evidence{EngagedHours: 61, Deliveries: 120, Days: 287}
+	w.deviation("dv-drift", "C-10874", 9*24*3600, deviation.Deviation{Kind: timing.Drift, Z: 2.1, P: .02, OneIn: 49, Observed: 20, Expected: 12, LocalDay: "2026-11-24", Segment: "premium", Evidence: known})
+	w.deviation("dv-odd", "C-77103", 68, deviation.Deviation{Kind: timing.Timing, Z: 2.1, P: .017, OneIn: 58, Observed: 10, Expected: 21, LocalDay: "2026-12-03", Segment: "standard", Evidence: known})
+}
+
+// publish emits a model, fitted or not, and digests with the tests of a month.
+func (w *town) publish(fitted bool) {
+	data, err := timing.Builtin().Append(nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	m, err := timing.ParseModel(data)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if fitted {
+		m.Version = "2026-12-03.1"
+		m.FittedOn = &timing.FittedOn{From: w.now.AddDate(0, 0, -182), To: w.now, Customers: 10_000}
+		m.Metrics = map[string]float64{"bits": 4.02, "bits_before": 4.11, "held_out_customers": 2000}
+		for i, name := range []string{"evening readers", "morning readers", "midday readers", "Tuesday morning readers, 10-12"} {
+			p := timing.Persona{Name: name, Share: []float64{.4, .3, .2, .1}[i]}
+			sum := 0.0
+			for h := range p.Attention {
+				d := math.Abs(float64(h) - []float64{20, 8, 13, 10}[i])
+				p.Attention[h] = .3 + 3*math.Exp(-d*d/8)
+				sum += p.Attention[h] / 24
+			}
+			for h := range p.Attention {
+				p.Attention[h] /= sum
+			}
+			m.Personas = append(m.Personas, p)
+		}
+		m.Segments = []timing.Segment{{Name: "premium", Share: .2, Attention: m.Population}}
+		m.Season.First = w.now.Unix()/86400 - 4 - 100
+		for d := range 200 {
+			f := 1.
+			if d%50 == 20 {
+				f = .6
+			}
+			m.Season.Factors = append(m.Season.Factors, f)
+		}
+		for h := range m.Boost {
+			m.Boost[h] = 1 + math.Exp(-float64(h)/3)
+		}
+	}
+	w.emit(topics.Models, timing.ModelType, "md-"+m.Version, "", w.now.Add(-time.Hour), m)
+
+	d := timing.Digest{Minute: w.now.Add(-time.Hour), Seconds: 3600}
+	for _, kind := range []string{timing.Burst, timing.Timing, timing.Silence} {
+		for i, stratum := range timing.Strata {
+			bins := make([]uint32, timing.TailBins)
+			for range 200_000 >> (2 * i) {
+				p := w.rnd.Float64()
+				if kind == timing.Silence {
+					p = math.Sqrt(p)
+				}
+				bins[timing.TailBin(p)]++
+			}
+			d.Tails = append(d.Tails, timing.Tail{Kind: kind, Stratum: stratum, Bins: bins})
+		}
+	}
+	w.emit(topics.Digests, timing.DigestType, "dg-tails", "", w.now.Add(-time.Hour), d)
+}

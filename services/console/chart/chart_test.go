@@ -3,6 +3,7 @@ package chart
 import (
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"html/template"
 	"io"
 	"math"
@@ -168,5 +169,53 @@ func TestTheBestHourLiesAhead(t *testing.T) {
 	best := say.BestHour(&v, now)
 	if best != now-3+168 || Place(best, now) != Place(now-3, now) {
 		t.Errorf("three hours ago was best: the best hour is %+d, drawn at %d", best-now, Place(best, now))
+	}
+}
+
+func TestTheModelsDrawingsAreWellFormed(t *testing.T) {
+	m, l := timing.Builtin(), words.In("it")
+	if n := elements(t, Strip(&m.Population)); n["rect"] != 24 {
+		t.Errorf("a day has %d hours", n["rect"])
+	}
+	if n := elements(t, Bars(m.Weekdays[:], make([]string, 7), "<label>")); n["rect"] != 7 || n["text"] < 1 {
+		t.Errorf("seven bars are drawn as %v", n)
+	}
+	elements(t, Bars([]float64{0, 5}, []string{"a", "<b>"}, ""))
+	elements(t, Answers(&m.Kernel, l))
+	elements(t, Stroke("of a newer version"))
+	if half := Half(&[timing.Response]float64{.2, .6, .2}); math.Abs(half-1.5) > 1e-9 {
+		t.Errorf("half of the answers come within %v hours, want 1.5", half)
+	}
+	if half := Half(&[timing.Response]float64{}); half != timing.Response {
+		t.Errorf("of no answers, half come within %v hours", half)
+	}
+}
+
+func TestCalibrationLiesOnTheLineWhereTestsMeanWhatTheySay(t *testing.T) {
+	tail := board.Tail{Kind: timing.Burst, Stratum: timing.Strata[1], Tests: 1 << 20}
+	for i := range tail.Bins {
+		low, high := timing.TailBounds(i)
+		tail.Bins[i] = uint64(math.Round((high - low) * float64(tail.Tests)))
+	}
+	few := board.Tail{Kind: timing.Burst, Stratum: timing.Strata[3], Tests: 20}
+	few.Bins[0] = 20
+	svg := Calibration([]board.Tail{tail, few, {Kind: timing.Burst, Stratum: timing.Strata[2]}}, words.In("en"), "label")
+	elements(t, svg)
+	if strings.Contains(string(svg), "st st2") {
+		t.Error("a stratum without tests is drawn")
+	}
+	_, points, ok := strings.Cut(string(svg), `class="st st1" points="`)
+	points, _, _ = strings.Cut(points, `"`)
+	if !ok || len(strings.Fields(points)) < 40 { // four to the halving, from 1/2 to 1/2048
+		t.Fatalf("the line is %q", points)
+	}
+	for _, point := range strings.Fields(points) {
+		var x, y float64
+		if _, err := fmt.Sscanf(point, "%f,%f", &x, &y); err != nil {
+			t.Fatal(err)
+		}
+		if across, up := (x-42)/250, (266-y)/258; math.Abs(across-up) > .002 {
+			t.Errorf("uniform p-values are drawn off the line, at %v,%v", x, y)
+		}
 	}
 }
