@@ -9,7 +9,9 @@ import (
 
 // season is by what everybody's days differ: the kind of day (holidays), the week of the year (ISO 8601) and the day of the
 // month, each with factors that multiply. A kind of day, a week or a day of the month has a factor only where its engaged
-// hours lie beyond what the others scatter by (Bonferroni over all), and then one that is shrunk to 1.
+// hours lie beyond what the others scatter by (Bonferroni over all), and then one that is shrunk to 1. What mail happens to
+// be about makes one week differ from the next, whereas seasons last: a week may also differ because three weeks in a row
+// that it belongs to do, and is then shrunk to what these have in common.
 //
 // A day on which hardly anybody engaged though mail was there is no season but a gap in the feed, and is left out.
 type season struct {
@@ -34,6 +36,7 @@ const (
 	seasonNames    = 8  // names of a family before one is held against the others
 	seasonMonths   = 3  // times that a day of the month must have been seen
 	seasonSpread   = .3 // what factors are believed to spread by
+	weekSpread     = .1 // and those of a week from what it and its neighbours have in common
 	seasonMost     = 5  // largest factor; the smallest is 1 over it
 	gapExpected    = 30 // engaged hours expected of a day before their absence is a gap
 	gapShare       = .2 // of what is expected: less is a gap
@@ -98,16 +101,19 @@ func (t *tally) surprise() float64 { // squared, in units of Poisson chance
 func (s *season) fit(observed, expected []float64) {
 	s.factors = [families]map[string]float64{{}, {}, {}}
 	s.counted = make([]bool, len(s.days))
-	names := 0.
+	tests := 0.
 	for f := range families {
 		seen := map[string]bool{"": true}
 		for i := range s.days {
 			if n := s.days[i][f]; !seen[n] {
 				seen[n] = true
-				names++
+				if tests++; f == weekOfYear { // alone, and in a row
+					tests++
+				}
 			}
 		}
 	}
+	beyond := quantile(.05 / tests)
 	for i := range s.days {
 		s.counted[i] = s.days[i][kindOfDay] != "" || expected[i] < gapExpected || observed[i] >= gapShare*expected[i]
 	}
@@ -121,14 +127,44 @@ func (s *season) fit(observed, expected []float64) {
 				if t.expected < seasonExpected || f == dayOfMonth && t.days < seasonMonths || scatter == 0 || t.name == "" {
 					continue
 				}
-				if t.surprise()/scatter < quantile(.05/names) {
+				weight := scatter / (seasonSpread * seasonSpread)
+				if row, ok := strongest(f, list, &t); ok && row.surprise()/scatter >= beyond {
+					common := (row.observed + weight) / (row.expected + weight)
+					weight = scatter / (weekSpread * weekSpread)
+					s.factors[f][t.name] = (t.observed + weight*common) / (t.expected + weight)
 					continue
 				}
-				weight := scatter / (seasonSpread * seasonSpread)
-				s.factors[f][t.name] = (t.observed + weight) / (t.expected + weight)
+				if t.surprise()/scatter >= beyond {
+					s.factors[f][t.name] = (t.observed + weight) / (t.expected + weight)
+				}
 			}
 		}
 	}
+}
+
+// strongest is the most surprising three weeks in a row that week t belongs to; false for what is no week.
+func strongest(family int, list []tally, t *tally) (most tally, ok bool) {
+	if family != weekOfYear {
+		return most, false
+	}
+	for k := -1; k <= 1; k++ {
+		var row tally
+		for i := range list {
+			if d := weekNumber(list[i].name) - weekNumber(t.name) - k; d >= -1 && d <= 1 || d <= -51 || d >= 51 {
+				row.observed += list[i].observed
+				row.expected += list[i].expected
+			}
+		}
+		if !ok || row.surprise() > most.surprise() {
+			most, ok = row, true
+		}
+	}
+	return most, ok
+}
+
+func weekNumber(name string) (n int) {
+	_, _ = fmt.Sscanf(name, "week %d", &n) // our own name
+	return n
 }
 
 // tallies sums up days by name in a family; expected counts what the other families explain.

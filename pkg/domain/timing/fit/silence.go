@@ -11,9 +11,10 @@ import (
 // them.
 type readers struct{ mail, read []float64 }
 
-// silence finds the prior of the share of mail days that are read (Priors.Read, Priors.Ignored): that of the likeliest
-// beta-binomial law, unless ordinary customers, whose days are not independent, would then be called silent more often than
-// in one streak of 44. Then its mean is as much lower as it takes: who is held to read less is missed later.
+// silence finds the prior of the share of mail days that are read (Priors.Read, Priors.Ignored). Its weight is that of the
+// likeliest beta-binomial law. So would be its mean, were the days of a customer independent; since they are not, it is moved
+// to where ordinary customers are called silent somewhat less than once in 44 streaks: who is held to read less is missed
+// later, and who is held to read more, sooner.
 func (s *sample) silence(m *timing.Model, report *Report) error {
 	const fewest = 20
 	r := s.readers()
@@ -35,39 +36,48 @@ func (s *sample) silence(m *timing.Model, report *Report) error {
 		mean = peak(-5, 5, func(x float64) float64 { return likelihood(logit(x), math.Exp(weight)) })
 		weight = peak(math.Log(.5), math.Log(100), func(x float64) float64 { return likelihood(logit(mean), math.Exp(x)) })
 	}
-	var alarms, streaks float64
-	rare := func(mean float64) (bool, error) {
-		m.Priors.Read, m.Priors.Ignored = logit(mean)*math.Exp(weight), (1-logit(mean))*math.Exp(weight)
-		if err := m.Prepare(); err != nil {
-			return false, err
-		}
-		alarms, streaks = s.silences(m)
-		return alarms <= timing.TwoSigma*streaks, nil
-	}
+	var streaks float64
 	report.Estimates["priors.read.likeliest"] = logit(mean)
-	ok, err := rare(mean)
-	if err == nil && !ok { // halve the distance to the mean at which alarms are as rare as they should be
-		low, high := mean-4, mean
-		for range 6 {
-			if ok, err = rare((low + high) / 2); err != nil {
+	// Rarer than told, and no search where alarms are too few to go by.
+	const told, fewestStreaks = .9 * timing.TwoSigma, 2000
+	share, err := s.silenced(m, logit(mean), math.Exp(weight), &streaks)
+	if err == nil && streaks >= fewestStreaks {
+		low, high := mean-4, mean+1
+		if share > told {
+			high = mean
+		} else {
+			low = mean
+		}
+		for range 6 { // halve the distance to the mean at which alarms are as rare as they should be
+			middle := (low + high) / 2
+			if share, err = s.silenced(m, logit(middle), math.Exp(weight), &streaks); err != nil {
 				return err
 			}
-			if ok {
-				low = (low + high) / 2
+			if share > told {
+				high = middle
 			} else {
-				high = (low + high) / 2
+				low = middle
 			}
 		}
-		_, err = rare(low)
+		share, err = s.silenced(m, logit(low), math.Exp(weight), &streaks)
 	}
 	if err != nil {
 		return err
 	}
 	report.Estimates["priors.read"], report.Estimates["priors.ignored"] = m.Priors.Read, m.Priors.Ignored
-	if streaks > 0 {
-		report.Estimates["silence.false_alarms"] = alarms / streaks
-	}
+	report.Estimates["silence.false_alarms"] = share
 	return nil
+}
+
+// silenced sets the prior and returns the share of streaks that would be called a silence, and how many there were.
+func (s *sample) silenced(m *timing.Model, mean, weight float64, streaks *float64) (share float64, err error) {
+	m.Priors.Read, m.Priors.Ignored = mean*weight, (1-mean)*weight
+	if err := m.Prepare(); err != nil {
+		return 0, err
+	}
+	alarms, n := s.silences(m)
+	*streaks = n
+	return alarms / max(1, n), nil
 }
 
 // readers counts mail days and those that were read: local days with deliveries, answered within 48 hours of the first of
