@@ -23,16 +23,17 @@ import (
 
 // commands is the command line.
 type commands struct {
-	Up      upCmd      `cmd:"" help:"Run all services in this process."`
-	Import  importCmd  `cmd:"" help:"Bring a CSV or NDJSON file of engagement events through the services."`
-	Watch   watchCmd   `cmd:"" help:"Follow deviations or decisions, one sentence each."`
-	Profile profileCmd `cmd:"" help:"Show when one customer pays attention."`
-	Topics  topicsCmd  `cmd:"" help:"List or create topics."`
-	Lag     lagCmd     `cmd:"" help:"Show how far behind each service is."`
-	Dump    dumpCmd    `cmd:"" help:"Write a topic, or all profiles, as text that can be compared."`
-	Replay  replayCmd  `cmd:"" help:"Copy a range of a topic into a file or a new run, or a file into a topic."`
-	Doctor  doctorCmd  `cmd:"" help:"Check what Tempismo depends on, and say what to do."`
-	Broker  brokerCmd  `cmd:"" hidden:"" help:"Run the embedded broker and store alone, for services in other processes."`
+	Up       upCmd       `cmd:"" help:"Run all services in this process."`
+	Import   importCmd   `cmd:"" help:"Bring a CSV or NDJSON file of engagement events through the services."`
+	Watch    watchCmd    `cmd:"" help:"Follow deviations or decisions, one sentence each."`
+	Profile  profileCmd  `cmd:"" help:"Show when one customer pays attention."`
+	Topics   topicsCmd   `cmd:"" help:"List or create topics."`
+	Lag      lagCmd      `cmd:"" help:"Show how far behind each service is."`
+	Dump     dumpCmd     `cmd:"" help:"Write a topic, or all profiles, as text that can be compared."`
+	Simulate simulateCmd `cmd:"" help:"Write the events of simulated customers into a file, and the truth about them beside."`
+	Replay   replayCmd   `cmd:"" help:"Copy a range of a topic into a file or a new run, or a file into a topic."`
+	Doctor   doctorCmd   `cmd:"" help:"Check what Tempismo depends on, and say what to do."`
+	Broker   brokerCmd   `cmd:"" hidden:"" help:"Run the embedded broker and store alone, for services in other processes."`
 
 	Version kong.VersionFlag `help:"Print the version."`
 }

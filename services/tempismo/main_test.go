@@ -95,6 +95,8 @@ func TestCommandLinesThatCannotBeUsed(t *testing.T) {
 		{"a run's id is checked", "replay --into Bad_ID", "Bad_ID"},
 		{"a demo has people", "up --demo --customers 0", "--customers"},
 		{"only two topics are told in words", "watch digests", "must be one of"},
+		{"a simulation tests after it was quiet", "simulate --out x --weeks 8 --quiet-weeks 8", "--quiet-weeks"},
+		{"a story is one that is told", "simulate --out x --story nobody", "nobody is called \"nobody\""},
 	} {
 		t.Run(c.sentence, func(t *testing.T) {
 			if _, errs, code := tempismo(t, strings.Fields(c.args)...); code != 2 || !strings.Contains(errs, c.want) {

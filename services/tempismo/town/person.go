@@ -117,7 +117,7 @@ func (t *Town) born(i int) *person {
 
 // resident makes the i-th of Stories.
 func (t *Town) resident(i int) *person {
-	p := &person{town: t, index: t.config.Customers + i, key: 1<<40 + uint64(i), id: Stories[i], visiting: 3.5, interest: .55, triggers: .5}
+	p := &person{town: t, index: t.config.Customers + i, key: 1<<40 + uint64(i), id: Stories[i], visiting: 3.5, interest: .55, triggers: .3}
 	p.rnd = random(t.config.Seed, p.key)
 	h := &habit{}
 	bumps := [len(Stories)]bump{{8, .8, .8}, {12.9, .8, .75}, {18.3, .9, .75}, {20.8, 1, .75}}
