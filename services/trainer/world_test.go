@@ -66,7 +66,7 @@ func readers(ids []string, seed uint64, end time.Time, weeks, a, b int) (events 
 		r := rand.New(rand.NewPCG(seed, uint64(i)))
 		hour := []int{a, b}[i%2]
 		for d := -7 * weeks; d < 0; d++ {
-			day := end.Truncate(24 * time.Hour).AddDate(0, 0, d)
+			day := end.Truncate(24*time.Hour).AddDate(0, 0, d)
 			if d%7 != -1 && d%7 != -3 && d%7 != -5 {
 				continue
 			}
