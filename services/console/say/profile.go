@@ -14,7 +14,7 @@ type Subject struct {
 	Customer string
 	View     *timing.View // of the profile at Now
 	Now      timing.Hour  // local
-	Zone     string       // in which hours are told
+	Zone     string       // in which hours are told; empty: the profiler's default
 	Assumed  bool         // the customer's zone is not known: it is the operator's
 	Segment  string       // empty: none
 	Silent   bool         // a silence was told and has not ended
@@ -108,7 +108,10 @@ func Profile(l *words.Lang, s Subject) (p Portrait) {
 	if s.Silent {
 		say("cust.say.silent")
 	}
-	if s.Assumed {
+	switch {
+	case s.Assumed && s.Zone == "":
+		say("prof.zone.default")
+	case s.Assumed:
 		say("prof.zone", s.Zone)
 	}
 	if v.Evidence.Partial {
