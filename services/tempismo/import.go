@@ -27,7 +27,18 @@ import (
 
 // importCmd brings a file of events through the services.
 type importCmd struct {
-	File     string `arg:"" help:"CSV with a header, or NDJSON; .gz for compressed; - for standard input."`
+	File string `arg:"" help:"CSV with a header, or NDJSON; .gz for compressed; - for standard input."`
+	columns
+	AsIs bool `help:"Keep the file's order instead of sorting by time."`
+
+	target
+	Partitions int32 `default:"8" help:"Partitions of topics that do not exist yet."`
+	NoServices bool  `help:"Run no services in this process: somebody else runs them for this run."`
+	JSON       bool  `help:"Write the summary as one JSON object."`
+}
+
+// columns says which column of a file holds what.
+type columns struct {
 	Customer string `placeholder:"COLUMN" help:"Column of the customer's id. Without it, lines are engagement events as they stand on the topic."`
 	Time     string `placeholder:"COLUMN" help:"Column of the time: RFC 3339, 2006-01-02 15:04:05 UTC, unix seconds or milliseconds."`
 	Kind     string `placeholder:"COLUMN|KIND" help:"Column of the kind of event, or the kind of all of them."`
@@ -35,12 +46,10 @@ type importCmd struct {
 	Channel  string `placeholder:"COLUMN|CHANNEL" default:"email" help:"Column of the channel, or the channel of all of them."`
 	Message  string `placeholder:"COLUMN" help:"Column of the message's id."`
 	Campaign string `placeholder:"COLUMN" help:"Column of the campaign."`
-	AsIs     bool   `help:"Keep the file's order instead of sorting by time."`
+}
 
-	target
-	Partitions int32 `default:"8" help:"Partitions of topics that do not exist yet."`
-	NoServices bool  `help:"Run no services in this process: somebody else runs them for this run."`
-	JSON       bool  `help:"Write the summary as one JSON object."`
+func (c *columns) mapping() rows.Mapping {
+	return rows.Mapping{Customer: c.Customer, Time: c.Time, Kind: c.Kind, Zone: c.Zone, Channel: c.Channel, Message: c.Message, Campaign: c.Campaign}
 }
 
 // Help is the example.
@@ -232,9 +241,7 @@ func (c *importCmd) read(ctx context.Context, t terminal, bars *progress, sorted
 		in = f
 	}
 	counted := &countReader{r: in}
-	r, err := rows.Open(counted, filepath.Base(c.File), rows.Mapping{
-		Customer: c.Customer, Time: c.Time, Kind: c.Kind, Zone: c.Zone, Channel: c.Channel, Message: c.Message, Campaign: c.Campaign,
-	})
+	r, err := rows.Open(counted, filepath.Base(c.File), c.mapping())
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", c.File, err)
 	}

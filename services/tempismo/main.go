@@ -31,6 +31,7 @@ type commands struct {
 	Lag      lagCmd      `cmd:"" help:"Show how far behind each service is."`
 	Dump     dumpCmd     `cmd:"" help:"Write a topic, or all profiles, as text that can be compared."`
 	Simulate simulateCmd `cmd:"" help:"Write the events of simulated customers into a file, and the truth about them beside."`
+	Evaluate evaluateCmd `cmd:"" help:"Judge predictions and tests of the unusual, on a simulated town or on a file of events."`
 	Replay   replayCmd   `cmd:"" help:"Copy a range of a topic into a file or a new run, or a file into a topic."`
 	Doctor   doctorCmd   `cmd:"" help:"Check what Tempismo depends on, and say what to do."`
 	Broker   brokerCmd   `cmd:"" hidden:"" help:"Run the embedded broker and store alone, for services in other processes."`
