@@ -35,8 +35,8 @@ type State struct {
 	watched     uint32      // days between engaged days, holes cut short: exposure while no deliveries are reported
 	watchedTo   int64       // the last such day
 
-	moved  uint16               // log(1+M) of the drift test, 1/256 nat
-	recent [recentAnswers]uint8 // 1 + hour of the day of the answers since M began to rise, newest first; 0: none
+	moved  uint16               // log M of the drift test where it is above 0, 1/256 nat
+	recent [recentAnswers]uint8 // 1 + hour of the day of the answers since M rose above 1, newest first; 0: none
 
 	mailDays uint32 // days with deliveries whose answer is known
 	readDays uint32 // of these, answered

@@ -50,22 +50,52 @@ func (m *Model) Timing(s *State, v *View, h Hour) (t Test, at float64, ok bool) 
 }
 
 // drift updates the test for a habit that has moved with an answer in hour h to the message sent in hour sent, before it is
-// learned: a Shiryaev-Roberts e-detector (Shin, Ramdas, Rinaldo: E-detectors, NEJSDS 2023). With kappa the kernel and phi the
-// attention,
+// learned. It is an e-detector of the CUSUM kind (Shin, Ramdas, Rinaldo: E-detectors, NEJSDS 2023):
 //
-//	L = sum_a kappa(a) phi(sent+a) / phi(h),    M <- (1+M) L
+//	L = f1(h) / f0(h),    M <- max(1, M) L,    moved when M >= 44
 //
-// is the likelihood of the answer for a customer who reads at all hours alike over that for this one, whose mean is 1 as long
-// as the habit is what it was; the habit is called moved when M >= 44. Then the expected number of answers between false
-// alarms is at least 44; the P of the Test is 1/M, so that 1/P bounds that number in the same way. What was known is halved.
+// f0 is when this customer would answer the message: kernel times attention, by hour and day of the week. f1 is the same with
+// other hours of the day: the customer's own, moved by any time of two hours or more and, as answers come that do not fit the
+// habit, more and more the hours of these. As long as the habit is what it was, L has mean 1 whatever f1, so that the expected
+// number of answers between false alarms is at least 44. P of the Test is 1/M, which bounds that number in the same way.
+//
+// (The Shiryaev-Roberts form, (1+M) L, has the same bound but comes close to it: it adds one with every answer, so that of
+// somebody without any habit it would say every 44 answers that the habit has moved.)
 func (s *State) drift(m *Model, p *Prediction, sent, h Hour) (t Test, raised bool) {
-	const threshold = 44 // 1/TwoSigma
-	days := m.exposureDays(s)
+	var phi, other [Day]float64
+	sum := 0.0
+	for h := range phi {
+		phi[h] = p.Hours[h] * p.unexposed[h]
+		sum += phi[h]
+	}
+	away := elsewhere * Day / (sum * (Day - 3))
+	for h := range phi {
+		before, after := h-1, h+1
+		if h == 0 {
+			before = Day - 1
+		} else if after == Day {
+			after = 0
+		}
+		other[h] = away * (sum - phi[before] - phi[h] - phi[after])
+	}
+	for _, at := range s.recent {
+		if at == 0 {
+			break
+		}
+		for d := -3; d <= 3; d++ { // mean 1, like the rest
+			other[(int(at)-1+d+Day)%Day] += float64(4-max(d, -d)) * Day / 16
+		}
+	}
+
 	decayed := s.decayed(h)
+	days := m.exposureDays(s)
 	weekday := m.weekdays(s, decayed*float64(s.engagement()), decayed, &days)
-	met, hour, day := 0.0, hourOfDay(sent), dayOfWeek(sent)
+	var met, metOther float64
+	hour, day := hourOfDay(sent), dayOfWeek(sent)
 	for _, k := range &m.Kernel {
-		met += k * p.Hours[hour] * p.unexposed[hour] * weekday[day]
+		k *= weekday[day]
+		met += k * phi[hour]
+		metOther += k * other[hour]
 		if hour++; hour == Day {
 			if hour, day = 0, day+1; day == 7 {
 				day = 0
@@ -73,9 +103,9 @@ func (s *State) drift(m *Model, p *Prediction, sent, h Hour) (t Test, raised boo
 		}
 	}
 	y := hourOfDay(h)
-	sum := math.Exp(float64(s.moved)/driftNat) * met / (p.Hours[y] * p.unexposed[y] * weekday[dayOfWeek(h)])
-	s.moved = uint16(min(math.Round(driftNat*math.Log1p(sum)), math.MaxUint16))
-	if sum < 1 {
+	evidence := math.Exp(float64(s.moved)/driftNat) * other[y] / phi[y] * met / metOther
+	s.moved = uint16(min(max(0, math.Round(driftNat*math.Log(evidence))), math.MaxUint16))
+	if s.moved == 0 {
 		s.recent = [recentAnswers]uint8{}
 		return t, false
 	}
@@ -84,17 +114,20 @@ func (s *State) drift(m *Model, p *Prediction, sent, h Hour) (t Test, raised boo
 	if s.moved < driftAlarm {
 		return t, false
 	}
-	before, now := s.places()
-	t = Test{Kind: Drift, P: probability(1 / max(sum, threshold)), Observed: float64(now), Expected: float64(before)}
+	usual, now := s.places()
+	t = Test{Kind: Drift, P: probability(1 / max(evidence, 1/TwoSigma)), Observed: float64(now), Expected: float64(usual)}
 	s.moved, s.recent = 0, [recentAnswers]uint8{}
 	s.forget()
 	return t, true
 }
 
-const driftNat = 256
+const (
+	driftNat  = 256 // to the nat
+	elsewhere = 8   // answers that the hours which the habit may have moved to weigh, against those of recent answers
+)
 
 // driftAlarm is M >= 44 on the scale of State.moved.
-var driftAlarm = uint16(math.Round(driftNat * math.Log1p(44)))
+var driftAlarm = uint16(math.Ceil(driftNat * math.Log(44)))
 
 // places are the hours of the day around which engagements fell until M began to rise, and since.
 func (s *State) places() (before, now int) {
