@@ -147,13 +147,7 @@ func newSample(histories []History) *sample {
 			if c := cmp.Compare(a.Hour, b.Hour); c != 0 {
 				return c
 			}
-			if a.Delivered != b.Delivered { // a message comes before its answer
-				if a.Delivered {
-					return -1
-				}
-				return 1
-			}
-			return cmp.Compare(a.Minute, b.Minute)
+			return inHour(&a, &b)
 		})
 		h.Events = slices.CompactFunc(events, func(a, b Event) bool { return a.Hour == b.Hour && a.Delivered == b.Delivered })
 		for i := range h.Events {
@@ -172,6 +166,17 @@ func newSample(histories []History) *sample {
 		s.histories = append(s.histories, h)
 	}
 	return s
+}
+
+// inHour is the order of events of one hour: a message comes before its answer.
+func inHour(a, b *Event) int {
+	if a.Delivered != b.Delivered {
+		if a.Delivered {
+			return -1
+		}
+		return 1
+	}
+	return cmp.Compare(a.Minute, b.Minute)
 }
 
 func (s *sample) days() int64 { return dayOf(s.last) - dayOf(s.first) + 1 }
@@ -267,7 +272,15 @@ func (s *sample) order(each func(customer int, e Event), closeDay func(day int64
 			moments = append(moments, moment{e, int32(i)})
 		}
 	}
-	slices.SortStableFunc(moments, func(a, b moment) int { return cmp.Compare(a.event.Hour, b.event.Hour) })
+	slices.SortFunc(moments, func(a, b moment) int {
+		if c := cmp.Compare(a.event.Hour, b.event.Hour); c != 0 {
+			return c
+		}
+		if c := cmp.Compare(a.customer, b.customer); c != 0 {
+			return c
+		}
+		return inHour(&a.event, &b.event)
+	})
 	today := dayOf(s.first)
 	for _, m := range moments {
 		if d := dayOf(m.event.Hour); d != today {

@@ -24,11 +24,9 @@ func (p *pairs) note(hour int, share, expected *[day]float64, weight float64) {
 	for h, x := range expected {
 		x *= weight
 		p.usual[h] += x
-		if p.exposed {
-			row := &p.explained[h]
-			for i, y := range expected {
-				row[i] += x * y
-			}
+		row := &p.explained[h]
+		for i, y := range expected {
+			row[i] += x * y
 		}
 	}
 }

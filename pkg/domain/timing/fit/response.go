@@ -2,6 +2,7 @@ package fit
 
 import (
 	"math"
+	"math/bits"
 
 	"github.com/tempismo/tempismo/pkg/domain/timing"
 )
@@ -174,10 +175,16 @@ func (r *recent) ages(h timing.Hour, each func(age int)) {
 	if *r == (recent{}) {
 		return
 	}
-	since := h - r.latest
-	for a := max(0, since); a < timing.Response; a++ {
-		if i := a - since; i < 128 && r.hours[i>>6]>>(i&63)&1 != 0 {
-			each(int(a))
+	// Bit i stands for age i+since.
+	since := int(h - r.latest)
+	if since >= timing.Response || since <= -len(r.hours)*64 {
+		return
+	}
+	for i, word := range r.hours {
+		for ; word != 0; word &= word - 1 {
+			if a := i*64 + bits.TrailingZeros64(word) + since; a >= 0 && a < timing.Response {
+				each(a)
+			}
 		}
 	}
 }
