@@ -1,10 +1,6 @@
 package profiler
 
 import (
-	"encoding/binary"
-	"errors"
-	"fmt"
-	"math"
 	"strings"
 	"time"
 
@@ -22,6 +18,7 @@ type Totals struct {
 	Human    uint64                             `json:"human"`    // of all
 	Probable uint64                             `json:"probable"`
 	Machine  uint64                             `json:"machine"`
+	Gaps     uint64                             `json:"gaps"`  // local days on which the feed of engagements was down
 	Kinds    [engagement.Unsubscribe + 1]uint64 `json:"kinds"` // of all, by engagement.Kind
 }
 
@@ -33,6 +30,7 @@ func (t *Totals) Add(o Totals) {
 	t.Human += o.Human
 	t.Probable += o.Probable
 	t.Machine += o.Machine
+	t.Gaps += o.Gaps
 	for i := range t.Kinds {
 		t.Kinds[i] += o.Kinds[i]
 	}
@@ -49,7 +47,8 @@ func ReadTotals(snap stream.Snapshot) (Totals, error) {
 	return p.totals, err
 }
 
-// Partition is what the profiler keeps of a partition: totals, and the digest that is being filled.
+// Partition is what the profiler keeps of a partition: totals, when the feed was down, how many burst, and the digest that is
+// being filled.
 type Partition struct {
 	totals Totals
 
@@ -58,8 +57,16 @@ type Partition struct {
 	flushed timing.Hour // local hour of the clock in the default zone: later expectations wait in the tallies
 	whole   int64       // until this event time profiles that were rebuilt from a shortened log are partial; 0: they are whole
 
+	world timing.World // the model is not stored
+	feed  feed
+	crowd crowd
+
 	tallies     []tally
-	tails       [len(timing.Strata)][timing.TailBins]uint32
+	tails       [len(tailKinds)][len(timing.Strata)][timing.TailBins]uint32
+	acts        [len(timing.Strata)][timing.ActBins]uint32
+	active      uint64
+	gaps        []int64 // local days found in this period
+	everybody   uint64
 	response    [timing.ResponseBins]uint32
 	responses   uint64
 	seconds     uint64
@@ -67,18 +74,32 @@ type Partition struct {
 	engagements uint64
 	events      timing.Events
 
-	// Not stored.
-	model    *timing.Model
-	zone     *time.Location
-	zoneName string
-	view     timing.View // scratch
+	unstored
 }
 
-// tally is what is counted of one channel. Expectations are kept in millionths, so that sums are exact.
+// unstored is what a Partition can do without.
+type unstored struct {
+	steady   int64 // event time up to which neither the hour of the clock nor the period changes
+	zone     *time.Location
+	zoneName string
+	view     timing.View    // scratch
+	tests    [4]timing.Test // scratch
+}
+
+// tailKinds are the kinds whose randomised p-values are monitored.
+var tailKinds = [...]string{timing.Burst, timing.Timing, timing.Silence}
+
+const (
+	burstTail = iota
+	timingTail
+	silenceTail
+)
+
+// tally is what is counted of one channel and segment. Expectations are kept in millionths, so that sums are exact.
 type tally struct {
-	channel string
-	cells   [timing.Week]cell
-	waiting [waitingHours]expectation // of hours after Partition.flushed, by hour modulo waitingHours
+	channel, segment string
+	cells            [timing.Week]cell
+	waiting          [waitingHours]expectation // of hours after Partition.flushed, by hour modulo waitingHours
 }
 
 type cell struct {
@@ -92,8 +113,8 @@ const (
 	millionths = 1e6
 	// waitingHours holds 72 hours of answers to a message that comes in the zone farthest ahead of the default one.
 	waitingHours = 104
-	// maxTallies bounds what a digest tells apart. Channels beyond it are counted together.
-	maxTallies = 16
+	// maxTallies bounds what a digest tells apart. What lies beyond is counted together.
+	maxTallies = 32
 	others     = "other"
 )
 
@@ -102,20 +123,33 @@ func (p *Partition) tick(second int64, s *stepper) (d *timing.Digest) {
 	if p.clock != 0 && second <= p.clock {
 		return nil
 	}
+	if second < p.steady {
+		p.clock = second
+		return nil
+	}
 	hour, _ := calendar.LocalHour(time.Unix(second, 0), s.zone)
 	period := second - second%s.every
 	if p.clock == 0 {
 		p.open, p.flushed = period, hour
 	}
 	p.clock = second
+	p.steady = min(period+s.every, second-second%quarter+quarter) // zones differ by quarters of an hour
 	if period != p.open {
 		p.flush(hour - 1) // the hours between belong to the period before
 		d = p.digest(s.every)
 		p.open = period
 	}
 	p.flush(hour)
+	p.crowd.tick(hour)
+	p.feed.judge(hour, func(day int64) {
+		p.world.Gaps.Add(day)
+		p.gaps = append(p.gaps, day)
+		p.totals.Gaps++
+	})
 	return d
 }
+
+const quarter = 900
 
 // flush moves the expectations of the hours up to to from waiting into cells.
 func (p *Partition) flush(to timing.Hour) {
@@ -135,27 +169,54 @@ func (p *Partition) flush(to timing.Hour) {
 	p.flushed = to
 }
 
-// expect adds expected engaged hours at an hour.
-func (t *tally) expect(flushed, at timing.Hour, flat, own float64) {
-	e := &t.cells[timing.HourOfWeek(at)].expectation
-	if at > flushed && at <= flushed+waitingHours {
-		e = &t.waiting[at%waitingHours]
+// at is where expectations of an hour are added.
+func (p *Partition) at(t *tally, h timing.Hour) *expectation {
+	if h > p.flushed && h <= p.flushed+waitingHours {
+		return &t.waiting[h%waitingHours]
 	}
-	e.flat += uint64(math.Round(flat * millionths))
-	e.own += uint64(math.Round(own * millionths))
+	return &t.cells[timing.HourOfWeek(h)].expectation
 }
 
-// tally returns the tally of a channel.
-func (p *Partition) tally(channel string) *tally {
+// expect adds the engaged hours that so many deliveries in hour h like this one explain, every hour being like every other
+// and by the customer's own attention.
+func (p *Partition) expect(t *tally, v *timing.View, h timing.Hour, weight float64) {
+	scale, day, own := weight*v.Rate*millionths, h/timing.Day, uint64(0)
+	for a, k := range &p.world.Model.Kernel {
+		at := h + int64(a)
+		if d := at / timing.Day; d != day {
+			p.feed.expect(day, own)
+			day, own = d, 0
+		}
+		e := p.at(t, at)
+		mine := uint64(scale*k*v.Phi[timing.HourOfWeek(at)] + .5)
+		e.flat += uint64(scale*k + .5)
+		e.own += mine
+		own += mine
+	}
+	p.feed.expect(day, own)
+}
+
+// spread adds one engaged hour of a customer whose source reports no deliveries, that stands for so many, to the hours of its
+// local day: expected is that it falls where those of everybody do, and by the customer's own attention.
+func (p *Partition) spread(t *tally, v *timing.View, h timing.Hour, weight float64) {
+	v.Spread(h, func(at timing.Hour, flat, own float64) {
+		e := p.at(t, at)
+		e.flat += uint64(weight*millionths*flat + .5)
+		e.own += uint64(weight*millionths*own + .5)
+	})
+}
+
+// tally returns the tally of a channel and segment.
+func (p *Partition) tally(channel, segment string) *tally {
 	for i := range p.tallies {
-		if t := &p.tallies[i]; t.channel == channel || len(p.tallies) == maxTallies && t.channel == others {
+		if t := &p.tallies[i]; t.channel == channel && t.segment == segment || len(p.tallies) == maxTallies && t.channel == others && t.segment == others {
 			return t
 		}
 	}
 	if len(p.tallies) == maxTallies-1 {
-		channel = others
+		channel, segment = others, others
 	}
-	p.tallies = append(p.tallies, tally{channel: strings.Clone(channel)})
+	p.tallies = append(p.tallies, tally{channel: strings.Clone(channel), segment: strings.Clone(segment)})
 	return &p.tallies[len(p.tallies)-1]
 }
 
@@ -187,7 +248,7 @@ func (p *Partition) count(kind engagement.Kind, actor engagement.Actor, r timing
 }
 
 // answered counts a human engagement for the figures on response.
-func (p *Partition) answered(a timing.Answer) {
+func (p *Partition) answered(a *timing.Answer) {
 	p.engagements++
 	if a.Known && a.Prime {
 		p.optimal++
@@ -203,7 +264,7 @@ func (p *Partition) answered(a timing.Answer) {
 func (p *Partition) digest(every int64) *timing.Digest {
 	d := &timing.Digest{
 		Minute: time.Unix(p.open, 0).UTC(), Seconds: int(every), Cells: []timing.Cell{},
-		ResponseCount: p.responses, ResponseSeconds: p.seconds, Optimal: p.optimal, Engagements: p.engagements, Events: p.events,
+		Active: p.active, Everybody: p.everybody, ResponseCount: p.responses, ResponseSeconds: p.seconds, Optimal: p.optimal, Engagements: p.engagements, Events: p.events,
 	}
 	for i := range p.tallies {
 		t := &p.tallies[i]
@@ -213,18 +274,24 @@ func (p *Partition) digest(every int64) *timing.Digest {
 				continue
 			}
 			d.Cells = append(d.Cells, timing.Cell{
-				Channel: t.channel, How: how, Delivered: c.delivered, Engaged: c.engaged,
+				Channel: t.channel, Segment: t.segment, How: how, Delivered: c.delivered, Engaged: c.engaged,
 				Expected: float64(c.flat) / millionths, ModelExpected: float64(c.own) / millionths,
 			})
 			*c = cell{}
 		}
 	}
-	for stratum := range p.tails {
-		if bins := trimmed(p.tails[stratum][:]); bins != nil {
-			d.Tails = append(d.Tails, timing.Tail{Kind: timing.Burst, Stratum: timing.Strata[stratum], Bins: bins})
+	for kind := range p.tails {
+		for stratum := range p.tails[kind] {
+			take(d, tailKinds[kind], stratum, p.tails[kind][stratum][:])
 		}
-		p.tails[stratum] = [timing.TailBins]uint32{}
 	}
+	for stratum := range p.acts {
+		take(d, timing.Act, stratum, p.acts[stratum][:])
+	}
+	for _, day := range p.gaps {
+		d.Gaps = append(d.Gaps, calendar.Instant(day*timing.Day, time.UTC).Format(time.DateOnly))
+	}
+	p.gaps, p.active, p.everybody = nil, 0, 0
 	d.Response = trimmed(p.response[:])
 	p.response = [timing.ResponseBins]uint32{}
 	p.responses, p.seconds, p.optimal, p.engagements, p.events = 0, 0, 0, 0, timing.Events{}
@@ -234,6 +301,14 @@ func (p *Partition) digest(every int64) *timing.Digest {
 	return d
 }
 
+// take moves bins into a tail of d, if there is anything in them.
+func take(d *timing.Digest, kind string, stratum int, bins []uint32) {
+	if b := trimmed(bins); b != nil {
+		d.Tails = append(d.Tails, timing.Tail{Kind: kind, Stratum: timing.Strata[stratum], Bins: b})
+		clear(bins)
+	}
+}
+
 // trimmed is a copy of bins without the zeros at its end; nil if there is nothing else.
 func trimmed(bins []uint32) []uint32 {
 	n := len(bins)
@@ -241,147 +316,4 @@ func trimmed(bins []uint32) []uint32 {
 		n--
 	}
 	return append([]uint32(nil), bins[:n]...)
-}
-
-// partitionVersion stands first in an encoded Partition.
-const partitionVersion = 1
-
-var errPartition = errors.New("profiler: not a partition's state")
-
-func (p *Partition) append(dst []byte) []byte {
-	put := func(v ...uint64) {
-		for _, v := range v {
-			dst = binary.AppendUvarint(dst, v)
-		}
-	}
-	sparse := func(bins []uint32) {
-		n := 0
-		for _, v := range bins {
-			if v != 0 {
-				n++
-			}
-		}
-		put(uint64(n))
-		for i, v := range bins {
-			if v != 0 {
-				put(uint64(i), uint64(v))
-			}
-		}
-	}
-	t, e := &p.totals, &p.events
-	dst = append(dst, partitionVersion)
-	put(t.Accepted, t.Late, t.Repeated, t.Human, t.Probable, t.Machine)
-	put(t.Kinds[:]...)
-	dst = binary.AppendVarint(dst, p.clock)
-	dst = binary.AppendVarint(dst, p.open)
-	dst = binary.AppendVarint(dst, p.flushed)
-	dst = binary.AppendVarint(dst, p.whole)
-	put(e.Human, e.Probable, e.Machine, e.Late, e.Duplicate, p.responses, p.seconds, p.optimal, p.engagements)
-	sparse(p.response[:])
-	for i := range p.tails {
-		sparse(p.tails[i][:])
-	}
-	put(uint64(len(p.tallies)))
-	for i := range p.tallies {
-		t := &p.tallies[i]
-		put(uint64(len(t.channel)))
-		dst = append(dst, t.channel...)
-		n := 0
-		for how := range t.cells {
-			if t.cells[how] != (cell{}) {
-				n++
-			}
-		}
-		put(uint64(n))
-		for how := range t.cells {
-			if c := &t.cells[how]; *c != (cell{}) {
-				put(uint64(how), uint64(c.delivered), uint64(c.engaged), c.flat, c.own)
-			}
-		}
-		n = waitingHours // up to the last one that waits
-		for ; n > 0 && t.waiting[(p.flushed+int64(n))%waitingHours] == (expectation{}); n-- {
-		}
-		put(uint64(n))
-		for h := p.flushed + 1; h <= p.flushed+int64(n); h++ {
-			put(t.waiting[h%waitingHours].flat, t.waiting[h%waitingHours].own)
-		}
-	}
-	return dst
-}
-
-func (p *Partition) decode(b []byte) error {
-	if len(b) == 0 || b[0] != partitionVersion {
-		return fmt.Errorf("%w: unknown version: run the program that wrote it, or start a new run", errPartition)
-	}
-	b = b[1:]
-	bad := false
-	fail := func() { bad, b = true, nil }
-	get := func() uint64 {
-		v, n := binary.Uvarint(b)
-		if n <= 0 {
-			fail()
-			return 0
-		}
-		b = b[n:]
-		return v
-	}
-	signed := func() int64 { // as binary.AppendVarint writes it
-		v := get()
-		return int64(v>>1) ^ -int64(v&1)
-	}
-	below := func(n int) int {
-		v := get()
-		if v >= uint64(n) {
-			fail()
-			return 0
-		}
-		return int(v)
-	}
-	sparse := func(bins []uint32) {
-		for n := below(len(bins) + 1); n > 0 && !bad; n-- {
-			i := below(len(bins))
-			bins[i] = uint32(get())
-		}
-	}
-	*p = Partition{model: p.model}
-	t, e := &p.totals, &p.events
-	for _, v := range []*uint64{&t.Accepted, &t.Late, &t.Repeated, &t.Human, &t.Probable, &t.Machine} {
-		*v = get()
-	}
-	for i := range t.Kinds {
-		t.Kinds[i] = get()
-	}
-	p.clock, p.open, p.flushed, p.whole = signed(), signed(), signed(), signed()
-	for _, v := range []*uint64{&e.Human, &e.Probable, &e.Machine, &e.Late, &e.Duplicate, &p.responses, &p.seconds, &p.optimal, &p.engagements} {
-		*v = get()
-	}
-	sparse(p.response[:])
-	for i := range p.tails {
-		sparse(p.tails[i][:])
-	}
-	if p.flushed < 0 || p.flushed > math.MaxInt64/2 {
-		fail()
-	}
-	for n := below(maxTallies + 1); n > 0 && !bad; n-- {
-		length := below(len(b) + 1)
-		if bad || length > len(b) {
-			fail()
-			break
-		}
-		p.tallies = append(p.tallies, tally{channel: string(b[:length])})
-		b = b[length:]
-		t := &p.tallies[len(p.tallies)-1]
-		for m := below(timing.Week + 1); m > 0 && !bad; m-- {
-			c := &t.cells[below(timing.Week)]
-			c.delivered, c.engaged, c.flat, c.own = uint32(get()), uint32(get()), get(), get()
-		}
-		m := int64(below(waitingHours + 1))
-		for h := p.flushed + 1; h <= p.flushed+m; h++ {
-			t.waiting[h%waitingHours] = expectation{get(), get()}
-		}
-	}
-	if bad || len(b) > 0 {
-		return fmt.Errorf("%w: damaged: start a new run", errPartition)
-	}
-	return nil
 }

@@ -1,5 +1,5 @@
 // Package profiler is the service that keeps the time profile of every customer: it reads engagement.events.v1, tests each
-// event against the customer's profile as it was, notes it, and publishes what was surprising (engagement.scored.v1) and
+// event against the customer's profile as it was, notes it (customer.attributes.v1 tells zones and segments), and publishes what was surprising (engagement.scored.v1) and
 // what was counted (timing.digests.v1).
 //
 // It measures. Whether a surprise is worth a word is the detector's to say; the mathematics are in pkg/domain/timing, the
@@ -98,7 +98,7 @@ func Job(c Config) (stream.Job[Input, timing.Profile, Partition], error) {
 	s := stepper{run: run(c), builtin: timing.Builtin(), zone: zone, zoneName: c.DefaultZone, below: c.ScoredBelow, every: every}
 	job := stream.Job[Input, timing.Profile, Partition]{
 		Service: Service,
-		Inputs:  []stream.Input{{Topic: topics.Events}},
+		Inputs:  []stream.Input{{Topic: topics.Events}, {Topic: topics.Attributes}},
 		Outputs: []string{topics.Scored, topics.Digests},
 		Decode:  s.decode,
 		Step:    s.step,
@@ -124,6 +124,6 @@ func adopt(p *Partition, _ string, value []byte) error {
 	if err != nil {
 		return stream.Permanent(err)
 	}
-	p.model = m
+	p.world.Model = m
 	return nil
 }

@@ -2,12 +2,14 @@ package profiler
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"strings"
 	"time"
 
 	"github.com/tempismo/tempismo/pkg/domain/calendar"
+	"github.com/tempismo/tempismo/pkg/domain/customer"
 	"github.com/tempismo/tempismo/pkg/domain/engagement"
 	"github.com/tempismo/tempismo/pkg/domain/timing"
 	"github.com/tempismo/tempismo/pkg/stream"
@@ -17,8 +19,12 @@ import (
 // ahead is how far an event's time may lie after the partition's clock in a live run.
 const ahead = time.Minute
 
-// Input is a decoded input record: an engagement event, or a model, which Adopt has dealt with.
-type Input struct{ event engagement.Event }
+// Input is a decoded input record: an engagement event, the attributes of a customer, or a model, which Adopt has dealt with.
+type Input struct {
+	event      engagement.Event
+	attributes customer.Attributes
+	attributed bool // whether it is attributes
+}
 
 // stepper holds what does not change while the service runs.
 type stepper struct {
@@ -32,13 +38,25 @@ type stepper struct {
 
 // decode reads a record. All its errors are permanent: the bytes will not change.
 func (s *stepper) decode(r *stream.Record, in *Input) (stream.Cause, error) {
-	if s.run.Base(r.Topic) == topics.Models {
+	switch topic := s.run.Base(r.Topic); topic {
+	case topics.Models, topics.Attributes:
 		e, err := stream.ParseEvent(r.Value)
+		if in.attributed = topic == topics.Attributes; in.attributed && err == nil {
+			switch {
+			case e.Type != customer.Type:
+				err = fmt.Errorf("type: %q is not %s", e.Type, customer.Type)
+			case e.Subject != string(r.Key):
+				err = errors.New("subject: is not the key of the record")
+			default:
+				err = in.attributes.Parse(e.Data)
+			}
+		}
 		if err != nil {
 			return stream.Cause{}, stream.Permanent(err)
 		}
 		return stream.Cause{ID: e.ID, Time: e.Time, Trace: e.Traceparent}, nil
 	}
+	in.attributed = false
 	e := &in.event
 	if err := e.Parse(r.Value); err != nil {
 		return stream.Cause{}, stream.Permanent(err)
@@ -51,8 +69,11 @@ func (s *stepper) decode(r *stream.Record, in *Input) (stream.Cause, error) {
 
 // step notes one event in the customer's profile.
 func (s *stepper) step(c *stream.Context, p *timing.Profile, part *Partition, in *Input) error {
-	if p == nil { // a model
+	switch {
+	case p == nil: // a model
 		return nil
+	case in.attributed:
+		return s.attribute(p, part, &in.attributes)
 	}
 	e := &in.event
 	if !s.run.Simulated && e.Time.After(c.Now().Add(ahead)) {
@@ -84,10 +105,10 @@ func (s *stepper) step(c *stream.Context, p *timing.Profile, part *Partition, in
 	if e.Zone != "" && e.Zone != p.Zone && !p.Dated(hour) {
 		p.Zone = strings.Clone(e.Zone)
 	}
-	n := note{s: s, c: c, p: p, part: part, e: e, zone: zone, zoneName: zoneName, hour: hour, minute: minute, model: part.model}
-	if n.model == nil {
-		n.model = s.builtin
+	if part.world.Model == nil {
+		part.world.Model = s.builtin
 	}
+	n := note{s: s, c: c, p: p, part: part, e: e, zone: zone, zoneName: zoneName, hour: hour, minute: minute}
 	switch {
 	case e.Kind == engagement.Delivered:
 		err = n.delivered()
@@ -97,6 +118,18 @@ func (s *stepper) step(c *stream.Context, p *timing.Profile, part *Partition, in
 		part.count(e.Kind, e.Actor, timing.Counted)
 	}
 	return err
+}
+
+// attribute notes what is told of the customer. A zone that is not told stays what it was, a segment does not.
+func (s *stepper) attribute(p *timing.Profile, part *Partition, a *customer.Attributes) error {
+	if a.Zone != "" {
+		if _, _, err := s.location(part, a.Zone); err != nil {
+			return stream.Permanent(fmt.Errorf("data.zone: unknown: %w", err))
+		}
+		p.Zone = a.Zone
+	}
+	p.Segment = a.Segment
+	return nil
 }
 
 // aging is how long profiles stay partial that were lost and rebuilt from a log which no longer holds their beginning. It
@@ -126,27 +159,37 @@ type note struct {
 	p        *timing.Profile
 	part     *Partition
 	e        *engagement.Event
-	model    *timing.Model
 	zone     *time.Location
 	zoneName string
 	hour     timing.Hour
 	minute   int
 }
 
+// expectations is of how many deliveries one is asked what it lets expect, chosen by hash: it counts for all of them. A view
+// of each delivery would cost more than all the rest.
+const expectations = 8
+
 func (n *note) delivered() error {
-	ch, tally := n.p.Channel(n.e.Channel), n.part.tally(n.e.Channel)
-	n.close(ch)
-	change := ch.Delivered(n.world(), n.hour)
+	ch, tally, world := n.p.Channel(n.e.Channel), n.part.tally(n.e.Channel, n.p.Segment), &n.part.world
+	world.Closing(n.p, ch, n.e.Subject, n.hour, n.closed)
+	change := ch.Delivered(world, n.hour)
 	n.part.count(n.e.Kind, n.e.Actor, change.Result)
 	if change.Result == timing.Late {
 		return nil
 	}
-	v := &n.part.view
-	n.model.Derive(v, n.p, n.e.Channel, n.hour, timing.Everything)
-	n.p.Sent(n.e, v.Score(n.hour) >= timing.Prime)
+	n.p.Sent(n.e, false)
+	expect := false
 	if change.Result == timing.Counted {
 		tally.cells[timing.HourOfWeek(n.hour)].delivered++
-		v.Expect(n.hour, func(at timing.Hour, flat, own float64) { tally.expect(n.part.flushed, at, flat, own) })
+		expect = timing.Hash(n.e.Subject, n.hour, "expected")*expectations < 1
+	}
+	if !expect && len(change.Alarms) == 0 {
+		return nil // nothing to say: by far the most frequent end
+	}
+	v := &n.part.view
+	world.Derive(v, n.p, n.e.Channel, n.hour, timing.Everything)
+	if expect {
+		n.part.expect(tally, v, n.hour, expectations)
 	}
 	if len(change.Alarms) == 0 {
 		return nil
@@ -164,34 +207,71 @@ func (n *note) engaged() error {
 		n.part.count(n.e.Kind, answer.Actor, timing.Counted)
 		return nil
 	}
-	ch, tally := n.p.Channel(n.e.Channel), n.part.tally(n.e.Channel)
-	n.close(ch)
-	change := ch.Engaged(n.world(), n.hour, n.minute)
-	n.part.count(n.e.Kind, answer.Actor, change.Result)
+	ch, part := n.p.Channel(n.e.Channel), n.part
+	tally, world, day := part.tally(n.e.Channel, n.p.Segment), &part.world, n.hour/timing.Day
+	world.Closing(n.p, ch, n.e.Subject, n.hour, n.closed)
+	longer, asLong, ended := world.Ending(&ch.State, n.hour)
+	change := ch.Engaged(world, n.hour, n.minute)
+	part.count(n.e.Kind, answer.Actor, change.Result)
 	if change.Result == timing.Late {
 		return nil
 	}
-	n.part.answered(answer)
-	day := n.hour / timing.Day
-	busy := change.Result == timing.Counted && ch.Busy(day) // a second engaged hour in a day that can still be tested
-	if change.Result == timing.Counted {
+	counted, all := change.Result == timing.Counted, n.s.below >= 1
+	if counted {
 		tally.cells[timing.HourOfWeek(n.hour)].engaged++
+		part.feed.engaged(day)
 	}
-	if reported := ch.Reported(); !busy && len(change.Alarms) == 0 && n.s.below < 1 && (reported || change.Result != timing.Counted) {
-		return nil // nothing to say: by far the most frequent end
+
+	// What the event asks of the profile decides whether a view is made.
+	spread := counted && !ch.Reported() && timing.Hash(n.e.Subject, n.hour, "expected")*expectations < 1
+	busy := counted && ch.Busy(day) // a second engaged hour in a day that can still be tested
+	odd := counted && ch.Answerable(n.hour)
+	if !spread && !busy && !odd && !ended && !answer.First && !all && len(change.Alarms) == 0 {
+		part.answered(&answer)
+		if counted {
+			part.crowd.add(false)
+		}
+		return nil
 	}
-	v := &n.part.view
-	n.model.Derive(v, n.p, n.e.Channel, n.hour, day)
-	if !v.Reported() && change.Result == timing.Counted {
-		v.Spread(n.hour, func(at timing.Hour, flat, own float64) { tally.expect(n.part.flushed, at, flat, own) })
+	v := &part.view
+	world.Derive(v, n.p, n.e.Channel, n.hour, day)
+	if answer.First {
+		sent, _ := calendar.LocalHour(n.e.Time.Add(-time.Duration(answer.Seconds)*time.Second), n.zone)
+		if answer.Prime = v.Score(sent) >= timing.Prime; answer.Prime {
+			n.p.Primed(n.e.Message)
+		}
 	}
-	var tests []timing.Test
-	tests = append(tests, change.Alarms...)
-	if busy || n.s.below >= 1 {
-		t := n.model.Burst(&ch.State, v, day)
-		if busy && t.P < n.s.below && v.Evidence.Enough() || n.s.below >= 1 {
+	part.answered(&answer)
+	if spread {
+		part.spread(tally, v, n.hour, expectations)
+	}
+	stratum := timing.Stratum(v.Evidence.EngagedHours)
+	if ended {
+		part.tails[silenceTail][stratum][timing.TailBin(longer+timing.Hash(n.e.Subject, day, timing.Silence)*asLong)]++
+	}
+
+	tests := append(part.tests[:0], change.Alarms...)
+	burst := false
+	if busy || all {
+		t := world.Model.Burst(&ch.State, v, day)
+		burst = busy && t.P < timing.TwoSigma && v.Evidence.Enough()
+		if busy && t.P < n.s.below && v.Evidence.Enough() || all {
 			tests = append(tests, t)
 		}
+	}
+	if odd || all {
+		if t, ties, ok := world.Model.Timing(&ch.State, v, n.hour); ok {
+			enough := counted && v.Evidence.Enough()
+			if enough {
+				part.tails[timingTail][stratum][timing.TailBin(t.P+(timing.Hash(n.e.Subject, n.hour, timing.Timing)-.5)*ties)]++
+			}
+			if enough && t.P < n.s.below || all {
+				tests = append(tests, t)
+			}
+		}
+	}
+	if counted {
+		part.crowd.add(burst)
 	}
 	if len(tests) == 0 {
 		return nil
@@ -199,41 +279,50 @@ func (n *note) engaged() error {
 	return n.emit(v, answer.Seconds, tests...)
 }
 
-func (n *note) world() *timing.World { return &timing.World{Model: n.model} }
-
-// monitored is the share of customers whose every day goes into the calibration monitor, chosen by hash: a view of each
-// settled day would cost as much as all the rest.
-const monitored = 0.25
-
-// close takes the days that this event settles into the calibration monitor.
-func (n *note) close(ch *timing.Channel) {
-	if timing.Hash(n.e.Subject, 0, "monitor") >= monitored {
-		return
+// closed takes a day that this event settles into the calibration monitor and the histogram of the action gate.
+func (n *note) closed(d timing.Closed) {
+	if d.Active {
+		n.part.active++
 	}
-	n.world().Closing(n.p, ch, n.e.Subject, n.hour, func(stratum int, p float64) { n.part.tails[stratum][timing.TailBin(p)]++ })
+	if d.Exposed && d.Weight > 0 {
+		n.part.tails[burstTail][d.Stratum][timing.TailBin(d.P)] += d.Weight
+	}
+	if d.PAct > 0 {
+		n.part.acts[d.Stratum][timing.ActBin(d.PAct)] += d.Weight
+	}
 }
 
 // emit publishes what was measured.
 func (n *note) emit(v *timing.View, response int64, tests ...timing.Test) error {
 	for i := range tests {
-		tests[i].Expected = math.Round(1e4*tests[i].Expected) / 1e4
+		tests[i].Expected = rounded(tests[i].Expected)
 	}
-	v.Evidence.Partial = n.e.Time.Unix() < n.part.whole
+	part := n.part
+	v.Evidence.Partial = n.e.Time.Unix() < part.whole
 	best, score := v.Best(n.hour)
 	at := calendar.Instant(best, n.zone)
 	if best == n.hour {
 		at = n.e.Time.UTC().Truncate(time.Second) // now is the best hour
 	}
-	data, err := json.Marshal(&timing.Scored{
+	scored := timing.Scored{
 		Event: n.e.ID, Kind: n.e.Kind.String(), Channel: n.e.Channel,
-		Local: n.e.Time.In(n.zone).Format("2006-01-02T15:04:05"), Zone: n.zoneName,
+		Local: n.e.Time.In(n.zone).Format("2006-01-02T15:04:05"), Zone: n.zoneName, Segment: n.p.Segment, Everybody: part.crowd.everybody(),
 		Tests: tests, Evidence: v.Evidence,
 		Score:           timing.Score{Now: v.Score(n.hour), Best: score, BestAt: at.UTC(), Confidence: v.Confidence, Level: v.Level},
-		ResponseSeconds: max(0, response), Model: n.model.Version,
-	})
+		ResponseSeconds: max(0, response), Model: part.world.Model.Version,
+	}
+	if n.e.Kind.Engaged() {
+		scored.Score.Worth = rounded(v.Worth(n.hour, best))
+	}
+	if scored.Everybody {
+		part.everybody++
+	}
+	data, err := json.Marshal(&scored)
 	if err != nil {
 		return fmt.Errorf("encode scored event: %w", err)
 	}
 	n.c.Emit(stream.Emission{Topic: topics.Scored, Type: timing.ScoredType, Prefix: "sc-", Subject: n.e.Subject, Data: data})
 	return nil
 }
+
+func rounded(v float64) float64 { return math.Round(1e4*v) / 1e4 }

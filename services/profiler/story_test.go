@@ -1,6 +1,7 @@
 package profiler
 
 import (
+	"bufio"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -134,6 +135,55 @@ func play(t *testing.T, told string) string {
 		}
 	}
 	return out.String()
+}
+
+// TestStoriesOfTheTown plays three residents of the simulator: what happened to each is told.
+func TestStoriesOfTheTown(t *testing.T) {
+	for _, row := range []struct{ file, kind, after, says string }{
+		{"moves-by-8-hours", timing.Drift, "2026-01-05", "the habit has moved: from around 8h to around 1"}, // 5 or 6
+		{"falls-silent", timing.Silence, "2025-12-29", "in a row"},
+		{"bursts", timing.Burst, "2026-01-31", "different hours today"},
+	} {
+		t.Run(row.file, func(t *testing.T) {
+			f, err := os.Open("../tempismo/testdata/stories/" + row.file + ".ndjson")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			d := newFold(t)
+			var memory deviation.Memory
+			var told []string
+			found := false
+			lines := bufio.NewScanner(f)
+			for lines.Scan() {
+				var e engagement.Event
+				if err := e.Parse(lines.Bytes()); err != nil {
+					t.Fatal(err)
+				}
+				for _, o := range d.pipe(&e) {
+					if o.Topic != topics.Scored {
+						continue
+					}
+					var s timing.Scored
+					if err := json.Unmarshal(o.Event.Data, &s); err != nil {
+						t.Fatal(err)
+					}
+					for _, test := range s.Tests {
+						if dv, verdict := memory.Judge(builtin, &s, test, o.Event.Time); verdict == deviation.Told {
+							told = append(told, s.Local+" "+dv.Kind+": "+dv.Summary)
+							found = found || dv.Kind == row.kind && dv.LocalDay >= row.after && strings.Contains(dv.Summary, row.says)
+						}
+					}
+				}
+			}
+			if err := lines.Err(); err != nil {
+				t.Fatal(err)
+			}
+			if !found {
+				t.Errorf("no %s %q from %s on:\n%s", row.kind, row.says, row.after, strings.Join(told, "\n"))
+			}
+		})
+	}
 }
 
 type profilerDriver = *streamtest.Driver[Input, timing.Profile, Partition]

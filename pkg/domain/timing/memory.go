@@ -142,6 +142,16 @@ func (p *Profile) Answered(e *engagement.Event) (a Answer) {
 	return a
 }
 
+// Primed remembers that the delivery of message came in an hour that scored Prime or more.
+func (p *Profile) Primed(message string) {
+	hash := hash32(message)
+	for i := range p.memory.sends[:p.memory.n] {
+		if s := &p.memory.sends[i]; s.message == hash {
+			s.prime = true
+		}
+	}
+}
+
 func (m *memory) append(dst []byte) []byte {
 	head := m.n << 1
 	if m.click != (click{}) {
