@@ -73,6 +73,9 @@ func (r Report) String() string {
 
 func (r *Report) keep(field, why string) { r.Defaults[field] = why }
 
+// longest is how many days a sample may span: a century. More are no history but a mistake.
+const longest = 36525
+
 // ErrEmpty says that a sample holds no engagement to learn from.
 var ErrEmpty = errors.New("no engagement in the sample: wait for engagements, or take more customers or a longer time into it")
 
@@ -96,6 +99,9 @@ func Fit(histories []History, o Options) (*timing.Model, Report, error) {
 	}
 	if s.engaged == 0 {
 		return nil, report, fmt.Errorf("fit model %q: %w", o.Version, ErrEmpty)
+	}
+	if s.days() > longest {
+		return nil, report, fmt.Errorf("fit model %q: histories span %d days: hours must be local hours as timing counts them", o.Version, s.days())
 	}
 	report.Days = int(s.days())
 
@@ -300,13 +306,24 @@ func (s *sample) learn(from *timing.Model, seed uint64, report *Report) *Learner
 	l := NewLearner(from, Config{Seed: seed})
 	l.response.fixed = s.deliveries > 0
 	l.customers = make([]customer, len(s.histories))
+	lately, n, bits, population := s.last-28*day, 0., 0., 0.
 	s.order(func(customer int, e Event) {
 		if e.Delivered {
 			l.Delivered(customer, e.Hour)
-		} else {
-			l.Engaged(customer, e.Hour, int(e.Minute))
+			return
+		}
+		p := l.engaged(customer, e.Hour, int(e.Minute))
+		if y := hourOfDay(e.Hour); e.Hour > lately {
+			n++
+			bits -= math.Log2(p.Hours[y])
+			population -= math.Log2(p.Population[y])
 		}
 	}, l.Close)
+	if n > 0 {
+		// Of the last four weeks, each engaged hour predicted from those before.
+		report.Estimates["bits"], report.Estimates["bits.population"] = bits/n, population/n
+	}
+	report.keep("priors.hours", "half, once and twice this weight compete, and experts says how much each counts")
 	l.personas.settle(l)
 	l.publish()
 	if len(l.personas.list) == 0 {

@@ -2,6 +2,7 @@ package fit
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"math"
 	"math/rand/v2"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/tempismo/tempismo/pkg/domain/timing"
+	"pgregory.net/rapid"
 )
 
 // ordinary is a world in which nothing happens, its histories, and the model that is fitted to them.
@@ -284,6 +286,9 @@ func TestWithoutDeliveriesEveryHourIsExposed(t *testing.T) {
 }
 
 func TestAnEmptySampleSaysWhatToDo(t *testing.T) {
+	if _, _, err := Fit([]History{{Customer: "a", Events: []Event{{Hour: -5}, {Hour: 1 << 40}}}}, Options{}); err == nil || !strings.Contains(err.Error(), "local hours") {
+		t.Errorf("a sample of more than a century: %v", err)
+	}
 	for _, histories := range [][]History{nil, {{Customer: "a"}}, {{Customer: "a", Events: []Event{{Hour: 5, Delivered: true}}}}} {
 		m, report, err := Fit(histories, Options{})
 		if m != nil || !errors.Is(err, ErrEmpty) || !strings.Contains(err.Error(), "take more customers") {
@@ -291,6 +296,70 @@ func TestAnEmptySampleSaysWhatToDo(t *testing.T) {
 		}
 		if report.Customers != len(histories) {
 			t.Errorf("the report is of %d customers", report.Customers)
+		}
+	}
+}
+
+// Whatever is in a sample: the outcome is a model that can serve and a report that can be written, or an error.
+func TestAnySampleGivesAModelOrAnError(t *testing.T) {
+	event := rapid.Custom(func(t *rapid.T) Event {
+		return Event{
+			Hour:      rapid.SampledFrom([]timing.Hour{399990, 400000, 400000, 400001, 400024, 400025, 400300, 401000, 402000}).Draw(t, "hour"),
+			Minute:    rapid.Uint8().Draw(t, "minute"),
+			Age:       rapid.Int16Range(-3, 100).Draw(t, "age"),
+			Delivered: rapid.Bool().Draw(t, "delivered"),
+		}
+	})
+	rapid.Check(t, func(t *rapid.T) {
+		histories := make([]History, rapid.IntRange(0, 70).Draw(t, "customers"))
+		some := rapid.SliceOfN(event, 0, 12).Draw(t, "events")
+		for i := range histories {
+			histories[i] = History{Customer: string(rune('a' + i)), Events: some[min(i%3, len(some)):]}
+			if i == 0 {
+				histories[i].Segment = "first"
+			}
+		}
+		m, report, err := Fit(histories, Options{})
+		if err != nil {
+			if m != nil {
+				t.Fatalf("a model and an error: %v", err)
+			}
+			return
+		}
+		data, err := m.Append(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := timing.ParseModel(data); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := json.Marshal(report); err != nil {
+			t.Fatal(err)
+		}
+		if bits, _ := Loss(m, histories, 0); math.IsNaN(bits) || math.IsInf(bits, 0) {
+			t.Fatalf("%v bits", bits)
+		}
+	})
+}
+
+func TestSilenceTableOnlySpeaksWhereAlarmsAreTooMany(t *testing.T) {
+	rare := streaks{ended: [...]float64{1000, 9000, 2000, 0}, alarms: [...]float64{20, 180, 40, 0}}
+	if _, ok := rare.table(); ok {
+		t.Error("one alarm in fifty streaks is fewer than p say")
+	}
+	often := streaks{ended: [...]float64{9000, 9000, 2000, 0}, alarms: [...]float64{450, 180, 40, 0}}
+	table, ok := often.table()
+	m := *timing.Builtin()
+	m.Calibration = timing.Calibration{timing.Silence: table}
+	if err := m.Prepare(); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	if p := m.Calibrated(timing.Silence, 0, .02); p < .03 || p > .05 {
+		t.Errorf("with an alarm in twenty streaks of few engagements, p .02 means %.4f", p)
+	}
+	for _, p := range []float64{1e-6, .01, .02, .2, 1} {
+		if got := m.Calibrated(timing.Silence, 1, p); p < timing.TwoSigma && math.Abs(got-p) > .4*p || got < p-1e-9 || got > 1 {
+			t.Errorf("where alarms are rare, p %v means %v", p, got)
 		}
 	}
 }

@@ -156,12 +156,14 @@ func (l *Learner) Known(customer int) int { return l.customer(customer).rhythm.N
 
 // Engaged notes an engagement of customer: it predicts, learns for the model how good the prediction was, and then learns
 // the customer. What is one engagement, an engaged hour or a sitting, is for the caller to say.
-func (l *Learner) Engaged(customer int, h timing.Hour, minute int) {
+func (l *Learner) Engaged(customer int, h timing.Hour, minute int) { l.engaged(customer, h, minute) }
+
+func (l *Learner) engaged(customer int, h timing.Hour, minute int) (p timing.Prediction) {
 	c := l.customer(customer)
 	n, y := c.rhythm.N(), hourOfDay(h)
 	slow, known := c.rhythm.Slow()
 	answer, answers := l.Answer(customer, h)
-	p := l.notice(customer, h, minute)
+	p = l.notice(customer, h, minute)
 
 	bucket := timing.Bucket(n)
 	exposure := l.exposure(c)
@@ -180,6 +182,7 @@ func (l *Learner) Engaged(customer int, h timing.Hour, minute int) {
 		l.experts[bucket][e] += p.Weights[e] * x / mixed
 	}
 	l.fresh++
+	return p
 }
 
 // notice predicts an engagement and learns the customer, not the model.

@@ -36,12 +36,12 @@ func (s *sample) silence(m *timing.Model, report *Report) error {
 		mean = peak(-5, 5, func(x float64) float64 { return likelihood(logit(x), math.Exp(weight)) })
 		weight = peak(math.Log(.5), math.Log(100), func(x float64) float64 { return likelihood(logit(mean), math.Exp(x)) })
 	}
-	var streaks float64
+	var n float64
 	report.Estimates["priors.read.likeliest"] = logit(mean)
 	// Rarer than told, and no search where alarms are too few to go by.
 	const told, fewestStreaks = .9 * timing.TwoSigma, 2000
-	share, err := s.silenced(m, logit(mean), math.Exp(weight), &streaks)
-	if err == nil && streaks >= fewestStreaks {
+	share, err := s.silenced(m, logit(mean), math.Exp(weight), &n)
+	if err == nil && n >= fewestStreaks {
 		low, high := mean-4, mean+1
 		if share > told {
 			high = mean
@@ -50,7 +50,7 @@ func (s *sample) silence(m *timing.Model, report *Report) error {
 		}
 		for range 6 { // halve the distance to the mean at which alarms are as rare as they should be
 			middle := (low + high) / 2
-			if share, err = s.silenced(m, logit(middle), math.Exp(weight), &streaks); err != nil {
+			if share, err = s.silenced(m, logit(middle), math.Exp(weight), &n); err != nil {
 				return err
 			}
 			if share > told {
@@ -59,7 +59,7 @@ func (s *sample) silence(m *timing.Model, report *Report) error {
 				low = middle
 			}
 		}
-		share, err = s.silenced(m, logit(low), math.Exp(weight), &streaks)
+		share, err = s.silenced(m, logit(low), math.Exp(weight), &n)
 	}
 	if err != nil {
 		return err
@@ -70,14 +70,14 @@ func (s *sample) silence(m *timing.Model, report *Report) error {
 }
 
 // silenced sets the prior and returns the share of streaks that would be called a silence, and how many there were.
-func (s *sample) silenced(m *timing.Model, mean, weight float64, streaks *float64) (share float64, err error) {
+func (s *sample) silenced(m *timing.Model, mean, weight float64, n *float64) (share float64, err error) {
 	m.Priors.Read, m.Priors.Ignored = mean*weight, (1-mean)*weight
 	if err := m.Prepare(); err != nil {
 		return 0, err
 	}
-	alarms, n := s.silences(m)
-	*streaks = n
-	return alarms / max(1, n), nil
+	all := s.streaks(m, false)
+	*n = sum(all.ended[:])
+	return sum(all.alarms[:]) / max(1, *n), nil
 }
 
 // readers counts mail days and those that were read: local days with deliveries, answered within 48 hours of the first of
@@ -113,25 +113,29 @@ func (s *sample) readers() (r readers) {
 	return r
 }
 
-// silences runs timing's own code over some of the histories, and counts streaks of ignored mail and those that were called
-// a silence though the customer read again within four weeks. Who did not has gone silent, for all that is known, and is not
-// counted.
-func (s *sample) silences(m *timing.Model) (alarms, streaks float64) {
+// streaks of ignored mail that ended, and those of them that had been called a silence, by stratum of evidence.
+type streaks struct{ ended, alarms [len(timing.Strata)]float64 }
+
+// streaks runs timing's own code over some of the histories, and counts streaks that ended, as false alarms where the customer
+// read again within four weeks of the alarm. Who did not has gone silent, for all that is known. Without strata, all are in
+// the first.
+func (s *sample) streaks(m *timing.Model, strata bool) (all streaks) {
 	const most, back = 1500, 28 * day
 	w := &timing.World{Model: m}
 	step := max(1, (len(s.histories)+most-1)/most)
+	var v timing.View
 	for i := 0; i < len(s.histories); i += step {
 		p := timing.Profile{Segment: s.histories[i].Segment}
 		c := p.Channel(channel)
 		var raised timing.Hour
 		silent := false
-		streak := false // whether mail came since the last engagement
+		mail := false // whether any came since the last engagement
 		for _, e := range s.histories[i].Events {
 			if e.Hour > s.last-back {
 				break
 			}
 			if e.Delivered {
-				streak = true
+				mail = true
 				for _, t := range c.Delivered(w, e.Hour).Alarms {
 					if t.Kind == timing.Silence {
 						silent, raised = true, e.Hour
@@ -140,14 +144,41 @@ func (s *sample) silences(m *timing.Model) (alarms, streaks float64) {
 				continue
 			}
 			c.Engaged(w, e.Hour, int(e.Minute))
-			if streak {
-				streaks++
+			if mail {
+				stratum := 0
+				if strata {
+					w.Derive(&v, &p, channel, e.Hour, dayOf(e.Hour))
+					stratum = timing.Stratum(v.Evidence.EngagedHours)
+				}
+				all.ended[stratum]++
+				if silent && e.Hour <= raised+back {
+					all.alarms[stratum]++
+				}
 			}
-			if silent && e.Hour <= raised+back {
-				alarms++
-			}
-			silent, streak = false, false
+			silent, mail = false, false
 		}
 	}
-	return alarms, streaks
+	return all
+}
+
+// table is what p of a silence mean, where ordinary streaks of a stratum are called one more often than p says; false where
+// they are not. There is one test that counts in a streak, the alarm, so that only the share of alarms is known: p are in
+// proportion to it up to two sigma. Strata are shrunk to all of them.
+func (a *streaks) table() (table [len(timing.Strata)][]float64, ok bool) {
+	const weight = 1000
+	all := sum(a.alarms[:]) / max(1, sum(a.ended[:]))
+	for s := range table {
+		share := max(timing.TwoSigma, (a.alarms[s]+weight*all)/(a.ended[s]+weight))
+		ok = ok || share > timing.TwoSigma
+		table[s] = make([]float64, timing.TailBins)
+		for bin := range table[s] {
+			_, p := timing.TailBounds(bin)
+			if p <= timing.TwoSigma {
+				table[s][bin] = p * share / timing.TwoSigma
+			} else { // on to 1 of 1, evenly in logarithms
+				table[s][bin] = math.Pow(share, math.Log(p)/math.Log(timing.TwoSigma))
+			}
+		}
+	}
+	return table, ok
 }

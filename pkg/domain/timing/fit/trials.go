@@ -64,6 +64,16 @@ func (s *sample) trials(m *timing.Model, report *Report) error {
 			m.Calibration[kind] = table
 		}
 	}
+	if s.deliveries > 0 {
+		all := s.streaks(m, true)
+		if table, ok := all.table(); ok {
+			m.Calibration[timing.Silence] = table
+		}
+		report.Estimates["calibration.silence.tests"] = sum(all.ended[:])
+		report.Estimates["calibration.silence.beyond_two_sigma"] = sum(all.alarms[:]) / max(1, sum(all.ended[:]))
+	} else {
+		report.keep("calibration.silence", "no deliveries in the sample: nobody is silent")
+	}
 	if active == 0 {
 		report.keep("p_star", "nobody engaged in the last week")
 		return nil
