@@ -43,13 +43,20 @@ func TestDrift(t *testing.T) {
 			continue
 		}
 		moves++
-		n := c.n
 		for _, e := range append(after, happening{simStart + (before+60)*Day, 0, false}) {
-			if drifts(apply(w, c, []happening{e})) > 0 {
-				found++
-				delays = append(delays, int(c.n-n))
-				break
+			alarms := apply(w, c, []happening{e})
+			if drifts(alarms) == 0 {
+				continue
 			}
+			found++
+			answers := 0
+			for _, a := range after {
+				if a.engaged && dayOf(a.hour) <= dayOf(e.hour)-int64(alarms[0].Days) {
+					answers++
+				}
+			}
+			delays = append(delays, answers)
+			break
 		}
 	}
 	slices.Sort(delays)

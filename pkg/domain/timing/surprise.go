@@ -56,8 +56,9 @@ func (m *Model) Timing(s *State, v *View, h Hour) (t Test, at float64, ok bool) 
 //
 // f0 is when this customer would answer the message: kernel times attention, by hour and day of the week. f1 is the same with
 // other hours of the day: the customer's own, moved by any time of two hours or more and, as answers come that do not fit the
-// habit, more and more the hours of these. As long as the habit is what it was, L has mean 1 whatever f1, so that the expected
-// number of answers between false alarms is at least 44. P of the Test is 1/M, which bounds that number in the same way.
+// habit, more and more the hours of these. L is cut off at 12, so that one answer alone is never enough. As long as the habit is
+// what it was, L has mean 1 at most, whatever f1, so that the expected number of answers between false alarms is at least 44. P
+// of the Test is 1/M, which bounds that number in the same way.
 //
 // (The Shiryaev-Roberts form, (1+M) L, has the same bound but comes close to it: it adds one with every answer, so that of
 // somebody without any habit it would say every 44 answers that the habit has moved.)
@@ -103,7 +104,7 @@ func (s *State) drift(m *Model, p *Prediction, sent, h Hour) (t Test, raised boo
 		}
 	}
 	y := hourOfDay(h)
-	evidence := math.Exp(float64(s.moved)/driftNat) * other[y] / phi[y] * met / metOther
+	evidence := math.Exp(float64(s.moved)/driftNat) * min(other[y]/phi[y]*met/metOther, driftMost)
 	s.moved = uint16(min(max(0, math.Round(driftNat*math.Log(evidence))), math.MaxUint16))
 	if s.moved == 0 {
 		s.recent = [recentAnswers]uint8{}
@@ -123,6 +124,7 @@ func (s *State) drift(m *Model, p *Prediction, sent, h Hour) (t Test, raised boo
 
 const (
 	driftNat  = 256 // to the nat
+	driftMost = 12  // of one answer: a single odd hour is weak evidence
 	elsewhere = 8   // answers that the hours which the habit may have moved to weigh, against those of recent answers
 )
 

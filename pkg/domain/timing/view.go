@@ -18,6 +18,7 @@ type View struct {
 	ratio    [Day]float64 // engagements at that hour of the day over those that sends and everybody's habits explain
 	exposure [Day]float64 // where answers to the mail received fall, were every hour like every other, sum 1
 	days     [7]float64   // the same by day of the week
+	mail     float64      // how many deliveries say so, decayed
 	strength float64      // A: how many engaged hours stand behind Rate, prior included
 	reported bool         // whether deliveries are reported
 }
@@ -156,6 +157,7 @@ func (w *World) Derive(v *View, p *Profile, channel string, now Hour, without in
 	for d, g := range weekday {
 		meets += v.days[d] * g
 	}
+	v.mail = own.decayed(now) * float64(own.mail())
 	known := n
 	if v.reported {
 		known = own.decayed(now) * float64(own.answers)
@@ -379,11 +381,15 @@ func (v *View) reasons() {
 	}
 }
 
-// Usual is where the customer's engagements usually fall, by hour of the week, sum 1: attention times the exposure that the
-// mail received gives.
+// Usual is where the customer's engagements are to be expected, by hour of the week, sum 1: attention times the exposure that
+// future mail will give, which is guessed from the mail received and, as long as that was little, everybody's.
 func (v *View) Usual() (share [Week]float64) {
+	const everybodys = 8 // deliveries
+	m := v.model
+	own := v.mail / (v.mail + everybodys)
 	for how, phi := range v.Phi {
-		share[how] = phi * v.exposure[how%Day] * v.days[how/Day]
+		h, d := how%Day, how/Day
+		share[how] = phi * (own*v.exposure[h] + (1-own)*m.exposed[h]) * (own*v.days[d] + (1-own)*m.weekly[d])
 	}
 	normalise(share[:], 1)
 	return share
