@@ -71,7 +71,7 @@ func (r *response) close(day int64, attention *[timing.Day]float64) {
 
 // refit makes the kernel, given the attention by hour of the day.
 func (r *response) refit(attention *[day]float64) {
-	if r.fixed || sum(r.answers[:]) == 0 {
+	if r.fixed || sum(r.answers[:]) == 0 || sum(r.sent[:]) == 0 {
 		return
 	}
 	var risk [timing.Response]float64 // attention that the deliveries met at that age
