@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tempismo/tempismo/pkg/config"
 	"github.com/tempismo/tempismo/pkg/domain/calendar"
 	"github.com/tempismo/tempismo/pkg/domain/deviation"
 	"github.com/tempismo/tempismo/pkg/domain/engagement"
@@ -20,6 +21,7 @@ import (
 	"github.com/tempismo/tempismo/services/profiler"
 	"github.com/tempismo/tempismo/services/tempismo/town"
 	"github.com/tempismo/tempismo/services/tempismo/truth"
+	"github.com/tempismo/tempismo/services/trainer"
 )
 
 // demo is a simulated town in place of real customers.
@@ -151,12 +153,40 @@ func (d *demo) play(ctx context.Context, t terminal, s style, sys *system, parti
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() { told <- p.tell(ctx, t, s); cancel() }()
+	trained := make(chan error, 1)
+	go func() { trained <- p.train(ctx, t, s) }()
 	if p.next.Time.After(begin) { // the next event, or where an earlier start stopped
 		begin = p.next.Time
 	}
 	err = p.lapse(ctx, begin, d.Pace)
 	cancel()
-	return errors.Join(err, <-told)
+	return errors.Join(err, <-told, <-trained)
+}
+
+// train fits a model to the history, beside everything else: until it is in force, the town is held against the built-in one.
+// A demo that is taken up again has it already.
+func (p *player) train(ctx context.Context, t terminal, s style) error {
+	var f trainer.Fitting
+	if err := config.Parse(&f, trainer.Service, nil, nil); err != nil {
+		return err
+	}
+	shelf, err := trainer.ReadShelf(ctx, p.sys.log, p.sys.run)
+	if err == nil && shelf.InForce() != nil && shelf.InForce().FittedOn != nil {
+		return nil
+	}
+	o := &trainer.Outcome{}
+	if err == nil {
+		o, err = trainer.Train(ctx, p.sys.log, p.sys.run, f, nil)
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil { // the demo goes on without it
+		fmt.Fprintf(t.out, "%s  not fitted: %v\n", s.strong.Render("model"), err)
+		return nil
+	}
+	fmt.Fprintf(t.out, "%s  %s\n", s.strong.Render("model"), cameOf(o))
+	return nil
 }
 
 type player struct {

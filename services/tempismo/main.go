@@ -27,6 +27,7 @@ type commands struct {
 	Import   importCmd   `cmd:"" help:"Bring a CSV or NDJSON file of engagement events through the services."`
 	Watch    watchCmd    `cmd:"" help:"Follow deviations or decisions, one sentence each."`
 	Profile  profileCmd  `cmd:"" help:"Show when one customer pays attention."`
+	Models   modelsCmd   `cmd:"" help:"List, draw, train and pin models of when customers pay attention."`
 	Topics   topicsCmd   `cmd:"" help:"List or create topics."`
 	Lag      lagCmd      `cmd:"" help:"Show how far behind each service is."`
 	Dump     dumpCmd     `cmd:"" help:"Write a topic, or all profiles, as text that can be compared."`

@@ -93,6 +93,7 @@ func TestCommandLinesThatCannotBeUsed(t *testing.T) {
 		{"a replay's range is a position", "replay --out x --from yesterday", `"yesterday" is neither start, end, an offset nor a time`},
 		{"a topic is one that is declared", "replay nothing.v1 --out x", `there is no topic "nothing.v1"`},
 		{"a run's id is checked", "replay --into Bad_ID", "Bad_ID"},
+		{"a model needs customers", "models train --sample-customers 3", "SAMPLE_CUSTOMERS"},
 		{"a demo has people", "up --demo --customers 0", "--customers"},
 		{"only two topics are told in words", "watch digests", "must be one of"},
 		{"a simulation tests after it was quiet", "simulate --out x --weeks 8 --quiet-weeks 8", "--quiet-weeks"},
