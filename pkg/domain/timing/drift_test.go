@@ -51,7 +51,7 @@ func TestDrift(t *testing.T) {
 			found++
 			answers := 0
 			for _, a := range after {
-				if a.engaged && dayOf(a.hour) <= dayOf(e.hour)-int64(alarms[0].Days) {
+				if a.engaged && dayOf(a.hour) <= dayOf(e.hour)-int64(alarms[slices.IndexFunc(alarms, func(t Test) bool { return t.Kind == Drift })].Days) {
 					answers++
 				}
 			}

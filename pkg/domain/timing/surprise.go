@@ -63,48 +63,9 @@ func (m *Model) Timing(s *State, v *View, h Hour) (t Test, at float64, ok bool) 
 // (The Shiryaev-Roberts form, (1+M) L, has the same bound but comes close to it: it adds one with every answer, so that of
 // somebody without any habit it would say every 44 answers that the habit has moved.)
 func (s *State) drift(m *Model, p *Prediction, sent, h Hour) (t Test, raised bool) {
-	var phi, other [Day]float64
-	sum := 0.0
-	for h := range phi {
-		phi[h] = p.Hours[h] * p.unexposed[h]
-		sum += phi[h]
-	}
-	away := elsewhere * Day / (sum * (Day - 3))
-	for h := range phi {
-		before, after := h-1, h+1
-		if h == 0 {
-			before = Day - 1
-		} else if after == Day {
-			after = 0
-		}
-		other[h] = away * (sum - phi[before] - phi[h] - phi[after])
-	}
-	for _, at := range s.recent {
-		if at == 0 {
-			break
-		}
-		for d := -3; d <= 3; d++ { // mean 1, like the rest
-			other[(int(at)-1+d+Day)%Day] += float64(4-max(d, -d)) * Day / 16
-		}
-	}
-
-	decayed := s.decayed(h)
-	days := m.exposureDays(s)
-	weekday := m.weekdays(s, decayed*float64(s.engagement()), decayed, &days)
-	var met, metOther float64
-	hour, day := hourOfDay(sent), dayOfWeek(sent)
-	for _, k := range &m.Kernel {
-		k *= weekday[day]
-		met += k * phi[hour]
-		metOther += k * other[hour]
-		if hour++; hour == Day {
-			if hour, day = 0, day+1; day == 7 {
-				day = 0
-			}
-		}
-	}
+	usual, other := s.hypotheses(m, p, sent)
 	y := hourOfDay(h)
-	evidence := math.Exp(float64(s.moved)/driftNat) * min(other[y]/phi[y]*met/metOther, driftMost)
+	evidence := math.Exp(float64(s.moved)/driftNat) * min(other[y]/usual[y], driftMost)
 	s.moved = uint16(min(max(0, math.Round(driftNat*math.Log(evidence))), math.MaxUint16))
 	if s.moved == 0 {
 		s.recent = [recentAnswers]uint8{}
@@ -115,11 +76,61 @@ func (s *State) drift(m *Model, p *Prediction, sent, h Hour) (t Test, raised boo
 	if s.moved < driftAlarm {
 		return t, false
 	}
-	usual, now := s.places()
-	t = Test{Kind: Drift, P: probability(1 / max(evidence, 1/TwoSigma)), Observed: float64(now), Expected: float64(usual)}
+	before, now := s.places()
+	t = Test{Kind: Drift, P: probability(1 / max(evidence, 1/TwoSigma)), Observed: float64(now), Expected: float64(before)}
 	s.moved, s.recent = 0, [recentAnswers]uint8{}
 	s.forget()
 	return t, true
+}
+
+// hypotheses are two attentions by hour of the day: the customer's, and the one that they may have moved to. Both are scaled so
+// that the answers to the message sent in hour sent, by kernel and day of the week, meet 1.
+func (s *State) hypotheses(m *Model, p *Prediction, sent Hour) (usual, other [Day]float64) {
+	sum := 0.0
+	for h := range usual {
+		usual[h] = p.Hours[h] * p.unexposed[h]
+		sum += usual[h]
+	}
+	away := elsewhere * Day / (sum * (Day - 3)) // mean elsewhere
+	for h := range usual {
+		before, after := h-1, h+1
+		if h == 0 {
+			before = Day - 1
+		} else if after == Day {
+			after = 0
+		}
+		other[h] = away * (sum - usual[before] - usual[h] - usual[after])
+	}
+	for _, at := range s.recent {
+		if at == 0 {
+			break
+		}
+		for d := -3; d <= 3; d++ { // mean 1
+			other[(int(at)-1+d+Day)%Day] += float64(4-max(d, -d)) * Day / 16
+		}
+	}
+
+	decayed := s.decayed(sent)
+	days := m.exposureDays(s)
+	weekday := m.weekdays(s, decayed*float64(s.engagement()), decayed, &days)
+	var met, metOther float64
+	hour, day := hourOfDay(sent), dayOfWeek(sent)
+	for _, k := range &m.Kernel {
+		k *= weekday[day]
+		met += k * usual[hour]
+		metOther += k * other[hour]
+		if hour++; hour == Day {
+			if hour, day = 0, day+1; day == 7 {
+				day = 0
+			}
+		}
+	}
+	met, metOther = 1/met, 1/metOther
+	for h := range usual {
+		usual[h] *= met
+		other[h] *= metOther
+	}
+	return usual, other
 }
 
 const (

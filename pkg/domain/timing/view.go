@@ -227,9 +227,10 @@ func (m *Model) exposure(sent *[Day]uint32) (exposure [Day]float64) {
 		if n == 0 {
 			continue
 		}
-		total += float64(n)
-		for h, k := range m.around[Day-hour : 2*Day-hour] {
-			exposure[h] += float64(n) * k
+		x := float64(n)
+		total += x
+		for h, k := range (*[Day]float64)(m.around[Day-hour:]) {
+			exposure[h] += x * k
 		}
 	}
 	if total == 0 {
