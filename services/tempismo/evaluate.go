@@ -19,11 +19,12 @@ import (
 
 // evaluateCmd judges timing on a log.
 type evaluateCmd struct {
-	Simulate   bool   `help:"Judge on a simulated town, of which everything is known."`
-	Customers  int    `default:"20000" placeholder:"N" help:"Customers of the town."`
-	Seed       uint64 `default:"1" help:"Of the town and of all draws of the evaluation."`
-	Weeks      int    `default:"34" help:"Weeks that the town is lived."`
-	QuietWeeks int    `default:"26" help:"Weeks of these, from the beginning, in which nothing unusual happens: models are fitted on them."`
+	Simulate   bool      `help:"Judge on a simulated town, of which everything is known."`
+	Customers  int       `default:"20000" placeholder:"N" help:"Customers of the town."`
+	Seed       uint64    `default:"1" help:"Of the town and of all draws of the evaluation."`
+	Weeks      int       `default:"34" help:"Weeks that the town is lived."`
+	Start      time.Time `default:"2025-09-01T00:00:00Z" placeholder:"TIME" help:"Its first day, RFC 3339."`
+	QuietWeeks int       `default:"26" help:"Weeks of these, from the beginning, in which nothing unusual happens: models are fitted on them."`
 
 	File  string `placeholder:"FILE" help:"Judge on a file: CSV with a header, or NDJSON; .gz for compressed; - for standard input."`
 	Truth string `placeholder:"FILE" help:"What is known of the customers of the file, as simulate writes it. Without it, most bars are left out."`
@@ -164,7 +165,7 @@ func (c *evaluateCmd) gather(ctx context.Context, t terminal, bars *progress) (*
 
 // live lets a town live, one customer after the other.
 func (c *evaluateCmd) live(ctx context.Context, b *evaluation.Builder, bars *progress) (*evaluation.Truth, error) {
-	start := time.Date(2026, time.January, 5, 0, 0, 0, 0, time.UTC)
+	start := c.Start.UTC()
 	tw, err := town.New(town.Config{
 		Seed: c.Seed, Customers: c.Customers, Start: start, QuietUntil: start.AddDate(0, 0, 7*c.QuietWeeks), Until: start.AddDate(0, 0, 7*c.Weeks),
 	})
@@ -246,11 +247,10 @@ func (c *evaluateCmd) draw(r *evaluation.Report, t terminal) error {
 	}
 	for _, p := range r.Pictures {
 		name := filepath.Join(c.SVG, p.Name+".svg")
-		if err := os.WriteFile(name, []byte(p.SVG()), 0o644); err != nil {
+		if err := os.WriteFile(name, []byte(p.SVG), 0o644); err != nil {
 			return err
 		}
 		fmt.Fprintln(t.err, "drawn:", name)
 	}
 	return nil
 }
-

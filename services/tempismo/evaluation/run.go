@@ -38,29 +38,25 @@ func Run(ctx context.Context, l *Log, t *Truth, s Settings) (*Report, error) {
 		return nil, err
 	}
 	r.Scores = sc.report()
-	ledger, evidence := newLedger(), evidence{}
 	why := map[string]string{}
 	if t == nil {
-		for i := range Promises {
-			if !slices.Contains([]string{"guard", "hour-tail"}, Promises[i].Name) {
-				why[Promises[i].Name] = "it takes a truth, which says what has happened to the customers"
-			}
+		for _, name := range happened {
+			why[name] = "it takes a truth, which says what has happened to the customers"
 		}
-	} else {
-		m, report, err := fit.Fit(l.histories(max(1, (l.Customers()+fitted-1)/fitted), quietUntil(t, l).Unix()), fit.Options{
-			Version: "evaluate", Seed: s.Seed, DayType: s.DayType,
-		})
-		if err != nil {
-			return nil, fmt.Errorf("fit the model that the bars are measured with, on what lies before %s: %w", quietUntil(t, l).Format("2006-01-02"), err)
-		}
-		r.Model = report.String()
-		j, err := l.judge(ctx, m, t, s.Seed, progress("judging"))
-		if err != nil {
-			return nil, err
-		}
-		ledger, evidence = j.ledger, j.picture
-		missing(why, l, t)
+		t = l.unknown()
 	}
+	missing(why, l, t)
+	quiet := quietUntil(t, l)
+	m, report, err := fit.Fit(l.histories(max(1, (l.Customers()+fitted-1)/fitted), quiet.Unix()), fit.Options{Version: "evaluate", Seed: s.Seed, DayType: s.DayType})
+	if err != nil {
+		return nil, fmt.Errorf("fit the model that the bars are measured with, on what lies before %s: %w", quiet.Format("2006-01-02"), err)
+	}
+	r.Model = report.String()
+	judge, err := l.judge(ctx, m, t, s.Seed, progress("judging"))
+	if err != nil {
+		return nil, err
+	}
+	ledger := judge.ledger
 	for i := range sc.rows {
 		x := &sc.rows[i]
 		ledger.note("hour-tail", int(x.customer), int(x.stratum), x.beyond, x.ordinary)
@@ -69,8 +65,30 @@ func Run(ctx context.Context, l *Log, t *Truth, s Settings) (*Report, error) {
 		ledger.note("guard", i, strata, x)
 	}
 	r.Bars, r.Details, r.LeftOut = ledger.bars(s.Seed, l.Customers(), why)
-	_ = evidence
+	judge.picture.tails["hour"] = &sc.tails
+	for _, p := range [...]*Picture{calibration(judge.picture.tails), personas(m), reliability(&judge.picture)} {
+		if p != nil {
+			r.Pictures = append(r.Pictures, *p)
+		}
+	}
 	return r, nil
+}
+
+// happened are the bars that need to know what has happened to the customers.
+var happened = []string{
+	"burst-false-alarms", "burst-tail", "timing-false-alarms", "silence-false-alarms", "drift-false-alarms", "drift-answers-per-false-alarm", "drift-power",
+	"drift-answers-to-alarm", "burst-power", "silence-power", "silence-mails-to-alarm", "action-gate-false-share", "week-nats-below-laplace",
+	"week-nats-below-population", "response-nats-below-laplace", "response-nats-below-population", "top3-above-histogram", "lift-over-naive",
+	"lift-above-naive", "hour-tail",
+}
+
+// unknown stands for a truth where there is none: customers of whom nothing is known, most of whom are ordinary at most times.
+func (l *Log) unknown() *Truth {
+	var t Truth
+	for i := range l.people {
+		t.Customers = append(t.Customers, truth.Customer{Customer: l.people[i].customer})
+	}
+	return &t
 }
 
 // ordinary says of whom nothing unusual is known at a time: of everybody where there is no truth.

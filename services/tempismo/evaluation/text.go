@@ -49,7 +49,7 @@ func (r *Report) Write(w io.Writer) error {
 	r.writeScores(w)
 	r.writeBars(w)
 	for _, p := range r.Pictures {
-		fmt.Fprintf(w, "\n%s\n", p.Text())
+		fmt.Fprintf(w, "\n%s\n", p.Text)
 	}
 	_, err := fmt.Fprintln(w) // a writer that failed before fails again
 	return err
