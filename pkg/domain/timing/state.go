@@ -57,7 +57,7 @@ const (
 	resolution    = 96 // hours after a mail day until its answer counts: 48 to answer and 48 of lateness
 	answer        = 48 // a mail day is read if there is an engagement within so many hours of its first delivery
 	hotHours      = Lateness + Day
-	longestHole   = 56 // days between two engaged days beyond which a customer was not waiting to be seen
+	longestHole   = 56 // days without an event beyond which it is not the customer of whom they tell
 	quietSeason   = 0.75
 	recentAnswers = 6
 )
@@ -164,6 +164,9 @@ func (s *State) advance(w *World, h Hour, c *Change) {
 			t.Days += int(dayOf(h) - d)
 			c.Alarms = append(c.Alarms, t)
 		}
+	}
+	if h-s.head > longestHole*Day { // nobody knows what became of the mail whose answers were still to come
+		last = floorDiv(s.head-answer, Day) - 1
 	}
 	for d, end := floorDiv(s.head-resolution, Day), floorDiv(h-resolution, Day); d < end && d <= last; d++ {
 		s.resolve(w, d)
