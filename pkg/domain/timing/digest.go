@@ -118,9 +118,7 @@ func (w *World) Ending(s *State, h Hour) (above, at float64, ok bool) {
 		return 0, 0, false
 	}
 	r := *s // as the event will find it: with the mail days counted whose answer is known by then
-	for d, end := floorDiv(s.head-resolution, Day), floorDiv(h-resolution, Day); d < end && d <= dayOf(s.head); d++ {
-		r.resolve(w, d)
-	}
+	r.resolveUntil(w, h)
 	if r.streak == 0 {
 		return 0, 0, false
 	}

@@ -158,19 +158,13 @@ func (s *State) advance(w *World, h Hour, c *Change) {
 	if h <= s.head {
 		return
 	}
-	last := dayOf(s.head) // nothing is known of later days
-	for d, end := s.unsettled(), floorDiv(h-Lateness, Day); d < end && d <= last; d++ {
+	for d, end := s.unsettled(), floorDiv(h-Lateness, Day); d < end && d <= dayOf(s.head); d++ {
 		for _, t := range s.settle(w, d, true) {
 			t.Days += int(dayOf(h) - d)
 			c.Alarms = append(c.Alarms, t)
 		}
 	}
-	if h-s.head > longestHole*Day { // nobody knows what became of the mail whose answers were still to come
-		last = floorDiv(s.head-answer, Day) - 1
-	}
-	for d, end := floorDiv(s.head-resolution, Day), floorDiv(h-resolution, Day); d < end && d <= last; d++ {
-		s.resolve(w, d)
-	}
+	s.resolveUntil(w, h)
 	s.engaged.forget(s.head, h)
 	s.received.forget(s.head, h)
 	s.head = h
@@ -317,6 +311,17 @@ func (s *State) shift(plus uint32, by int) {
 func (s *State) forget() {
 	s.Rhythm.forget()
 	s.shift(0, 1)
+}
+
+// resolveUntil counts the mail days whose answer is known once an event of hour h is.
+func (s *State) resolveUntil(w *World, h Hour) {
+	last := dayOf(s.head) // nothing is known of later days
+	if h-s.head > longestHole*Day {
+		last = floorDiv(s.head-answer, Day) - 1 // nor of mail whose answers were still to come
+	}
+	for d, end := floorDiv(s.head-resolution, Day), floorDiv(h-resolution, Day); d < end && d <= last; d++ {
+		s.resolve(w, d)
+	}
 }
 
 // resolve counts day d as read or ignored, if mail came on it. It is no trial where the feed was down on it or the day

@@ -85,6 +85,93 @@ func TestOrder(t *testing.T) {
 	})
 }
 
+// TestOrderOfALife: a year with everything in it, evidence and moves of habit included, gives the same bytes and the same
+// drifts in any order of arrival within Lateness, however often it is stored and loaded in between.
+func TestOrderOfALife(t *testing.T) {
+	m := fitted()
+	w := &World{Model: m}
+	w.Gaps.Add(dayOf(simStart) + 360)
+	tw := newTown(51)
+	rng := tw.rng
+	moves := 0
+	for range 20 {
+		r := tw.resident()
+		r.rate *= 3
+		events := tw.live(&r, simStart, 182, always)
+		moved := r
+		for how := range moved.phi {
+			moved.phi[how] = r.phi[how/Day*Day+(how+16)%Day]
+		}
+		events = append(events, tw.live(&moved, simStart+182*Day, 182, always)...)
+		events = append(events, happening{simStart + 400*Day, 0, false}) // settles everything
+
+		var a, b Profile
+		drift := func(alarms []Test) (d []Test) {
+			for _, t := range alarms {
+				if t.Kind == Drift {
+					t.Days = 0 // since the event that brought it
+					d = append(d, t)
+				}
+			}
+			return d
+		}
+		inOrder := drift(apply(w, a.Channel("email"), events))
+		moves += len(inOrder)
+
+		type arrival struct {
+			at Hour
+			e  happening
+		}
+		late := make([]arrival, len(events))
+		for i, e := range events {
+			late[i] = arrival{e.hour + rng.Int64N(Lateness+1), e}
+		}
+		slices.SortStableFunc(late, func(a, b arrival) int { return int(a.at - b.at) })
+		var shuffled []Test
+		for _, l := range late {
+			shuffled = append(shuffled, drift(apply(w, b.Channel("email"), []happening{l.e}))...)
+			if rng.IntN(10) == 0 {
+				if err := b.Decode(b.Append(nil)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if x, y := forget(&a), forget(&b); !bytes.Equal(x, y) {
+			t.Fatalf("in order and late:\n%x\n%x", x, y)
+		}
+		if !slices.Equal(inOrder, shuffled) {
+			t.Fatalf("drifts in order %+v, late %+v", inOrder, shuffled)
+		}
+	}
+	if moves < 10 {
+		t.Errorf("%d moves of habit in twenty lives: the test is too weak", moves)
+	}
+}
+
+// TestViewsSettle: what a view knows before the days are settled is what the state knows after it.
+func TestViewsSettle(t *testing.T) {
+	m := fitted()
+	w := &World{Model: m}
+	tw := newTown(52)
+	for range 20 {
+		r := tw.resident()
+		r.rate *= 3
+		var p Profile
+		c := p.Channel("email")
+		events := tw.live(&r, simStart, 150, always)
+		apply(w, c, events)
+		at := c.head
+		var before, after View
+		w.Derive(&before, &p, "email", at, Everything)
+		c.Delivered(w, at+Week) // settles everything
+		c.received.drop(at + Week)
+		w.Derive(&after, &p, "email", at, Everything)
+		if before.Phi != after.Phi || before.Rate != after.Rate || before.Evidence != after.Evidence {
+			t.Fatalf("before and after the days were settled: %+v, %+v", before.Evidence, after.Evidence)
+		}
+	}
+}
+
 // TestRepeats: what was told once and is told again within Memory changes nothing.
 func TestRepeats(t *testing.T) {
 	w := &World{Model: Builtin()}
@@ -293,8 +380,53 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// TestFirstVersion: profiles of version 1 are read, with all that stood in them, and live on.
+func TestFirstVersion(t *testing.T) {
+	w := &World{Model: Builtin()}
+	golden, err := os.ReadFile(filepath.Join("testdata", "profiles.v1.golden"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for story := range strings.SplitSeq(strings.TrimSpace(string(golden)), "\n\n") {
+		lines := strings.Split(story, "\n")
+		b, err := hex.DecodeString(lines[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		var p, again Profile
+		if err := p.Decode(b); err != nil {
+			t.Fatalf("%s: %v", lines[0], err)
+		}
+		if err := again.Decode(p.Append(nil)); err != nil || !bytes.Equal(again.Append(nil), p.Append(nil)) {
+			t.Fatalf("%s: does not survive the new encoding: %v", lines[0], err)
+		}
+		if len(p.Channels) != len(lines)-2 {
+			t.Fatalf("%s: %d channels, want %d", lines[0], len(p.Channels), len(lines)-2)
+		}
+		for i := range p.Channels {
+			c := &p.Channels[i]
+			var v View
+			w.Derive(&v, &p, c.Name, c.head, Everything)
+			e := v.Evidence
+			got := fmt.Sprintf("%s head %d engaged_hours %.2f deliveries %d days %d engaged_days %d read %d of %d streak %d silent %v",
+				c.Name, c.head, e.EngagedHours, e.Deliveries, e.Days, e.EngagedDays, c.readDays, c.mailDays, c.streak, c.silent)
+			if want, _, _ := strings.Cut(lines[2+i], " best"); got != want {
+				t.Errorf("%s:\n%s, want\n%s", lines[0], got, want)
+			}
+			if v.Rate < .02 || v.Rate > 2 {
+				t.Errorf("%s: %.2f engaged hours per mail", lines[0], v.Rate)
+			}
+			c.Engaged(w, c.head+Week, 5)
+			c.Delivered(w, c.head+Week)
+		}
+	}
+	if err := new(Profile).Decode([]byte{3, 0}); !errors.Is(err, ErrProfile) || !strings.Contains(err.Error(), "version 3") {
+		t.Errorf("a version of the future: %v", err)
+	}
+}
+
 func FuzzDecode(f *testing.F) {
-	m := Builtin()
+	m := fitted()
 	w := &World{Model: m}
 	tw := newTown(5)
 	for range 3 {
@@ -306,6 +438,14 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Add([]byte{})
 	f.Add([]byte{1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
+	f.Add([]byte{2, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
+	if golden, err := os.ReadFile(filepath.Join("testdata", "profiles.v1.golden")); err == nil {
+		for line := range strings.SplitSeq(string(golden), "\n") {
+			if b, err := hex.DecodeString(line); err == nil {
+				f.Add(b)
+			}
+		}
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var p Profile
 		if err := p.Decode(b); err != nil {
