@@ -149,26 +149,46 @@ func (p *population) features(b int) (x [day][powers]float64) {
 func (p *population) bases() [][day]float64 {
 	bases := make([][day]float64, timing.Buckets)
 	for b := range bases {
-		for h, x := range p.features(b) {
-			bases[b][h] = math.Exp(dot(&p.weight, &x))
+		x := p.features(b)
+		bases[b], _ = tilted(&p.weight, &x)
+		normalise(bases[b][:], day)
+		for h, v := range bases[b] {
+			bases[b][h] = max(v, rarest)
 		}
 		normalise(bases[b][:], day)
 	}
 	return bases
 }
 
+// rarest is the least attention that an hour has, over the mean: what never happened may happen.
+const rarest = 1e-6
+
+// tilted is the attention that weight makes of the features x, up to a factor whose logarithm is scale: the largest is 1.
+func tilted(weight *[powers]float64, x *[day][powers]float64) (a [day]float64, scale float64) {
+	scale = math.Inf(-1)
+	for h := range x {
+		a[h] = dot(weight, &x[h])
+		scale = max(scale, a[h])
+	}
+	for h, v := range a {
+		a[h] = math.Exp(v - scale)
+	}
+	return a, scale
+}
+
 // learn moves the weights by today's engagements, given what was in force.
 func (p *population) learn() {
 	var gradient [powers]float64
+	prior := p.precision
 	for b := range p.today {
 		n := sum(p.today[b][:])
 		if n == 0 {
 			continue
 		}
 		x := p.features(b)
-		var expected [day]float64
-		for h := range x {
-			expected[h] = math.Exp(dot(&p.weight, &x[h])) * p.exposure[b][h]
+		expected, _ := tilted(&p.weight, &x)
+		for h, e := range p.exposure[b] {
+			expected[h] *= e
 		}
 		normalise(expected[:], 1)
 		var mean [powers]float64
@@ -192,9 +212,46 @@ func (p *population) learn() {
 			p.precision[j][i] = p.precision[i][j]
 		}
 	}
-	for i, step := range solve(p.precision, gradient) {
-		p.weight[i] += step
+	step := solve(p.precision, gradient)
+	// A day unlike all before it, of thousands of customers, bends the likelihood so much that the full step would lead far
+	// beyond its top: it is halved until it leads upwards.
+	const halvings = 30
+	before := p.likelihood(&p.weight)
+	for range halvings {
+		weight, bet := p.weight, 0.
+		for i, x := range step {
+			weight[i] += x
+			for j, y := range step {
+				bet += x * prior[i][j] * y
+			}
+		}
+		if p.likelihood(&weight)-bet/2 >= before {
+			p.weight = weight
+			return
+		}
+		for i := range step {
+			step[i] /= 2
+		}
 	}
+}
+
+// likelihood is the log-likelihood of today's engagements under weight.
+func (p *population) likelihood(weight *[powers]float64) (l float64) {
+	for b := range p.today {
+		n := sum(p.today[b][:])
+		if n == 0 {
+			continue
+		}
+		x := p.features(b)
+		a, scale := tilted(weight, &x)
+		total := 0.
+		for h, e := range p.exposure[b] {
+			l += p.today[b][h] * (dot(weight, &x[h]) - scale)
+			total += a[h] * e
+		}
+		l -= n * math.Log(total)
+	}
+	return l
 }
 
 func dot(a, b *[powers]float64) (s float64) {
