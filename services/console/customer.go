@@ -166,6 +166,9 @@ func (v *customerView) fill(id string, k known, moved *say.Moved, clock time.Tim
 	})
 	v.Finding, v.Say = p.Finding, strings.Join(p.Sentences, " ")
 
+	if !moved.Recent(now) {
+		moved = nil
+	}
 	v.Moved = moved != nil
 	v.Dial = chart.Clock(&view, timing.HourOfWeek(now)%24*60+minute, moved, l)
 	v.Map, v.MapTall = chart.Scores(&view, now, l, false), chart.Scores(&view, now, l, true)

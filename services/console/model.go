@@ -26,7 +26,7 @@ type modelView struct {
 	PersonasLead         string
 	Groups               []group
 	HourNames, HourTicks []string
-	Calibration          []calibration
+	Tests                []calibration
 	Strata               []strokeView
 	Nominal              []string
 	CalibrationRows      [][]string
@@ -233,7 +233,7 @@ func (v *modelView) calibration(tails []board.Tail) {
 		}
 		kind := tails[:n]
 		name := say.Named(l, "kind.", kind[0].Kind)
-		v.Calibration = append(v.Calibration, calibration{name, chart.Glyph(kind[0].Kind), chart.Calibration(kind, l, l.T("model.calibration.label", name))})
+		v.Tests = append(v.Tests, calibration{name, chart.Glyph(kind[0].Kind), chart.Calibration(kind, l, l.T("model.calibration.label", name))})
 		for i := range kind {
 			t := &kind[i]
 			row := []string{name, t.Stratum, l.Num(float64(t.Tests), 0)}

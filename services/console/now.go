@@ -85,22 +85,22 @@ type kpi struct {
 // nowView is the Now page. Templates of its parts take it as well.
 type nowView struct {
 	frame
-	Finding, Lead, LeadFlags      string
-	View                          string
-	Views, Segments, Channels     []option
-	Week                          *chart.Week
-	Map, MapTall                  template.HTML
-	Read, LastDay                 string
-	Cells                         cellsWire
-	HourNames                     []string
-	Table                         []tableRow
-	TableFoot                     []string
-	FlagRows                      [][]string
-	KPIs                          []kpi
-	KPIRows                       [][]string
-	HeadDeviations, HeadDecisions string
-	Deviations, Decisions         []rowView
-	Stories                       []storyView // in simulated runs
+	Finding, Lead, LeadFlags, LeadGaps string
+	View                               string
+	Views, Segments, Channels          []option
+	Week                               *chart.Week
+	Map, MapTall                       template.HTML
+	Read, LastDay                      string
+	Cells                              cellsWire
+	HourNames                          []string
+	Table                              []tableRow
+	TableFoot                          []string
+	FlagRows                           [][]string
+	KPIs                               []kpi
+	KPIRows                            [][]string
+	HeadDeviations, HeadDecisions      string
+	Deviations, Decisions              []rowView
+	Stories                            []storyView // in simulated runs
 }
 
 // Swatches is for templates.
@@ -132,6 +132,9 @@ func viewNow(f frame, b *board.Board, q query, figures board.Figures, d dials, r
 	})
 	v.Channels = options(l.T("channel.all"), b.Channels(), q.Filter.Channel, func(s string) (string, string) { return s, s })
 	v.sayWeek(&w)
+	if days := b.Gaps(); len(days) > 0 {
+		v.LeadGaps = l.T("now.lead.gaps", say.Days(l, days))
+	}
 	v.table(&w)
 	v.figures(figures)
 	dev, dec := b.Deviations(), b.Decisions()

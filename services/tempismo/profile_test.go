@@ -17,7 +17,7 @@ func TestAProfileIsExplainedInWords(t *testing.T) {
 	w := timing.World{Model: timing.Builtin()}
 	p := timing.Profile{Zone: "Europe/Rome", Segment: "premium"}
 	c := p.Channel("email")
-	const monday = timing.Hour(2964) * timing.Week
+	const monday = timing.Hour(2944) * timing.Week
 	for d := range int64(180) {
 		c.Delivered(&w, monday+24*d+8)
 		if d%2 == 0 {

@@ -71,6 +71,7 @@ type Board struct {
 	days   [maxDays]day
 	tails  map[string]*tails // by kind of test
 	models []Version         // oldest first
+	gaps   []string          // days without a feed, 2006-01-02, in order
 
 	events     uint64
 	duplicates uint64 // records dropped because they were seen before
@@ -181,7 +182,36 @@ func (b *Board) digest(d *timing.Digest) {
 		day.answers += d.ResponseCount
 	}
 	b.tail(d)
+	b.gap(d)
 	b.events += d.Events.Human + d.Events.Probable + d.Events.Machine
+}
+
+// maxGaps bounds the days without a feed that are kept.
+const maxGaps = 64
+
+// gap notes the days on which the profiler found the feed of engagements down.
+func (b *Board) gap(d *timing.Digest) {
+	for _, day := range d.Gaps {
+		if _, err := time.Parse(time.DateOnly, day); err != nil {
+			continue
+		}
+		if i, found := slices.BinarySearch(b.gaps, day); !found {
+			b.gaps = slices.Insert(b.gaps, i, day)
+		}
+	}
+	if over := len(b.gaps) - maxGaps; over > 0 {
+		b.gaps = slices.Delete(b.gaps, 0, over)
+	}
+}
+
+// Gaps are the days of the last seven, in order, on which the feed of engagements was down in some partition.
+func (b *Board) Gaps() (days []time.Time) {
+	for _, day := range b.gaps {
+		if t, err := time.Parse(time.DateOnly, day); err == nil && b.clock.Sub(t) < 8*24*time.Hour {
+			days = append(days, t)
+		}
+	}
+	return days
 }
 
 // maxBins bounds what a malformed digest can make us keep.

@@ -246,7 +246,7 @@ func TestCalibrationForgetsAfterFourWeeks(t *testing.T) {
 	for i, day := range []int{0, 10, 27, 28} {
 		at := start.AddDate(0, 0, day)
 		apply(t, b, event(t, topics.Digests, "/p", i+1, fmt.Sprint(day), timing.DigestType, at, timing.Digest{Minute: at, Tails: []timing.Tail{
-			{Kind: timing.Timing, Stratum: "20-99", Bins: []uint32{1, 2}}, {Kind: timing.Burst, Stratum: "0-4", Bins: []uint32{1}}, {Kind: "act", Stratum: "0-4", Bins: make([]uint32, 400)}, {Kind: timing.Burst, Stratum: "of a newer make", Bins: []uint32{1}},
+			{Kind: timing.Timing, Stratum: "20-99", Bins: []uint32{1, 2}}, {Kind: timing.Burst, Stratum: "0-4", Bins: []uint32{1}}, {Kind: timing.Act, Stratum: "0-4", Bins: []uint32{1}}, {Kind: timing.Burst, Stratum: "0-4", Bins: make([]uint32, 400)}, {Kind: timing.Burst, Stratum: "of a newer make", Bins: []uint32{1}},
 		}}))
 	}
 	tails := b.Tails()
@@ -308,7 +308,9 @@ func TestStoriesAreTheMostTellingOfTheirKind(t *testing.T) {
 	seq := 0
 	add := func(id, kind string, day int, d deviation.Deviation) {
 		seq++
-		d.Kind = kind
+		if d.Kind = kind; d.Evidence.EngagedHours == 0 {
+			d.Evidence.EngagedHours = 30
+		}
 		apply(t, b, event(t, topics.Deviations, "/q", seq, id, deviation.Type, start.AddDate(0, 0, day), d))
 	}
 	told := func() (ids [3]string) {
@@ -320,8 +322,9 @@ func TestStoriesAreTheMostTellingOfTheirKind(t *testing.T) {
 	if got := told(); got != [3]string{} {
 		t.Errorf("stories out of nothing: %v", got)
 	}
-	add("d1", timing.Drift, 0, deviation.Deviation{Observed: 16, Expected: 8, Z: 2.1})
 	add("d2", timing.Drift, 3, deviation.Deviation{Observed: 1, Expected: 22, Z: 5}) // three hours, over midnight
+	add("d3", timing.Drift, 0, deviation.Deviation{Observed: 20, Expected: 8, Evidence: timing.Evidence{EngagedHours: 7}})
+	add("d1", timing.Drift, 0, deviation.Deviation{Observed: 16, Expected: 8, Z: 2.1})
 	add("s1", timing.Silence, 1, deviation.Deviation{Z: -2.5})
 	add("s2", timing.Silence, 2, deviation.Deviation{Z: -2.1})
 	add("r1", timing.Reactivation, 2, deviation.Deviation{Z: 6})

@@ -61,8 +61,8 @@ func (b *Board) tail(d *timing.Digest) {
 	for i := range d.Tails {
 		t := &d.Tails[i]
 		stratum := slices.Index(timing.Strata[:], t.Stratum)
-		if stratum < 0 || len(t.Bins) > timing.TailBins {
-			continue // a histogram of another make
+		if t.Kind == timing.Act || stratum < 0 || len(t.Bins) > timing.TailBins {
+			continue // the action gate's has other bins, and is no test; or it is of another make
 		}
 		ring := b.tails[t.Kind]
 		if ring == nil {

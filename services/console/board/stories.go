@@ -19,13 +19,18 @@ type stories [len(StoryKinds)][StoryDays]struct {
 	row Row
 }
 
-// telling orders deviations of one kind: a habit by how far it moved, anything else by how unusual it is.
+// far is the distance, in hours, beyond which a habit that moved farther is no better story.
+const far = 5
+
+// telling orders deviations of one kind: by how unusual it is, or how far a habit moved, and by how well the customer is
+// known, of which certainty grows as the square root.
 func telling(d *deviation.Deviation) float64 {
+	strength := math.Abs(d.Z)
 	if d.Kind == timing.Drift {
 		away := math.Abs(d.Observed - d.Expected)
-		return min(away, timing.Day-away)
+		strength = min(away, timing.Day-away, far)
 	}
-	return math.Abs(d.Z)
+	return strength * math.Sqrt(d.Evidence.EngagedHours)
 }
 
 // outdoes reports whether a is the better story: more telling, or as telling and newer.

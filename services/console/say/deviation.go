@@ -11,6 +11,9 @@ import (
 	"github.com/tempismo/tempismo/services/console/words"
 )
 
+// rarest is the longest odds that are told: what is rarer than one in a million is a question of the model, not of chance.
+const rarest = 1_000_000
+
 // Deviation says in a sentence, without its subject, what the customer did, and in another what that rests on. at is the
 // time of the engagement behind it.
 func Deviation(l *words.Lang, d *deviation.Deviation, at time.Time) (text, evidence string) {
@@ -19,7 +22,10 @@ func Deviation(l *words.Lang, d *deviation.Deviation, at time.Time) (text, evide
 		more = append(more, title(d.Segment)+".")
 	}
 	known := l.N("ev.evidence", round(d.Evidence.EngagedHours), span(l, d.Evidence.Days))
-	oneIn := l.Num(float64(d.OneIn), 0)
+	oneIn := l.Num(float64(min(d.OneIn, rarest)), 0)
+	if d.OneIn > rarest {
+		oneIn += "+"
+	}
 	switch d.Kind {
 	case timing.Burst:
 		explained := l.Num(d.Expected, 1)

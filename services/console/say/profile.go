@@ -39,6 +39,14 @@ func MovedBy(d *deviation.Deviation) *Moved {
 	return &Moved{At: at, From: int(d.Expected), To: int(d.Observed)}
 }
 
+// recent is for how many days a move is told with a profile: after that, the hours since then say more.
+const recent = 56
+
+// Recent reports whether the move is worth telling at local hour now.
+func (m *Moved) Recent(now timing.Hour) bool {
+	return m != nil && board.DateOf(now).Sub(m.At) <= recent*timing.Day*time.Hour
+}
+
 // Portrait is what is said of a subject.
 type Portrait struct {
 	Finding   string   // in a line
@@ -102,7 +110,7 @@ func Profile(l *words.Lang, s Subject) (p Portrait) {
 	}
 	p.Sentences = append(p.Sentences, rate(l, v)...)
 	p.Sentences = append(p.Sentences, borrows(l, &s)...)
-	if m := s.Moved; m != nil {
+	if m := s.Moved; m.Recent(s.Now) {
 		say("prof.moved", l.Date(m.At), Hour(m.From), Hour(m.To))
 	}
 	if s.Silent {

@@ -10,6 +10,7 @@ import (
 	"math"
 	"regexp"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -59,6 +60,15 @@ func span(l *words.Lang, days int) string {
 
 // Hour is an hour of the day, two digits.
 func Hour(h int) string { return fmt.Sprintf("%02d", (h%24+24)%24) }
+
+// Days lists dates: "30 Nov and 1 Dec".
+func Days(l *words.Lang, days []time.Time) string {
+	var list []string
+	for _, d := range days {
+		list = append(list, l.Date(d))
+	}
+	return join(l, list)
+}
 
 // join makes a list of words a part of a sentence: "a, b and c".
 func join(l *words.Lang, list []string) string {

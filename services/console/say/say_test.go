@@ -66,6 +66,8 @@ func TestDeviationsAreSaidAsTheDesignSaysThem(t *testing.T) {
 			"usually reads 4 of 10 and has ignored 9 in a row: a 1-in-162 chance.", "di solito legge 4 messaggi su 10 e ne ha ignorati 9 di fila: 1 probabilità su 162.", "34 engaged hours in 29 weeks."},
 		{"a return", deviation.Deviation{Kind: timing.Reactivation, Observed: 12, Days: 47, OneIn: 1824, Evidence: known},
 			"is back after 47 days and 12 ignored messages.", "torna a leggere dopo 47 giorni e 12 messaggi ignorati.", "So long a silence has a 1-in-1,824 chance. 34 engaged hours in 29 weeks."},
+		{"a return from a silence that nobody would believe", deviation.Deviation{Kind: timing.Reactivation, Observed: 34, Days: 43, OneIn: 1e9, Evidence: known},
+			"is back after 43 days and 34 ignored messages.", "torna a leggere dopo 43 giorni e 34 messaggi ignorati.", "So long a silence has a 1-in-1,000,000+ chance. 34 engaged hours in 29 weeks."},
 		{"a kind of a newer detector", deviation.Deviation{Kind: "mood", Summary: "is in a mood", Evidence: known},
 			"is in a mood.", "is in a mood.", "34 engaged hours in 29 weeks."},
 	} {
@@ -188,9 +190,12 @@ func TestAProfileIsExplained(t *testing.T) {
 			[]string{"most is borrowed from the persona “evening readers”, which explains this customer best (62%)"}, nil},
 		{"a habit that moved, and then silence", portrait("en", 120, 19, true, func(s *Subject) {
 			s.Silent, s.Assumed, s.View.Evidence.Partial = true, true, true
-			s.Moved = MovedBy(&deviation.Deviation{Kind: timing.Drift, LocalDay: "2026-11-12", Expected: 11, Observed: 19})
+			s.Moved = MovedBy(&deviation.Deviation{Kind: timing.Drift, LocalDay: "2027-02-12", Expected: 11, Observed: 19})
 		}),
-			[]string{"On 12 Nov the habit moved: from around 11:00 to around 19:00.", "A silence alarm is standing", "The time zone is not known: hours are those of Europe/Rome.", "The beginning of this profile is lost"}, nil},
+			[]string{"On 12 Feb the habit moved: from around 11:00 to around 19:00.", "A silence alarm is standing", "The time zone is not known: hours are those of Europe/Rome.", "The beginning of this profile is lost"}, nil},
+		{"a habit that moved long ago", portrait("en", 120, 19, true, func(s *Subject) {
+			s.Moved = MovedBy(&deviation.Deviation{Kind: timing.Drift, LocalDay: "2026-11-12", Expected: 11, Observed: 19})
+		}), nil, []string{"habit moved"}},
 	} {
 		for _, want := range c.want {
 			if !strings.Contains(c.got, want) {
