@@ -84,7 +84,7 @@ func (c *simulateCmd) Run(ctx context.Context, t terminal) (err error) {
 	start := c.Start.UTC()
 	conf := town.Config{Seed: c.Seed, Customers: c.Customers, Start: start, QuietUntil: start.AddDate(0, 0, 7*c.QuietWeeks), Until: start.AddDate(0, 0, 7*c.Weeks)}
 	if c.Story != "" {
-		conf.Customers, conf.Stories = 0, conf.Until
+		conf.Customers, conf.Stories = 0, conf.Until.AddDate(0, 0, -16) // so that what follows is there, too
 	}
 	people, err := town.New(conf)
 	if err != nil {

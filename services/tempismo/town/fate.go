@@ -156,19 +156,20 @@ func (p *person) chance() {
 	}
 }
 
-// Stories are residents whose ids tell what happens to them. They read more than others, so that little is left to chance.
+// Stories are residents whose ids tell what happens to them. They read more than others, and on
+// one day as on another, so that little is left to chance.
 var Stories = [...]string{"anna-moves-by-8-hours", "bruno-falls-silent", "carla-comes-back", "dario-bursts"}
 
-// story is the fate of a resident, told by the given day.
+// story is the fate of a resident: so near to the given day that on it the services have just noticed, or are about to.
 func (p *person) story(i, told int) {
 	switch i {
 	case 0:
-		p.shifts(told-28, 8)
+		p.shifts(told-12, 8)
 	case 1:
-		p.silent(told-35, 0)
+		p.silent(told-12, 0)
 	case 2:
-		p.silent(told-47, 42)
+		p.silent(told-45, 42)
 	case 3:
-		p.bursts(p.midnight(told - 2).Add(18 * time.Hour))
+		p.bursts(p.midnight(told - 2).Add(12 * time.Hour))
 	}
 }

@@ -19,16 +19,16 @@ const (
 
 // How an inbox is read.
 const (
-	buried  = 20.  // hours in which a message's chance of being opened falls to 1/e
-	kept    = 96   // hours after which a message is not looked for any more
-	again   = 72   // hours within which a message is read again
-	reread  = .025 // chance of that, of each visit
-	enough  = .25  // chance that a reader stops after a message
-	putOff  = .1   // chance that a message is put off to between visits
-	eager   = .07  // chance of opening anything, new or old, on a visit in a burst
-	fiercer = 5    // visits in a burst against other days
-	onLeave = .3   // visits on holiday against other days
-	dayVar  = .25  // variance of the days' factors
+	buried  = 20. // hours in which a message's chance of being opened falls to 1/e
+	kept    = 96  // hours after which a message is not looked for any more
+	again   = 48  // hours within which a message is read again
+	reread  = .06 // chance of that, of each visit
+	enough  = .25 // chance that a reader stops after a message
+	putOff  = .1  // chance that a message is put off to between visits
+	eager   = .07 // chance of opening anything, new or old, on a visit in a burst
+	fiercer = 5   // visits in a burst against other days
+	onLeave = .3  // visits on holiday against other days
+	dayVar  = .5  // variance of the days' factors
 	weekVar = .0625
 )
 
@@ -71,6 +71,7 @@ type person struct {
 	lists    [len(campaigns)]bool
 	private  bool // the mail program fetches every picture by itself and hides the human's opens
 	scanned  bool // an employer's scanner follows every link
+	even     bool // one day is like another
 
 	null     bool
 	since    int64     // unix milliseconds from which on events are exported
@@ -117,7 +118,7 @@ func (t *Town) born(i int) *person {
 
 // resident makes the i-th of Stories.
 func (t *Town) resident(i int) *person {
-	p := &person{town: t, index: t.config.Customers + i, key: 1<<40 + uint64(i), id: Stories[i], visiting: 3.5, interest: .55, triggers: .3}
+	p := &person{town: t, index: t.config.Customers + i, key: 1<<40 + uint64(i), id: Stories[i], visiting: 4.5, interest: .5, triggers: .3, even: true}
 	p.rnd = random(t.config.Seed, p.key)
 	h := &habit{}
 	bumps := [len(Stories)]bump{{8, .8, .8}, {12.9, .8, .75}, {18.3, .9, .75}, {20.8, 1, .75}}
@@ -271,6 +272,9 @@ func (p *person) visits(d *day) []visit {
 		p.mood = gamma(r, 1/weekVar) * weekVar
 	}
 	factor := p.mood * gamma(r, 1/dayVar) * dayVar
+	if p.even {
+		factor = 1
+	}
 	h := p.habit
 	var burst *episode
 	leave := false

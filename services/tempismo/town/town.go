@@ -11,7 +11,7 @@
 //     reader has had enough. Response times, the response kernel and the repulsion between messages come out of that.
 //   - A message is opened once, and now and then read again. One in ten is put off and read hours later, between visits.
 //   - Weekends have hours of their own, so a week is no product of hours and days. Mail goes out by the company's clock.
-//   - Days differ by more than chance (Gamma distributed, variance 1/4), good and bad days come in weeks (variance 1/16),
+//   - Days differ by more than chance (Gamma distributed, variance 1/2), good and bad days come in weeks (variance 1/16),
 //     and an issue of a campaign appeals to all of its readers or to none (standard deviation 1/4): neither a customer's
 //     days nor the customers of a day are independent.
 //   - A habit is one of eight personas with a bump of one's own, and for one person in ten nothing that anybody shares.
@@ -49,7 +49,7 @@ type Config struct {
 	// fate. Without them things happen to everybody, at any time, for ever.
 	QuietUntil, Until time.Time
 
-	// Stories adds the residents of Stories, whose stories have been told by then; zero leaves them out.
+	// Stories adds the residents of Stories, to whom it happens in the two weeks before; zero leaves them out.
 	Stories time.Time
 
 	// Lively multiplies the visits to the inbox. 0 is 1: a median of some 19 engaged hours in half a year.
