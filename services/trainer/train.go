@@ -204,20 +204,31 @@ func (o *Outcome) read(ctx context.Context, log *kafka.Log, run stream.Run, f Fi
 func (o *Outcome) fit(ctx context.Context, learn []fit.History, f Fitting, before *timing.Model, tell func(Progress)) (*timing.Model, error) {
 	tell(Progress{Stage: "fitting"})
 	type fitted struct {
-		m   *timing.Model
-		r   fit.Report
-		err error
+		m      *timing.Model
+		r      fit.Report
+		err    error
+		broken error
 	}
 	// The fit is pure and knows no context. Whoever ends the process meanwhile is not kept waiting for it.
 	done := make(chan fitted, 1)
 	go func() {
+		defer func() {
+			// Its sample is whatever customers do. What it cannot bear must not take down whatever else runs in this process,
+			// nor make a service of it that dies every minute.
+			if r := recover(); r != nil {
+				done <- fitted{broken: fmt.Errorf("fit a model to %d histories: it broke: %v", len(learn), r)}
+			}
+		}()
 		m, r, err := fit.Fit(learn, fit.Options{Version: "fit", From: before, Seed: seed, DayType: f.dayType()})
-		done <- fitted{m, r, err}
+		done <- fitted{m: m, r: r, err: err}
 	}()
 	select {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case got := <-done:
+		if got.broken != nil {
+			return nil, got.broken
+		}
 		if o.Report = got.r; got.err != nil {
 			o.Result, o.Why = Refused, got.err.Error()
 			return nil, nil
