@@ -1,6 +1,7 @@
 package fit
 
 import (
+	"fmt"
 	"math"
 
 	"github.com/tempismo/tempismo/pkg/domain/timing"
@@ -21,11 +22,20 @@ type levels struct {
 
 // rate is what is known of how much one customer engages.
 type rate struct {
-	reported bool    // whether there are deliveries
-	engaged  float64 // engaged hours that may answer one
-	mail     float64 // deliveries, weighed by the attention that their answers met
-	alone    float64 // engaged hours that answer none
-	free     float64 // days without any to answer
+	reported bool                               // whether there are deliveries
+	engaged  float64                            // engaged hours that may answer one
+	mail     float64                            // deliveries, weighed by the attention that their answers met
+	alone    float64                            // engaged hours that answer none
+	free     float64                            // days without any to answer
+	weeks    [2]struct{ engaged, mail float64 } // the same in even and in odd weeks
+}
+
+func (r *rate) add(day int64, engaged, mail float64) {
+	r.engaged += engaged
+	r.mail += mail
+	week := &r.weeks[mod(floorDiv(day, 7), 2)]
+	week.engaged += engaged
+	week.mail += mail
 }
 
 // levels finds how much customers engage: the days on which everybody's differ (Season), the rate of a customer of whom
@@ -49,7 +59,7 @@ func (s *sample) levels(m *timing.Model, dayType func(int64) string, report *Rep
 	}
 	for range 3 { // the season needs rates, and the rates the season
 		s.count(&v, m)
-		v.fit()
+		v.fit(report)
 		s.expect(&v, m)
 		v.season.fit(v.observed, v.expected)
 		v.factors = v.season.list(0)
@@ -59,7 +69,9 @@ func (s *sample) levels(m *timing.Model, dayType func(int64) string, report *Rep
 		m.Season = timing.Season{First: v.first, Factors: v.season.list(seasonAhead)}
 	}
 	m.Priors.EngagedHours, m.Priors.Deliveries = v.shape, v.mail
-	report.Estimates["priors.engaged_hours"], report.Estimates["priors.deliveries"] = v.shape, v.mail
+	if _, kept := report.Defaults["priors.engaged_hours"]; !kept {
+		report.Estimates["priors.engaged_hours"], report.Estimates["priors.deliveries"] = v.shape, v.mail
+	}
 	if s.deliveries == 0 {
 		report.keep("priors.organic", "no deliveries in the sample")
 		return
@@ -114,12 +126,12 @@ func (s *sample) count(v *levels, m *timing.Model) {
 				covered = e.Hour + timing.Response
 				for k, met := range v.met[timing.HourOfWeek(e.Hour)] {
 					if d := at + int64(k); d < int64(len(v.factors)) {
-						r.mail += met * v.factors[d]
+						r.add(v.first+d, 0, met*v.factors[d])
 					}
 				}
 			case !r.reported: // before the first delivery that is known
 			case e.Hour < covered:
-				r.engaged++
+				r.add(v.first+at, 1, 0)
 			default:
 				r.alone++
 			}
@@ -128,48 +140,45 @@ func (s *sample) count(v *levels, m *timing.Model) {
 			r.free += float64(gap) / day
 		}
 		if !r.reported && len(events) > 0 {
-			r.engaged = float64(len(events))
+			for _, e := range events {
+				r.add(dayOf(e.Hour), 1, 0)
+			}
 			for d := dayOf(events[0].Hour); d <= dayOf(events[len(events)-1].Hour); d++ {
-				r.mail += m.Deliveries.PerDay * m.Weekdays[mod(d, 7)] * v.factors[d-v.first]
+				r.add(d, 0, m.Deliveries.PerDay*m.Weekdays[mod(d, 7)]*v.factors[d-v.first])
 			}
 		}
 	}
 }
 
-// fit finds the prior of the rates: the likeliest of negative binomial laws, one for each customer.
-func (v *levels) fit() {
+// fit finds the prior of the rates: its mean is everybody's, and its variance the covariance of what customers do in even
+// weeks with what they do in odd ones. Chance, which in a customer's days may be more or less than Poisson's (an answered
+// message is not answered again), has no part in that.
+func (v *levels) fit(report *Report) {
 	const fewest = 20
-	n, most := 0, 0.0
-	for _, r := range v.rates {
-		if r.mail > 0 {
+	n, engaged, mail := 0, 0., 0.
+	for i := range v.rates {
+		if r := &v.rates[i]; r.weeks[0].mail > 0 && r.weeks[1].mail > 0 {
 			n++
-			most = max(most, r.engaged)
+			engaged += r.engaged
+			mail += r.mail
 		}
 	}
-	if n < fewest {
+	if n < fewest || engaged == 0 {
+		report.keep("priors.engaged_hours", fmt.Sprintf("only %d customers with mail in several weeks; %d are needed", n, fewest))
 		return
 	}
-	logs := make([]float64, int(most)+1) // ln Gamma(shape+k)/Gamma(shape)
-	likelihood := func(shape, mail float64) (l float64) {
-		for k := 1; k < len(logs); k++ {
-			logs[k] = logs[k-1] + math.Log(shape+float64(k)-1)
-		}
-		base := shape * math.Log(mail)
-		for _, r := range v.rates {
-			if r.mail > 0 {
-				l += logs[int(r.engaged)] + base - (shape+r.engaged)*math.Log(mail+r.mail)
-			}
-		}
-		return l
+	mean := engaged / mail
+	var covariance, squares float64
+	for i := range v.rates {
+		even, odd := &v.rates[i].weeks[0], &v.rates[i].weeks[1]
+		covariance += (even.engaged - mean*even.mail) * (odd.engaged - mean*odd.mail)
+		squares += even.mail * odd.mail
 	}
-	shape, mail := math.Log(v.shape), math.Log(v.mail)
-	for range 4 {
-		mean := shape - mail
-		shape = peak(math.Log(.3), math.Log(50), func(x float64) float64 { return likelihood(math.Exp(x), math.Exp(x-mean)) })
-		mail = shape - mean
-		mail = peak(mail-1.5, mail+1.5, func(x float64) float64 { return likelihood(math.Exp(shape), math.Exp(x)) })
+	shape := 50. // customers who hardly differ
+	if variance := covariance / squares; variance > 0 {
+		shape = min(max(mean*mean/variance, .3), 50)
 	}
-	v.shape, v.mail = math.Exp(shape), math.Exp(mail)
+	v.shape, v.mail = shape, shape/mean
 }
 
 // peak is where f, which has one peak between low and high, is largest (golden section: Kiefer, 1953).

@@ -11,26 +11,25 @@ import (
 const channel = "sample"
 
 // trials runs timing's own code, with the model as far as it is fitted, over the last weeks of the histories, everything
-// before being known, and finds what can only be seen there: how much days differ (Priors.Dispersion), how much more
-// everybody engages in the hours after an engagement (Boost), how often a p is met where nothing happens (Calibration), and
+// before being known, and finds what can only be seen there: how firm the prior of the rates should be, how much days differ
+// (Priors.Dispersion), how much more everybody engages in the hours after an engagement (Boost), how often a p is met where nothing happens (Calibration), and
 // which p may act (PStar).
 //
 // The histories hold real deviations, too, and the tables are for ordinary days. Therefore customers are left out who are
 // surprising again and again: those with so many p beyond two sigma that, were they like the others, fewer than one customer
 // in a thousand would have as many.
 func (s *sample) trials(m *timing.Model, report *Report) error {
-	const weeks, some, most = 8, 1000, 4000
+	const weeks, some, most = 8, 2000, 4000
 	first, last := dayOf(s.first), dayOf(s.last)
 	since := max(last-7*weeks+1, first+(last-first+1)/2)
 
-	d := dispersion{prior: m.Priors.EngagedHours}
-	s.walk(m, some, since, func(int) visitor { return visitor{day: d.note, done: d.done} })
-	if d.n < 1000 {
-		report.keep("priors.dispersion", fmt.Sprintf("only %d days of customers with mail to answer", d.n))
-	} else {
-		m.Priors.Dispersion = max(d.estimate(), .3)
-		report.Estimates["dispersion.moments"], report.Estimates["priors.dispersion"] = d.estimate(), m.Priors.Dispersion
-	}
+	var past days
+	s.walk(m, some, since, func(int) visitor {
+		past.customers = append(past.customers, nil)
+		return visitor{day: past.note}
+	})
+	past.rates(m, report)
+	past.dispersion(m, report)
 	if err := m.Prepare(); err != nil {
 		return err
 	}
@@ -83,11 +82,10 @@ func (s *sample) trials(m *timing.Model, report *Report) error {
 	return nil
 }
 
-// visitor is called for what happens to one customer. Any of its functions may be nil.
+// visitor is called for what happens to one customer. Either function may be nil.
 type visitor struct {
 	day    func(d int64, v *timing.View, t timing.Test)                // a day on which mail could have been answered is over
 	answer func(h timing.Hour, v *timing.View, t timing.Test, ok bool) // an engaged hour; ok: it answers a message, and t is its test
-	done   func()
 }
 
 // walk takes at most so many of the customers through their histories, and lets visitors see what the days from since on
@@ -139,53 +137,112 @@ func (s *sample) walk(m *timing.Model, most int, since int64, visit func(custome
 			end = dayOf(h.Events[len(h.Events)-1].Hour) + 1 // who engages no more may have left
 		}
 		closeDays(end)
-		if to.done != nil {
-			to.done()
+	}
+}
+
+// days are what was expected of the days of customers, and what came.
+type days struct{ customers [][]pastDay }
+
+type pastDay struct {
+	observed, expected float64
+	known, mail        float64 // engaged hours and deliveries behind the rate, without the prior's
+	rate               float64
+	extreme            bool // no chance explains it
+}
+
+func (d *days) note(_ int64, v *timing.View, t timing.Test) {
+	if t.Expected <= 0 || v.Rate <= 0 {
+		return
+	}
+	last := &d.customers[len(d.customers)-1]
+	*last = append(*last, pastDay{
+		observed: t.Observed, expected: t.Expected, known: v.Evidence.EngagedHours, rate: v.Rate,
+		extreme: t.Observed > 0 && t.PAct < 1e-4,
+	})
+}
+
+// rates makes the prior of the rates firmer or weaker, around the same mean, until customers of whom little is known engage
+// as often, of what is expected of them, as everybody does: it is for them that there is a prior, and what a Gamma law that
+// fits the many says of the few who hardly ever engage can be far off.
+func (d *days) rates(m *timing.Model, report *Report) {
+	const least = 100 // engaged hours of customers of whom little is known
+	shape, mail := m.Priors.EngagedHours, m.Priors.Deliveries
+	for _, c := range d.customers {
+		for i := range c {
+			c[i].mail = max(0, (shape+c[i].known)/c[i].rate-mail)
 		}
 	}
+	compare := func(by float64) (ratio, seen float64) { // observed over expected with little known, over the same of all
+		var few, all struct{ observed, expected float64 }
+		for _, c := range d.customers {
+			for i := range c {
+				x := &c[i]
+				expected := x.expected * (by*shape + x.known) / (by*mail + x.mail) / x.rate
+				all.observed += x.observed
+				all.expected += expected
+				if timing.Stratum(x.known) == 0 {
+					few.observed += x.observed
+					few.expected += expected
+				}
+			}
+		}
+		return few.observed * all.expected / (few.expected * all.observed), few.observed
+	}
+	if _, seen := compare(1); seen < least {
+		return
+	}
+	low, high := -math.Ln2*2, math.Ln2*2 // a quarter to four times as firm
+	for range 10 {
+		middle := (low + high) / 2
+		if ratio, _ := compare(math.Exp(middle)); ratio < 1 { // less than expected: they are held to be too much like everybody
+			high = middle
+		} else {
+			low = middle
+		}
+	}
+	by := math.Exp((low + high) / 2)
+	m.Priors.EngagedHours, m.Priors.Deliveries = by*shape, by*mail
+	for _, c := range d.customers {
+		for i := range c {
+			x := &c[i]
+			rate := (by*shape + x.known) / (by*mail + x.mail)
+			x.expected, x.rate = x.expected*rate/x.rate, rate
+		}
+	}
+	report.Estimates["priors.engaged_hours"], report.Estimates["priors.deliveries"] = m.Priors.EngagedHours, m.Priors.Deliveries
+	report.Estimates["priors.engaged_hours.moments"] = shape
 }
 
 // dispersion is the moment estimate of how much days differ beyond chance and beyond what is not known of a customer's rate,
 // relative to the squared mean. Customers who engage no more at all, and days that no chance explains, are left out.
-type dispersion struct {
-	prior             float64 // engaged hours behind a rate, besides the customer's own
-	n                 int
-	excess, squares   float64
-	own, ownSquares   float64
-	expected, engaged float64
-	days              int
-}
-
-func (d *dispersion) note(_ int64, v *timing.View, t timing.Test) {
-	if t.Expected <= 0 {
-		return
-	}
-	d.expected += t.Expected
-	d.engaged += t.Observed
-	if t.Observed > 0 && t.PAct < 1e-4 {
-		return
-	}
-	mean := t.Expected
-	d.days++
-	d.own += (t.Observed-mean)*(t.Observed-mean) - mean - mean*mean/(d.prior+v.Evidence.EngagedHours)
-	d.ownSquares += mean * mean
-}
-
-func (d *dispersion) done() {
+func (d *days) dispersion(m *timing.Model, report *Report) {
+	const fewest = 1000
 	const gone = 7 // expected of somebody who engaged not once: exp(-7) is less than one in a thousand
-	if d.engaged > 0 || d.expected < gone {
-		d.n += d.days
-		d.excess += d.own
-		d.squares += d.ownSquares
+	n, excess, squares := 0, 0., 0.
+	for _, c := range d.customers {
+		observed, expected := 0., 0.
+		for _, x := range c {
+			observed += x.observed
+			expected += x.expected
+		}
+		if observed == 0 && expected > gone {
+			continue
+		}
+		for _, x := range c {
+			if !x.extreme {
+				n++
+				mean := x.expected
+				excess += (x.observed-mean)*(x.observed-mean) - mean - mean*mean/(m.Priors.EngagedHours+x.known)
+				squares += mean * mean
+			}
+		}
 	}
-	d.own, d.ownSquares, d.expected, d.engaged, d.days = 0, 0, 0, 0, 0
-}
-
-func (d *dispersion) estimate() float64 {
-	if d.squares == 0 {
-		return 0
+	if n < fewest {
+		report.keep("priors.dispersion", fmt.Sprintf("only %d days of customers with mail to answer; %d are needed", n, fewest))
+		return
 	}
-	return d.excess / d.squares
+	m.Priors.Dispersion = max(excess/squares, .3)
+	report.Estimates["priors.dispersion.moments"], report.Estimates["priors.dispersion"] = excess/squares, m.Priors.Dispersion
 }
 
 // boost is engaged hours so many hours after an engaged hour, over those that mail and the customer's own habits explain.
