@@ -254,7 +254,7 @@ func drawModel(w io.Writer, m *timing.Model, l *modelLine) {
 		}
 		fmt.Fprintln(calibration)
 	}
-	calibration.Flush() //nolint:errcheck // a terminal that is gone is no news
+	calibration.Flush()
 	if m.PStar > 0 {
 		fmt.Fprintf(w, "  may act: a p of %.2g or less, 1 in %s\n", m.PStar, grouped(int64(1/m.PStar)))
 	} else {

@@ -135,7 +135,7 @@ func (t *trainer) begin(ctx context.Context) (trained time.Time, err error) {
 		if err == nil {
 			m := shelf.InForce()
 			t.set.Health.Set("model", true, m.Version)
-			t.set.Log.InfoContext(ctx, "model in force", "version", m.Version, "pinned", m.Pinned, "fitted", shelf.trained())
+			t.set.Log.InfoContext(ctx, "model in force", "version", m.Version, "pinned", m.Pinned)
 			return shelf.trained(), nil
 		}
 		if ctx.Err() != nil {
@@ -165,16 +165,11 @@ func (t *trainer) train(ctx context.Context) error {
 		return err
 	}
 	t.metrics.trained(o, took)
-	level, message := slog.LevelInfo, "model published"
-	switch o.Result {
-	case Renewed:
-		level, message = slog.LevelWarn, "model refused, the one in force renewed"
-	case Refused:
-		level, message = slog.LevelWarn, "model refused"
-	case Held:
-		message = "model not published: an operator holds the one in force"
+	level := slog.LevelInfo
+	if o.Result == Refused || o.Result == Renewed {
+		level = slog.LevelWarn
 	}
-	t.set.Log.Log(ctx, level, message,
+	t.set.Log.Log(ctx, level, "training ended", "result", o.Result,
 		"why", o.Why, "version", o.Model, "before", o.Before, "took", took,
 		"customers", o.Sample.Customers, "events", o.Sample.Events, "from", o.Sample.From, "to", o.Sample.To, "records", o.Sample.Records, "unreadable", o.Sample.Unreadable,
 		"bits", o.Judged.Bits, "bits_before", o.Judged.Before, "held_out_customers", o.Judged.Customers, "held_out_engaged_hours", o.Judged.Hours,

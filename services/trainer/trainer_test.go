@@ -80,7 +80,7 @@ func TestRun(t *testing.T) {
 	log, k := broker(t, run)
 	for range 2 {
 		said := start(t, k, run, "no engagement in the sample")
-		if !strings.Contains(said, `"msg":"model refused"`) {
+		if !strings.Contains(said, `"result":"refused"`) {
 			t.Errorf("it does not say that there is nothing to learn from:\n%s", said)
 		}
 	}
@@ -89,14 +89,14 @@ func TestRun(t *testing.T) {
 	}
 
 	write(t, log, run, readers(named("many", 200, false), 2, time.Now(), 12, 11, 20))
-	said := start(t, k, run, `"msg":"model published"`)
+	said := start(t, k, run, `"result":"published"`)
 	var line struct {
 		Version, Before  string
 		Bits, BitsBefore float64
 		Customers        int
 	}
 	for l := range strings.Lines(said) {
-		if strings.Contains(l, "model published") {
+		if strings.Contains(l, `"result":"published"`) {
 			if err := json.Unmarshal([]byte(l), &line); err != nil || line.Customers != 200 || line.Before != timing.BuiltinVersion || !strings.HasSuffix(line.Version, ".1") {
 				t.Errorf("%s: %v", l, err)
 			}
