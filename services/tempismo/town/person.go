@@ -162,16 +162,14 @@ func (p *person) next() int64 {
 
 func (p *person) ready() bool { return len(p.pending) > 0 && p.pending[0].at < p.until }
 
-func (p *person) before(o *person) bool {
-	a, b := p.next(), o.next()
-	return a < b || a == b && p.index < o.index
-}
-
 // take hands out the first pending event.
 func (p *person) take(e *engagement.Event) {
 	d := &p.pending[0]
 	p.counted++
-	actor, rule := engagement.Classify(d.kind, d.flag, d.agent)
+	actor, rule := engagement.Human, ""
+	if d.agent != browser { // which no rule takes for a machine's name, and all of them are tried
+		actor, rule = engagement.Classify(d.kind, d.flag, d.agent)
+	}
 	*e = engagement.Event{
 		ID: "t-" + p.id + "-" + strconv.Itoa(p.counted), Source: Source, Subject: p.id, Time: time.UnixMilli(d.at).UTC(),
 		Kind: d.kind, Channel: "email", Message: d.mail.id, Campaign: d.mail.campaign, Actor: actor, ActorRule: rule,

@@ -82,7 +82,7 @@ type Town struct {
 	config  Config
 	almanac *almanac
 	people  []*person // nil until the stream is asked for its first event
-	queue   []*person // a heap by the time of what each does next
+	queue   []turn    // a heap by the time of what each does next
 	byID    map[string]*person
 }
 
@@ -108,7 +108,7 @@ func (t *Town) Next(e *engagement.Event) {
 		t.settle()
 	}
 	for {
-		p := t.queue[0]
+		p := t.queue[0].person
 		if p.ready() {
 			p.take(e)
 			t.sink()
@@ -211,11 +211,21 @@ func (t *Town) Knows(customer, kind string, at time.Time) bool {
 	return false
 }
 
+// turn is when a person is next to be looked at. The heap would otherwise look at every person to compare two of them.
+type turn struct {
+	at     int64
+	person *person
+}
+
+func (t *turn) before(o *turn) bool {
+	return t.at < o.at || t.at == o.at && t.person.index < o.person.index
+}
+
 func (t *Town) push(p *person) {
-	t.queue = append(t.queue, p)
+	t.queue = append(t.queue, turn{p.next(), p})
 	for i := len(t.queue) - 1; i > 0; {
 		up := (i - 1) / 2
-		if !t.queue[i].before(t.queue[up]) {
+		if !t.queue[i].before(&t.queue[up]) {
 			return
 		}
 		t.queue[i], t.queue[up] = t.queue[up], t.queue[i]
@@ -226,15 +236,16 @@ func (t *Town) push(p *person) {
 // sink restores the heap after the first in it has moved on in time.
 func (t *Town) sink() {
 	q, i := t.queue, 0
+	q[0].at = q[0].person.next()
 	for {
 		down := 2*i + 1
 		if down >= len(q) {
 			return
 		}
-		if down+1 < len(q) && q[down+1].before(q[down]) {
+		if down+1 < len(q) && q[down+1].before(&q[down]) {
 			down++
 		}
-		if !q[down].before(q[i]) {
+		if !q[down].before(&q[i]) {
 			return
 		}
 		q[i], q[down] = q[down], q[i]

@@ -42,6 +42,9 @@ func TestEventsAreValidAndInOrderOfTime(t *testing.T) {
 		if err := e.Validate(); err != nil {
 			t.Fatalf("%+v: %v", e, err)
 		}
+		if actor, rule := engagement.Classify(e.Kind, e.Actor == engagement.Machine && e.ActorRule == engagement.RuleProvider, e.UserAgent); actor != e.Actor || rule != e.ActorRule {
+			t.Fatalf("%+v: the rules say %s by %q", e, actor, rule)
+		}
 		if e.Time.Before(last) {
 			t.Fatalf("time goes back from %s to %s", last, e.Time)
 		}
