@@ -130,7 +130,7 @@ func (v *modelView) fill(versions []board.Version, tails []board.Tail) {
 		{l.T("model.prior.weight"), l.Num(p.EngagedHours, 1)},
 		{l.T("model.prior.dispersion"), l.Num(p.Dispersion, 2)},
 		{l.T("model.prior.habits"), l.Int(len(m.Habits))},
-		{l.T("model.prior.pstar"), l.T("model.onein", l.Num(1/m.PStar, 0))},
+		{l.T("model.prior.pstar"), rarer(l, m.PStar)},
 	}
 	for _, x := range versions {
 		row := []string{x.Model.Version, l.Date(x.At.In(v.Clock.Location())) + " " + x.At.In(v.Clock.Location()).Format("15:04"), "–", "–"}
@@ -143,12 +143,7 @@ func (v *modelView) fill(versions []board.Version, tails []board.Tail) {
 		v.Versions = append(v.Versions, row)
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.Metrics)) {
-		x := m.Metrics[name]
-		d := 3
-		if x == math.Trunc(x) {
-			d = 0
-		}
-		v.Metrics = append(v.Metrics, [2]string{name, l.Num(x, d)})
+		v.Metrics = append(v.Metrics, [2]string{name, digits(l, m.Metrics[name])})
 	}
 }
 
@@ -247,6 +242,22 @@ func (v *modelView) calibration(tails []board.Tail) {
 	for _, s := range timing.Strata {
 		v.Strata = append(v.Strata, strokeView{s, chart.Stroke(s)})
 	}
+}
+
+// rarer says a probability as odds.
+func rarer(l *words.Lang, p float64) string {
+	if p <= 0 {
+		return l.T("model.never")
+	}
+	return l.T("model.onein", l.Num(1/p, 0))
+}
+
+// digits writes a number with four digits that count; whole numbers whole.
+func digits(l *words.Lang, x float64) string {
+	if x == math.Trunc(x) {
+		return l.Num(x, 0)
+	}
+	return l.Num(x, min(max(3-int(math.Floor(math.Log10(math.Abs(x)))), 0), 9))
 }
 
 // share writes a share with two digits that count.

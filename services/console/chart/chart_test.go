@@ -206,7 +206,7 @@ func TestCalibrationLiesOnTheLineWhereTestsMeanWhatTheySay(t *testing.T) {
 	}
 	_, points, ok := strings.Cut(string(svg), `class="st st1" points="`)
 	points, _, _ = strings.Cut(points, `"`)
-	if !ok || len(strings.Fields(points)) < 40 { // four to the halving, from 1/2 to 1/2048
+	if !ok || len(strings.Fields(points)) < 44 { // four to the halving, from 1 to 1/2048
 		t.Fatalf("the line is %q", points)
 	}
 	for _, point := range strings.Fields(points) {

@@ -101,7 +101,7 @@ func Half(kernel *[timing.Response]float64) float64 {
 
 // Ends of the calibration's axes, and what is drawn.
 const (
-	widest  = .5
+	widest  = 1.
 	rarest  = 1. / 2048
 	fewest  = 5 // tests that must have been expected below a p for its share to be drawn
 	quarter = 4 // points to a halving

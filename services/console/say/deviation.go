@@ -49,7 +49,9 @@ func Deviation(l *words.Lang, d *deviation.Deviation, at time.Time) (text, evide
 		text = l.T("dev.timing", moment, oneIn)
 		more = append(more, l.T("ev.usually", Hour(int(d.Expected))), known, l.T("ev.odd"))
 	case timing.Drift:
-		text = l.T("dev.drift", Hour(int(d.Observed)), Hour(int(d.Expected)))
+		if text = l.T("dev.drift", Hour(int(d.Observed)), Hour(int(d.Expected))); d.Observed == d.Expected {
+			text = l.T("dev.drift.spread", Hour(int(d.Expected)))
+		}
 		more = append(more, known, l.T("ev.forgets"))
 	case timing.Silence:
 		if of := 10.; d.Observed > 0 && d.Expected > 0 {

@@ -110,7 +110,11 @@ func Profile(l *words.Lang, s Subject) (p Portrait) {
 	}
 	p.Sentences = append(p.Sentences, rate(l, v)...)
 	p.Sentences = append(p.Sentences, borrows(l, &s)...)
-	if m := s.Moved; m.Recent(s.Now) {
+	switch m := s.Moved; {
+	case !m.Recent(s.Now):
+	case m.From == m.To:
+		say("prof.moved.spread", l.Date(m.At), Hour(m.From))
+	default:
 		say("prof.moved", l.Date(m.At), Hour(m.From), Hour(m.To))
 	}
 	if s.Silent {

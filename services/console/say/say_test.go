@@ -62,6 +62,8 @@ func TestDeviationsAreSaidAsTheDesignSaysThem(t *testing.T) {
 			"read at 04:00; only 1 in 58 of this customer’s reactions falls at such an hour.", "ha letto alle 04:00; solo 1 sua reazione su 58 cade a un’ora così.", "The likeliest hour was 20:00. 34 engaged hours in 29 weeks. One odd hour is weak evidence: noted, never acted on."},
 		{"a habit that moved", deviation.Deviation{Kind: timing.Drift, Observed: 21, Expected: 12, OneIn: 44, Evidence: known},
 			"now reads around 21:00, no longer around 12:00.", "ora legge verso le 21:00, non più verso le 12:00.", "34 engaged hours in 29 weeks. The profile now forgets its old hours faster."},
+		{"a habit that loosened", deviation.Deviation{Kind: timing.Drift, Observed: 20, Expected: 20, OneIn: 44, Evidence: known},
+			"no longer keeps to the hours around 20:00.", "non tiene più le ore verso le 20:00.", "34 engaged hours in 29 weeks. The profile now forgets its old hours faster."},
 		{"a silence", deviation.Deviation{Kind: timing.Silence, Observed: 9, Expected: 3.6, OneIn: 162, Evidence: known},
 			"usually reads 4 of 10 and has ignored 9 in a row: a 1-in-162 chance.", "di solito legge 4 messaggi su 10 e ne ha ignorati 9 di fila: 1 probabilità su 162.", "34 engaged hours in 29 weeks."},
 		{"a return", deviation.Deviation{Kind: timing.Reactivation, Observed: 12, Days: 47, OneIn: 1824, Evidence: known},
