@@ -11,10 +11,11 @@ import (
 // them.
 type readers struct{ mail, read []float64 }
 
-// silence finds the prior of the share of mail days that are read (Priors.Read, Priors.Ignored). Its weight is that of the
-// likeliest beta-binomial law. So would be its mean, were the days of a customer independent; since they are not, it is moved
-// to where ordinary customers are called silent somewhat less than once in 44 streaks: who is held to read less is missed
-// later, and who is held to read more, sooner.
+// silence finds the prior of the share of mail days that are read (Priors.Read, Priors.Ignored). It begins with the likeliest
+// beta-binomial law. Were the days of a customer independent and customers as that law has them, ordinary customers would
+// be called silent in fewer than one of 44 streaks, however much is known of them. They are not; therefore the mean is moved
+// to where that holds of all of them (who is held to read less is missed later), and the prior made weaker, if it takes that,
+// for it to hold in every stratum of evidence.
 func (s *sample) silence(m *timing.Model, report *Report) error {
 	const fewest = 20
 	r := s.readers()
@@ -36,48 +37,51 @@ func (s *sample) silence(m *timing.Model, report *Report) error {
 		mean = peak(-5, 5, func(x float64) float64 { return likelihood(logit(x), math.Exp(weight)) })
 		weight = peak(math.Log(.5), math.Log(100), func(x float64) float64 { return likelihood(logit(mean), math.Exp(x)) })
 	}
-	var n float64
 	report.Estimates["priors.read.likeliest"] = logit(mean)
-	// Rarer than told, and no search where alarms are too few to go by.
-	const told, fewestStreaks = .9 * timing.TwoSigma, 2000
-	share, err := s.silenced(m, logit(mean), math.Exp(weight), &n)
-	if err == nil && n >= fewestStreaks {
-		low, high := mean-4, mean+1
-		if share > told {
-			high = mean
-		} else {
-			low = mean
+	report.Estimates["priors.read.likeliest_weight"] = math.Exp(weight)
+
+	set := func(mean, weight float64) (streaks, error) {
+		m.Priors.Read, m.Priors.Ignored = logit(mean)*math.Exp(weight), (1-logit(mean))*math.Exp(weight)
+		if err := m.Prepare(); err != nil {
+			return streaks{}, err
 		}
-		for range 6 { // halve the distance to the mean at which alarms are as rare as they should be
-			middle := (low + high) / 2
-			if share, err = s.silenced(m, logit(middle), math.Exp(weight), &n); err != nil {
-				return err
-			}
-			if share > told {
-				high = middle
-			} else {
-				low = middle
-			}
-		}
-		share, err = s.silenced(m, logit(low), math.Exp(weight), &n)
+		return s.streaks(m, 1000, false), nil
 	}
+	all, err := set(mean, weight)
 	if err != nil {
 		return err
 	}
-	report.Estimates["priors.read"], report.Estimates["priors.ignored"] = m.Priors.Read, m.Priors.Ignored
-	report.Estimates["silence.false_alarms"] = share
-	return nil
-}
-
-// silenced sets the prior and returns the share of streaks that would be called a silence, and how many there were.
-func (s *sample) silenced(m *timing.Model, mean, weight float64, n *float64) (share float64, err error) {
-	m.Priors.Read, m.Priors.Ignored = mean*weight, (1-mean)*weight
-	if err := m.Prepare(); err != nil {
-		return 0, err
+	const told, fewestStreaks = .9 * timing.TwoSigma, 1500 // somewhat rarer than told, and no search where alarms are too few to go by
+	if all.total() >= fewestStreaks {
+		bestMean, bestWeight, least := mean, weight, math.Inf(1)
+		for range 4 {
+			low, high := mean-3, mean+2
+			for range 6 { // halve the distance to the mean at which alarms are as rare as they should be
+				middle := (low + high) / 2
+				if all, err = set(middle, weight); err != nil {
+					return err
+				}
+				if all.share() > told {
+					high = middle
+				} else {
+					low = middle
+				}
+			}
+			if worst := s.streaks(m, 1000, true).worst(); worst < least {
+				bestMean, bestWeight, least = low, weight, worst
+			}
+			if least <= timing.TwoSigma || weight < math.Ln2 {
+				break
+			}
+			weight -= math.Ln2
+		}
+		if all, err = set(bestMean, bestWeight); err != nil {
+			return err
+		}
 	}
-	all := s.streaks(m, false)
-	*n = sum(all.ended[:])
-	return sum(all.alarms[:]) / max(1, *n), nil
+	report.Estimates["priors.read"], report.Estimates["priors.ignored"] = m.Priors.Read, m.Priors.Ignored
+	report.Estimates["silence.false_alarms"] = all.share()
+	return nil
 }
 
 // readers counts mail days and those that were read: local days with deliveries, answered within 48 hours of the first of
@@ -116,11 +120,26 @@ func (s *sample) readers() (r readers) {
 // streaks of ignored mail that ended, and those of them that had been called a silence, by stratum of evidence.
 type streaks struct{ ended, alarms [len(timing.Strata)]float64 }
 
-// streaks runs timing's own code over some of the histories, and counts streaks that ended, as false alarms where the customer
-// read again within four weeks of the alarm. Who did not has gone silent, for all that is known. Without strata, all are in
-// the first.
-func (s *sample) streaks(m *timing.Model, strata bool) (all streaks) {
-	const most, back = 1500, 28 * day
+func (a streaks) total() float64 { return sum(a.ended[:]) }
+
+func (a streaks) share() float64 { return sum(a.alarms[:]) / max(1, a.total()) }
+
+// worst is the largest share of alarms of a stratum that has enough streaks to tell.
+func (a streaks) worst() (share float64) {
+	const enough = 500
+	for s, n := range a.ended {
+		if n >= enough {
+			share = max(share, a.alarms[s]/n)
+		}
+	}
+	return share
+}
+
+// streaks runs timing's own code over at most so many of the histories, and counts streaks that ended, as false alarms where
+// the customer read again within four weeks of the alarm. Who did not has gone silent, for all that is known. Without
+// strata, all are in the first.
+func (s *sample) streaks(m *timing.Model, most int, strata bool) (all streaks) {
+	const back = 28 * day
 	w := &timing.World{Model: m}
 	step := max(1, (len(s.histories)+most-1)/most)
 	var v timing.View
@@ -164,9 +183,9 @@ func (s *sample) streaks(m *timing.Model, strata bool) (all streaks) {
 // table is what p of a silence mean, where ordinary streaks of a stratum are called one more often than p says; false where
 // they are not. There is one test that counts in a streak, the alarm, so that only the share of alarms is known: p are in
 // proportion to it up to two sigma. Strata are shrunk to all of them.
-func (a *streaks) table() (table [len(timing.Strata)][]float64, ok bool) {
-	const weight = 1000
-	all := sum(a.alarms[:]) / max(1, sum(a.ended[:]))
+func (a streaks) table() (table [len(timing.Strata)][]float64, ok bool) {
+	const weight = 300
+	all := a.share()
 	for s := range table {
 		share := max(timing.TwoSigma, (a.alarms[s]+weight*all)/(a.ended[s]+weight))
 		ok = ok || share > timing.TwoSigma

@@ -64,12 +64,12 @@ func (s *sample) trials(m *timing.Model, report *Report) error {
 		}
 	}
 	if s.deliveries > 0 {
-		all := s.streaks(m, true)
+		all := s.streaks(m, most, true)
 		if table, ok := all.table(); ok {
 			m.Calibration[timing.Silence] = table
 		}
-		report.Estimates["calibration.silence.tests"] = sum(all.ended[:])
-		report.Estimates["calibration.silence.beyond_two_sigma"] = sum(all.alarms[:]) / max(1, sum(all.ended[:]))
+		report.Estimates["calibration.silence.tests"] = all.total()
+		report.Estimates["calibration.silence.beyond_two_sigma"] = all.share()
 	} else {
 		report.keep("calibration.silence", "no deliveries in the sample: nobody is silent")
 	}
