@@ -42,7 +42,7 @@ type columns struct {
 	Customer string `placeholder:"COLUMN" help:"Column of the customer's id. Without it, lines are engagement events as they stand on the topic."`
 	Time     string `placeholder:"COLUMN" help:"Column of the time: RFC 3339, 2006-01-02 15:04:05 UTC, unix seconds or milliseconds."`
 	Kind     string `placeholder:"COLUMN|KIND" help:"Column of the kind of event, or the kind of all of them."`
-	Zone     string `placeholder:"COLUMN|ZONE" help:"Column of the customer's time zone, or the zone of all of them."`
+	Zone     string `placeholder:"COLUMN|ZONE" help:"Column of the customer's time zone (a name such as Europe/Rome, or an offset such as +0200, also that of the time itself), or the zone of all of them."`
 	Channel  string `placeholder:"COLUMN|CHANNEL" default:"email" help:"Column of the channel, or the channel of all of them."`
 	Message  string `placeholder:"COLUMN" help:"Column of the message's id."`
 	Campaign string `placeholder:"COLUMN" help:"Column of the campaign."`

@@ -308,9 +308,11 @@ func (x *Reader) fill(get row) error {
 	if m.Zone != "" && !x.fixed.zone {
 		e.Zone, _ = get(m.Zone)
 		if e.Zone != "" {
-			if _, err := calendar.Zone(e.Zone); err != nil {
+			name, err := zoneAt(e.Zone, e.Time)
+			if err != nil {
 				return fmt.Errorf("%s: %w", m.Zone, err)
 			}
+			e.Zone = name
 		}
 	}
 	if !x.fixed.channel {
@@ -363,6 +365,69 @@ func kind(name string) (engagement.Kind, bool) {
 		return engagement.Unsubscribe, true
 	}
 	return 0, false
+}
+
+// halves are zones for the offsets that are no whole hours, which Etc/GMT has no names for.
+var halves = [...]string{
+	"Asia/Kolkata", "Asia/Kathmandu", "Asia/Kabul", "Asia/Tehran", "Asia/Yangon", "Australia/Darwin", "Australia/Adelaide", "Australia/Eucla",
+	"Australia/Lord_Howe", "America/St_Johns", "America/Caracas", "Pacific/Marquesas", "Pacific/Chatham", "Pacific/Apia",
+}
+
+// zoneAt reads a zone: an IANA name or, as version control writes it, the offset from UTC that was in force at an instant,
+// alone or at the end of a time. An offset becomes the name of a zone that has it then, which is all that can be known.
+func zoneAt(text string, at time.Time) (string, error) {
+	seconds, ok := offset(text) // first: names that do not exist are looked for on disk, each time
+	if !ok {
+		_, err := calendar.Zone(text)
+		return text, err
+	}
+	if seconds == 0 {
+		return "UTC", nil
+	}
+	if name := fmt.Sprintf("Etc/GMT%+d", -seconds/3600); seconds%3600 == 0 { // the sign is POSIX's: west is positive
+		if _, err := calendar.Zone(name); err == nil {
+			return name, nil
+		}
+	}
+	for _, name := range halves {
+		if zone, err := calendar.Zone(name); err == nil {
+			if _, o := at.In(zone).Zone(); o == seconds {
+				return name, nil
+			}
+		}
+	}
+	return "", fmt.Errorf("no zone is known that is %s from UTC on %s", text, at.Format("2006-01-02"))
+}
+
+// offset reads the offset from UTC at the end of a text: +02:00, +0200, UTC+2 or -7, in seconds.
+func offset(text string) (seconds int, ok bool) {
+	if time, ok := strings.CutSuffix(text, "Z"); ok && (time == "" || strings.Contains(time, ":")) {
+		return 0, true
+	}
+	i := strings.LastIndexAny(text, "+-")
+	if i < 0 {
+		return 0, false
+	}
+	if before := text[:i]; before != "" && before != "UTC" && before != "GMT" && !strings.Contains(before, ":") && !strings.HasSuffix(before, " ") {
+		return 0, false
+	}
+	digits := strings.Replace(text[i+1:], ":", "", 1)
+	n, err := strconv.Atoi(digits)
+	if err != nil {
+		return 0, false
+	}
+	switch len(digits) {
+	case 1, 2:
+		seconds = n * 3600
+	case 4:
+		seconds = n/100*3600 + n%100*60
+	default:
+		return 0, false
+	}
+	if text[i] == '-' {
+		seconds = -seconds
+	}
+	return seconds, true
 }
 
 // Time reads RFC 3339, "2006-01-02 15:04:05" with or without a fraction and with "UTC", an offset or nothing (which is

@@ -132,3 +132,40 @@ func TestTimes(t *testing.T) {
 		}
 	}
 }
+
+func TestOffsetsAreZonesThatHaveThemThen(t *testing.T) {
+	summer, winter := time.Date(2015, 7, 1, 12, 0, 0, 0, time.UTC), time.Date(2015, 1, 5, 12, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		text string
+		at   time.Time
+		want string // empty: no zone
+	}{
+		{"Europe/Rome", summer, "Europe/Rome"},
+		{"+0200", summer, "Etc/GMT-2"},
+		{"-07:00", summer, "Etc/GMT+7"},
+		{"UTC+2", winter, "Etc/GMT-2"},
+		{"+0530", winter, "Asia/Kolkata"},
+		{"-0230", summer, "America/St_Johns"},
+		{"-0330", winter, "America/St_Johns"},
+		{"2015-07-01T12:00:00+02:00", summer, "Etc/GMT-2"},
+		{"1435752000 -0500", summer, "Etc/GMT+5"},
+		{"2015-07-01T12:00:00Z", summer, "UTC"},
+		{"+0000", summer, "UTC"},
+		{"2015-07-01", summer, ""},
+		{"2015-07-01 12:00:00", summer, ""},
+		{"+5100", summer, ""},
+		{"+0017", summer, ""},
+		{"+", summer, ""},
+		{"Mars/Base-2", summer, ""},
+	} {
+		got, err := zoneAt(c.text, c.at)
+		if err == nil && got != c.want || (err != nil) != (c.want == "") {
+			t.Errorf("%q is %q, %v; want %q", c.text, got, err, c.want)
+		}
+		if err == nil {
+			if _, err := time.LoadLocation(got); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
