@@ -11,7 +11,8 @@ import (
 // month, each with factors that multiply. A kind of day, a week or a day of the month has a factor only where its engaged
 // hours lie beyond what the others scatter by (Bonferroni over all), and then one that is shrunk to 1. What mail happens to
 // be about makes one week differ from the next, whereas seasons last: a week may also differ because three weeks in a row
-// that it belongs to do, and is then shrunk to what these have in common.
+// that it belongs to do, and is then shrunk to what these have in common. A day of the month must differ without its farthest
+// day, too: what one day did is no cycle.
 //
 // A day on which hardly anybody engaged though mail was there is no season but a gap in the feed, and is left out.
 type season struct {
@@ -91,6 +92,22 @@ type tally struct {
 	name               string
 	observed, expected float64
 	days               int
+	most               struct{ observed, expected float64 } // the day that lies farthest from what is expected
+}
+
+// add counts a day.
+func (t *tally) add(observed, expected float64) {
+	t.days++
+	t.observed += observed
+	t.expected += expected
+	if math.Abs(observed-expected) > math.Abs(t.most.observed-t.most.expected) {
+		t.most.observed, t.most.expected = observed, expected
+	}
+}
+
+// without is t without its farthest day.
+func (t *tally) without() *tally {
+	return &tally{observed: t.observed - t.most.observed, expected: t.expected - t.most.expected}
 }
 
 func (t *tally) surprise() float64 { // squared, in units of Poisson chance
@@ -134,7 +151,7 @@ func (s *season) fit(observed, expected []float64) {
 					s.factors[f][t.name] = (t.observed + weight*common) / (t.expected + weight)
 					continue
 				}
-				if t.surprise()/scatter >= beyond {
+				if t.surprise()/scatter >= beyond && (f != dayOfMonth || t.without().surprise()/scatter >= beyond) {
 					s.factors[f][t.name] = (t.observed + weight) / (t.expected + weight)
 				}
 			}
@@ -181,9 +198,7 @@ func (s *season) tallies(family int, observed, expected []float64) (list []tally
 			index[name] = at
 			list = append(list, tally{name: name})
 		}
-		list[at].days++
-		list[at].observed += observed[i]
-		list[at].expected += expected[i] * s.at(&s.days[i], family)
+		list[at].add(observed[i], expected[i]*s.at(&s.days[i], family))
 	}
 	return list
 }
