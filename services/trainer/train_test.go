@@ -30,14 +30,14 @@ func TestTrain(t *testing.T) {
 		t.Errorf("in force is %s before anything was fitted", m.Version)
 	}
 
-	write(t, log, simulated, readers(named("few", 12, false), 1, ended, 10, 11, 20))
+	write(t, log, simulated, readers(named("few", 12, false), 1, ended, 8, 11, 20))
 	if o = train(t, log, simulated, f); o.Result != Refused || !strings.Contains(o.Why, "are needed to tell") {
 		t.Errorf("trained on twelve customers: %s, %s", o.Result, o.Why)
 	}
 
-	write(t, log, simulated, readers(named("many", 200, false), 2, ended, 12, 11, 20))
+	write(t, log, simulated, readers(named("many", 120, false), 2, ended, 8, 11, 20))
 	o = train(t, log, simulated, f)
-	if o.Result != Published || o.Model != "2026-05-30.1" || !(o.Judged.Bits < o.Judged.Before-.3) {
+	if o.Result != Published || o.Model != "2026-05-29.1" || !(o.Judged.Bits < o.Judged.Before-.3) {
 		t.Fatalf("a model that knows the hours of readers is not published: %+v", o)
 	}
 	m := shelfOf(t, log, simulated).InForce()
@@ -50,8 +50,8 @@ func TestTrain(t *testing.T) {
 
 	// Customers who read in the middle of the night, and none of whom is held out: for those who are, the model gets worse.
 	log2, _ := broker(t, simulated)
-	write(t, log2, simulated, readers(named("few", 12, false), 1, ended, 10, 11, 20))
-	write(t, log2, simulated, readers(named("many", 200, false), 2, ended, 12, 11, 20))
+	write(t, log2, simulated, readers(named("few", 12, false), 1, ended, 8, 11, 20))
+	write(t, log2, simulated, readers(named("many", 120, false), 2, ended, 8, 11, 20))
 	if o2 := train(t, log2, simulated, f); o2.Result != Published {
 		t.Fatalf("the same log elsewhere: %+v", o2)
 	}
@@ -60,12 +60,12 @@ func TestTrain(t *testing.T) {
 	if !bytes.Equal(a, b) {
 		t.Errorf("the same log gave two models:\n%s\n%s", a, b)
 	}
-	write(t, log2, simulated, readers(named("night", 400, true), 3, ended, 3, 4, 12))
+	write(t, log2, simulated, readers(named("night", 200, true), 3, ended.AddDate(0, 0, -1), 3, 4, 8))
 	o = train(t, log2, simulated, f)
-	if o.Result != Refused || o.Model != "" || !(o.Judged.Bits > o.Judged.Before) || !strings.Contains(o.Why, "2026-05-30.1 needs") {
+	if o.Result != Refused || o.Model != "" || !(o.Judged.Bits > o.Judged.Before) || !strings.Contains(o.Why, "2026-05-29.1 needs") {
 		t.Errorf("a worse model is not refused: %+v", o)
 	}
-	if m := shelfOf(t, log2, simulated).InForce(); m.Version != "2026-05-30.1" {
+	if m := shelfOf(t, log2, simulated).InForce(); m.Version != "2026-05-29.1" {
 		t.Errorf("after a refusal %s is in force", m.Version)
 	}
 
@@ -81,7 +81,7 @@ func TestTrain(t *testing.T) {
 	if _, err := Unpin(t.Context(), log2, simulated); err != nil {
 		t.Fatal(err)
 	}
-	if o = train(t, log2, simulated, f); o.Result != Published || o.Model != "2026-05-30.2" {
+	if o = train(t, log2, simulated, f); o.Result != Published || o.Model != "2026-05-29.2" {
 		t.Errorf("trained after the pin was let go: %+v", o)
 	}
 	values(t.Context(), t, log2, simulated)
@@ -108,7 +108,7 @@ func TestTrainEndsWithItsContext(t *testing.T) {
 // TestTrainYieldsToOthers: what another trainer publishes meanwhile stays.
 func TestTrainYieldsToOthers(t *testing.T) {
 	log, _ := broker(t, simulated)
-	write(t, log, simulated, readers(named("many", 200, false), 2, ended, 12, 11, 20))
+	write(t, log, simulated, readers(named("many", 120, false), 2, ended, 8, 11, 20))
 	var other *Outcome
 	o, err := Train(t.Context(), log, simulated, fitting(t), func(p Progress) {
 		if p.Stage == "judging" {
@@ -131,8 +131,8 @@ func TestAttributesReachTheSample(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	ids := named("many", 200, false)
-	write(t, log, simulated, readers(ids, 2, ended, 12, 11, 20))
+	ids := named("many", 120, false)
+	write(t, log, simulated, readers(ids, 2, ended, 8, 11, 20))
 	for i, id := range ids {
 		e := stream.Event{ID: "c-" + id, Source: "/test", Type: "io.tempismo.customer.v1", Subject: id, Time: ended, Data: []byte(`{"segment":"` + []string{"morning", "evening"}[i%2] + `"}`)}
 		if err := w.Write(t.Context(), topics.Attributes, []byte(id), e.Append(nil), time.Time{}); err != nil {

@@ -88,7 +88,7 @@ func TestRun(t *testing.T) {
 		t.Errorf("a new installation holds %d models", len(got[0]))
 	}
 
-	write(t, log, run, readers(named("many", 200, false), 2, time.Now(), 12, 11, 20))
+	write(t, log, run, readers(named("many", 120, false), 2, time.Now(), 8, 11, 20))
 	said := start(t, k, run, `"result":"published"`)
 	var line struct {
 		Version, Before  string
@@ -97,7 +97,7 @@ func TestRun(t *testing.T) {
 	}
 	for l := range strings.Lines(said) {
 		if strings.Contains(l, `"result":"published"`) {
-			if err := json.Unmarshal([]byte(l), &line); err != nil || line.Customers != 200 || line.Before != timing.BuiltinVersion || !strings.HasSuffix(line.Version, ".1") {
+			if err := json.Unmarshal([]byte(l), &line); err != nil || line.Customers != 120 || line.Before != timing.BuiltinVersion || !strings.HasSuffix(line.Version, ".1") {
 				t.Errorf("%s: %v", l, err)
 			}
 		}
