@@ -102,6 +102,7 @@ type sample struct {
 	name      string
 	stratum   int // strata for everybody
 	low, high float64
+	explain   bool // no bar here
 	rows      []noted
 }
 
@@ -121,7 +122,7 @@ func newLedger() *ledger {
 	for i := range Promises {
 		p := &Promises[i]
 		add := func(name string, stratum int, low, high float64) {
-			s := &sample{promise: p, name: name, stratum: stratum, low: low, high: high}
+			s := &sample{promise: p, name: name, stratum: stratum, low: low, high: high, explain: p.explain}
 			l.samples = append(l.samples, s)
 			l.index[p.Name] = append(l.index[p.Name], s)
 		}
@@ -163,7 +164,7 @@ func (l *ledger) bars(seed uint64, customers int, why map[string]string) (bars [
 	measured := make([]*sample, 0, len(l.samples))
 	for _, s := range l.samples {
 		switch n := s.n(); {
-		case s.promise.explain && n < s.promise.least:
+		case s.explain && n < s.promise.least:
 		case why[s.promise.Name] != "":
 			left = append(left, Left{s.name, why[s.promise.Name]})
 		case n < s.promise.least:
@@ -185,7 +186,7 @@ func (l *ledger) bars(seed uint64, customers int, why map[string]string) (bars [
 	}
 	for i, s := range measured {
 		value := s.draw(nil)
-		if s.promise.explain {
+		if s.explain {
 			details = append(details, Info{s.name, value, s.promise.Unit})
 			continue
 		}

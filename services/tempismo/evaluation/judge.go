@@ -96,10 +96,9 @@ func (l *Log) judge(ctx context.Context, m *timing.Model, t *Truth, seed uint64,
 	for i := range t.Customers {
 		known[t.Customers[i].Customer] = &t.Customers[i]
 	}
-	first := int64(math.MaxInt64)
 	for i := range l.people {
 		events := l.people[i].events
-		first, j.until = min(first, events[0].second), max(j.until, events[len(events)-1].second+1)
+		j.until = max(j.until, events[len(events)-1].second+1)
 		j.count(events)
 	}
 	for i := range l.people {
@@ -110,7 +109,7 @@ func (l *Log) judge(ctx context.Context, m *timing.Model, t *Truth, seed uint64,
 			progress(i, len(l.people))
 		}
 		if c := known[l.people[i].customer]; c != nil {
-			j.customer(i, c, first)
+			j.customer(i, c)
 		}
 		if i < orders {
 			j.orders(i)
@@ -190,7 +189,8 @@ type subject struct {
 	drift      drift
 	bursts     []episode
 	silences   []episode
-	lastAlarm  int64 // second of the latest silence
+	first      int64 // second of the first event
+	engagedAt  int64 // second of the latest engagement; 0: none
 	deliveries []sent
 }
 
@@ -240,7 +240,7 @@ type sent struct {
 	response, usual float64
 }
 
-func (j *judge) customer(i int, t *truth.Customer, first int64) {
+func (j *judge) customer(i int, t *truth.Customer) {
 	s := &subject{judge: j, i: i, truth: t, ordinary: t.IsNull(j.quiet), sent: make([]uint32, week), day: math.MinInt64}
 	s.profile.Zone = cmp.Or(t.Zone, "Europe/Rome")
 	s.channel = s.profile.Channel(channel)
@@ -263,6 +263,7 @@ func (j *judge) customer(i int, t *truth.Customer, first int64) {
 		}
 	}
 	events := j.log.people[i].events
+	s.first = events[0].second
 	zoneless := events[0].at()*3600 - events[0].second // local seconds less instant, to within an hour
 	for k := range events {
 		e := &events[k]
@@ -282,7 +283,7 @@ func (j *judge) customer(i int, t *truth.Customer, first int64) {
 		s.begin(events[len(events)-1].at())
 	}
 	s.endDay(math.MaxInt64)
-	s.end(first)
+	s.end()
 }
 
 // begin is the end of the quiet time, at local hour h.
@@ -442,11 +443,7 @@ func (s *subject) engaged(e *event) {
 		s.predict(e)
 	}
 	s.profile.Answered(s.remembered(e))
-	if s.ordinary {
-		if above, at, ok := s.world.Ending(&s.channel.State, h); ok {
-			s.picture.tail(timing.Silence, s.known.stratum(h), above+timing.Hash(s.name(), h, timing.Silence)*at, 1)
-		}
-	}
+	s.ends(e)
 	change := s.channel.Engaged(&s.world, h, int(e.minute))
 	s.alarms(change.Alarms, e)
 	for k := len(s.mailDays) - 1; k >= 0 && s.mailDays[k].first >= h-48; k-- {
@@ -473,6 +470,32 @@ func (s *subject) engaged(e *event) {
 	s.burst(e, day)
 	if s.begun {
 		s.timing(e, day)
+	}
+}
+
+// ends takes the streak of unread mail days that an engagement ends into the picture, with the randomised p of its length: one
+// of no day, too, where mail was read like the mail before.
+func (s *subject) ends(e *event) {
+	h, n := e.at(), len(s.mailDays)
+	last := s.engagedAt
+	s.engagedAt = e.second
+	if !s.ordinary || n == 0 || last == 0 || e.second < s.first+int64(silenceFrom/time.Second) || s.happened(last, e.second) {
+		return
+	}
+	read, ignored := s.world.Model.Priors.Read, s.world.Model.Priors.Ignored
+	for _, d := range s.mailDays {
+		if d.read {
+			read++
+		} else {
+			ignored++
+		}
+	}
+	some := ignored / (read + ignored) // the chance of a streak at all
+	u := timing.Hash(s.name(), h, timing.Silence)
+	if above, at, ok := s.world.Ending(&s.channel.State, h); ok {
+		s.picture.tail(timing.Silence, timing.Stratum(s.known.n), some*(above+u*at), 1)
+	} else if d := &s.mailDays[n-1]; !d.read && d.first >= h-48 {
+		s.picture.tail(timing.Silence, timing.Stratum(s.known.n), some+u*(1-some), 1)
 	}
 }
 
@@ -606,7 +629,7 @@ func (s *subject) answered(d *sent, yes bool) {
 }
 
 // end sums up a customer.
-func (s *subject) end(first int64) {
+func (s *subject) end() {
 	size := float64(len(s.profile.Append(nil)))
 	for _, name := range [...]string{"bytes-p50", "bytes-p95", "bytes-max"} {
 		s.ledger.note(name, s.i, strata, size)
@@ -636,7 +659,7 @@ func (s *subject) end(first int64) {
 		}
 	}
 	if s.ordinary {
-		s.runs(max(first+int64(silenceFrom/time.Second), s.log.people[s.i].events[0].second+int64(silenceFrom/time.Second)))
+		s.runs(s.first + int64(silenceFrom/time.Second))
 	}
 }
 
@@ -683,6 +706,13 @@ func (s *subject) runs(from int64) {
 func (s *subject) away(second int64) bool {
 	at := time.Unix(second, 0)
 	return slices.ContainsFunc(s.truth.Episodes, func(e truth.Episode) bool { return e.Kind != truth.Shift && e.Holds(at) })
+}
+
+// happened reports whether anything is known to have happened to the customer between two times.
+func (s *subject) happened(from, to int64) bool {
+	return slices.ContainsFunc(s.truth.Episodes, func(e truth.Episode) bool {
+		return e.Kind != truth.Shift && e.From.Unix() < to && (e.To.IsZero() || e.To.Unix() > from)
+	})
 }
 
 // silences turns streaks into the share of those that end in an alarm. Some are cut off by the end of the log; the others

@@ -85,9 +85,9 @@ var kinds = [...]struct{ name, title string }{
 func calibration(tails map[string]*[strata][timing.TailBins]uint32) *Picture {
 	var text strings.Builder
 	text.WriteString("Calibration: how often a randomised p is met where nothing happens, in %\n")
-	const size, gap, left, top = 240., 66., 48., 62.
+	const size, gap, left, top = 240., 66., 48., 76.
 	s := newSketch(left+2*size+gap+24, top+2*size+gap+50)
-	s.title("Calibration: tails expected and observed", "customers to whom nothing happens; on the line, two sigma means two sigma")
+	s.title("Calibration: tails expected and observed", "customers to whom nothing happens, by engaged hours of evidence; on the line, two sigma means two sigma")
 	any := false
 	for i, kind := range kinds {
 		list := curves(tails[kind.name])
@@ -129,7 +129,7 @@ func calibration(tails map[string]*[strata][timing.TailBins]uint32) *Picture {
 			s.path(path.String(), "c"+strconv.Itoa(stratumOf(c.name)))
 			y := y0 + 16 + 15*float64(k)
 			s.path(fmt.Sprintf("M%s %sh16", px(x0+10), px(y-4)), "c"+strconv.Itoa(stratumOf(c.name)))
-			s.text(x0+32, y, "s", fmt.Sprintf("%s engaged hours (n %s)", c.name, count(c.n)))
+			s.text(x0+32, y, "s", fmt.Sprintf("%s (n %s)", c.name, count(c.n)))
 			fmt.Fprintf(&text, "\n    %-7s n %-20s", c.name, count(c.n))
 			for _, share := range c.shares {
 				fmt.Fprintf(&text, "%8s", strconv.FormatFloat(100*share, 'g', 3, 64))
@@ -159,7 +159,7 @@ func personas(m *timing.Model) *Picture {
 		return nil
 	}
 	days := [...]string{"Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"}
-	const cell, left, top, gapX, gapY = 13., 44., 66., 52., 46.
+	const cell, left, top, gapX, gapY = 13., 44., 76., 52., 46.
 	width, height := 24*cell, 7*cell
 	rows := (len(m.Personas) + 1) / 2
 	s := newSketch(left+2*width+gapX+20, top+float64(rows)*(height+gapY))

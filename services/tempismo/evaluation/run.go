@@ -45,6 +45,7 @@ func Run(ctx context.Context, l *Log, t *Truth, s Settings) (*Report, error) {
 		}
 		t = l.unknown()
 	}
+	told := len(why) == 0
 	missing(why, l, t)
 	quiet := quietUntil(t, l)
 	m, report, err := fit.Fit(l.histories(max(1, (l.Customers()+fitted-1)/fitted), quiet.Unix()), fit.Options{Version: "evaluate", Seed: s.Seed, DayType: s.DayType})
@@ -64,6 +65,11 @@ func Run(ctx context.Context, l *Log, t *Truth, s Settings) (*Report, error) {
 	for i, x := range sc.loss {
 		ledger.note("guard", i, strata, x)
 	}
+	if !told { // who is to say that everybody is ordinary?
+		for _, x := range ledger.index["hour-tail"] {
+			x.explain = true
+		}
+	}
 	r.Bars, r.Details, r.LeftOut = ledger.bars(s.Seed, l.Customers(), why)
 	judge.picture.tails["hour"] = &sc.tails
 	for _, p := range [...]*Picture{calibration(judge.picture.tails), personas(m), reliability(&judge.picture)} {
@@ -79,7 +85,7 @@ var happened = []string{
 	"burst-false-alarms", "burst-tail", "timing-false-alarms", "silence-false-alarms", "drift-false-alarms", "drift-answers-per-false-alarm", "drift-power",
 	"drift-answers-to-alarm", "burst-power", "silence-power", "silence-mails-to-alarm", "action-gate-false-share", "week-nats-below-laplace",
 	"week-nats-below-population", "response-nats-below-laplace", "response-nats-below-population", "top3-above-histogram", "lift-over-naive",
-	"lift-above-naive", "hour-tail",
+	"lift-above-naive",
 }
 
 // unknown stands for a truth where there is none: customers of whom nothing is known, most of whom are ordinary at most times.

@@ -131,11 +131,19 @@ func (r *Report) writeBars(w io.Writer) {
 		}
 		_ = t.Flush()
 	}
-	if len(r.LeftOut) > 0 {
-		fmt.Fprint(w, "\nLeft out\n")
-		for _, x := range r.LeftOut {
-			fmt.Fprintf(w, "  %s: %s\n", x.Name, x.Why)
+	var whys []string
+	names := map[string][]string{}
+	for _, x := range r.LeftOut {
+		if names[x.Why] == nil {
+			whys = append(whys, x.Why)
 		}
+		names[x.Why] = append(names[x.Why], x.Name)
+	}
+	if len(whys) > 0 {
+		fmt.Fprint(w, "\nLeft out\n")
+	}
+	for _, why := range whys {
+		fmt.Fprintf(w, "  %s: %s\n", strings.Join(names[why], ", "), why)
 	}
 	if r.Model != "" {
 		fmt.Fprintf(w, "\nThe model behind the bars\n%s", r.Model)
