@@ -105,7 +105,7 @@ func TestRecoversWhatWorksInTheWorld(t *testing.T) {
 
 // The message that an engagement answers is known where sources tell it: the kernel comes out as without.
 func TestTakesAgesWhereTheyAreTold(t *testing.T) {
-	w := newWorld(300, 10, 4)
+	w := newWorld(250, 9, 4)
 	unknown, _, err := Fit(w.histories(), Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -129,7 +129,7 @@ func TestTakesAgesWhereTheyAreTold(t *testing.T) {
 
 func TestSeasonsAndHolidaysAreFoundWhereTheyAre(t *testing.T) {
 	const low, holiday = .6, .4
-	w := newWorld(500, 30, 3)
+	w := newWorld(400, 26, 3)
 	start := dayOf(worldStart)
 	isHoliday := func(d int64) bool { return (d-start)%53 == 17 }
 	away := func(d int64) bool { return d-start >= 15*7 && d-start < 18*7 }
@@ -151,8 +151,8 @@ func TestSeasonsAndHolidaysAreFoundWhereTheyAre(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := len(m.Season.Factors); m.Season.First != start || n != 30*7+seasonAhead {
-		t.Fatalf("%d factors from day %d on; want %d from %d on", n, m.Season.First, 30*7+seasonAhead, start)
+	if n := len(m.Season.Factors); m.Season.First != start || n != 26*7+seasonAhead {
+		t.Fatalf("%d factors from day %d on; want %d from %d on", n, m.Season.First, 26*7+seasonAhead, start)
 	}
 	mean := func(which func(int64) bool) (x, n float64) {
 		for i, f := range m.Season.Factors {
@@ -163,7 +163,7 @@ func TestSeasonsAndHolidaysAreFoundWhereTheyAre(t *testing.T) {
 		}
 		return x / n, n
 	}
-	if x, n := mean(isHoliday); math.Abs(x-holiday) > .12 || n != 6 {
+	if x, n := mean(isHoliday); math.Abs(x-holiday) > .12 || n != 5 {
 		t.Errorf("%.0f holidays have the factor %.2f; want %.2f, ahead too\n%v", n, x, holiday, report)
 	}
 	if x, _ := mean(away); math.Abs(x-low) > .12 {
@@ -175,7 +175,7 @@ func TestSeasonsAndHolidaysAreFoundWhereTheyAre(t *testing.T) {
 }
 
 func TestBoostIsWhatFollowsAnEngagement(t *testing.T) {
-	w := newWorld(400, 16, 5)
+	w := newWorld(300, 14, 5)
 	w.again = 6
 	m, report, err := Fit(w.histories(), Options{})
 	if err != nil {

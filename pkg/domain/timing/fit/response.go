@@ -19,10 +19,10 @@ type response struct {
 	answers [timing.Response]float64 // engagements by hours since the delivery
 	sent    [timing.Week]float64     // deliveries
 	engaged [7]float64               // engagements by day of the week
-	lone    float64                  // engagements with no delivery that they could answer
 	weekday [7]float64
-	closed  int64
-	fixed   bool // whether the kernel is to stay as it is
+	closed  int64 // latest day that was closed
+	begun   bool  // whether one was
+	fixed   bool  // whether the kernel is to stay as it is
 }
 
 const (
@@ -49,22 +49,18 @@ func (r *response) note(h timing.Hour, recent recent) {
 	r.engaged[mod(dayOf(h), 7)]++
 	total := 0.0
 	recent.ages(h, func(a int) { total += r.kernel[a] })
-	if total == 0 {
-		r.lone++
-		return
-	}
 	recent.ages(h, func(a int) { r.answers[a] += r.kernel[a] / total })
 }
 
 // close refits, given the attention by hour of the day.
 func (r *response) close(day int64, attention *[timing.Day]float64) {
-	if keep := math.Exp2(-float64(max(0, day-r.closed)) / 91); r.closed > 0 && keep < 1 {
+	if r.begun {
+		keep := math.Exp2(-float64(max(0, day-r.closed)) / 91)
 		scale(r.answers[:], keep)
 		scale(r.sent[:], keep)
 		scale(r.engaged[:], keep)
-		r.lone *= keep
 	}
-	r.closed = day
+	r.begun, r.closed = true, day
 	r.refit(attention)
 	r.weekday = r.weekdays(attention)
 }

@@ -249,14 +249,12 @@ func (d *days) dispersion(m *timing.Model, report *Report) {
 type boost struct {
 	observed, expected [day]float64
 	start              timing.Hour
-	kernel             *[timing.Response]float64
 	mail               []float64 // kernel of the deliveries of the customer at hand, by hour from start
 	engaged            []bool
-	m                  *timing.Model
 }
 
 func (b *boost) begin(h *History, m *timing.Model, since int64) {
-	b.m, b.start = m, since*day
+	b.start = since * day
 	end := h.Events[len(h.Events)-1].Hour + 1
 	n := max(0, end-b.start)
 	b.mail, b.engaged = slices.Grow(b.mail[:0], int(n))[:n], slices.Grow(b.engaged[:0], int(n))[:n]
