@@ -55,8 +55,8 @@ func (s *sample) silence(m *timing.Model, report *Report) error {
 	if all.total() >= fewestStreaks {
 		bestMean, bestWeight, least := mean, weight, math.Inf(1)
 		for range 4 {
-			low, high := mean-3, mean+2
-			for range 6 { // halve the distance to the mean at which alarms are as rare as they should be
+			low, high := mean-2, mean+2
+			for range 5 { // halve the distance to the mean at which alarms are as rare as they should be
 				middle := (low + high) / 2
 				if all, err = set(middle, weight); err != nil {
 					return err
@@ -73,7 +73,7 @@ func (s *sample) silence(m *timing.Model, report *Report) error {
 			if least <= timing.TwoSigma || weight < math.Ln2 {
 				break
 			}
-			weight -= math.Ln2
+			mean, weight = low, weight-math.Ln2 // not far from there
 		}
 		if all, err = set(bestMean, bestWeight); err != nil {
 			return err
