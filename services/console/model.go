@@ -36,10 +36,14 @@ type modelView struct {
 	Priors               [][2]string
 	Versions             [][]string
 	Metrics              [][2]string
+	Defaults             [][2]string
 }
 
 // Swatches is for templates.
 func (modelView) Swatches(class string, n int) template.HTML { return chart.Swatches(class, n) }
+
+// DefaultsSay counts what the sample could not tell.
+func (v *modelView) DefaultsSay() string { return v.L.N("model.defaults", len(v.Defaults)) }
 
 // group is everybody, a persona or a segment.
 type group struct {
@@ -79,6 +83,9 @@ func (v *modelView) fill(versions []board.Version, tails []board.Tail) {
 	v.Known = true
 	v.Attributes = []string{l.T("foot.model", m.Version)}
 	if f := m.FittedOn; f != nil {
+		for _, name := range slices.Sorted(maps.Keys(f.Defaults)) {
+			v.Defaults = append(v.Defaults, [2]string{name, f.Defaults[name]})
+		}
 		v.Attributes = append(v.Attributes, l.T("model.span", l.Date(f.From)+" "+strconv.Itoa(f.From.Year()), l.Date(f.To)+" "+strconv.Itoa(f.To.Year())), l.N("model.customers", f.Customers))
 	}
 	if m.Pinned {

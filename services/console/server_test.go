@@ -293,7 +293,7 @@ func TestTheModelPageShowsWhatIsInForce(t *testing.T) {
 	w.publish(true)
 	en := page("en")
 	says(en, "Everybody reads most around", "in 4 different ways", "Fitted on 4 Jun 2026 to 3 Dec 2026", "10,000 customers", "costs 4.020 bits; the model before it would have cost 4.110",
-		"Tuesday morning readers, 10-12", "40%", "Segment “premium”", "Seasons and holidays", "builtin.1", "Half come within", "held_out_customers", "<span>Calibration: ")
+		"Tuesday morning readers, 10-12", "40%", "Segment “premium”", "Seasons and holidays", "builtin.1", "Half come within", "held_out_customers", "<span>Calibration: ", "1 field that the sample could not tell", "only 7 engaged hours")
 	if n := strings.Count(en, `class="strip"`); n != 1+4+1 {
 		t.Errorf("%d strips, want everybody's, four personas' and a segment's", n)
 	}

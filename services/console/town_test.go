@@ -192,7 +192,7 @@ func (w *town) publish(fitted bool) {
 	}
 	if fitted {
 		m.Version = "2026-12-03.1"
-		m.FittedOn = &timing.FittedOn{From: w.now.AddDate(0, 0, -182), To: w.now, Customers: 10_000}
+		m.FittedOn = &timing.FittedOn{From: w.now.AddDate(0, 0, -182), To: w.now, Customers: 10_000, Defaults: map[string]string{"boost": "only 7 engaged hours within a day of another"}}
 		m.Metrics = map[string]float64{"bits": 4.02, "bits_before": 4.11, "held_out_customers": 2000}
 		for i, name := range []string{"evening readers", "morning readers", "midday readers", "Tuesday morning readers, 10-12"} {
 			p := timing.Persona{Name: name, Share: []float64{.4, .3, .2, .1}[i]}
