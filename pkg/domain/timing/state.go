@@ -137,7 +137,9 @@ func (s *State) Engaged(w *World, h Hour, minute int) (c Change) {
 	default: // later than promised, but remembered: count it where it belongs
 		first := s.engaged.day(dayOf(h), s.head) == 0
 		s.engaged.add(h)
-		if t, raised := s.settleEngagement(w, h, minute, first); raised {
+		e := day{odds: 1}
+		s.settleEngagement(w, h, minute, first, &e)
+		if t, raised := s.drift(&e); raised {
 			c.Alarms = append(c.Alarms, t)
 		}
 	}
@@ -159,8 +161,8 @@ func (s *State) advance(w *World, h Hour, c *Change) {
 		return
 	}
 	for d, end := s.unsettled(), floorDiv(h-Lateness, Day); d < end && d <= dayOf(s.head); d++ {
-		for _, t := range s.settle(w, d, true) {
-			t.Days += int(dayOf(h) - d)
+		if t, raised := s.settle(w, d, true); raised {
+			t.Days = int(dayOf(h) - d)
 			c.Alarms = append(c.Alarms, t)
 		}
 	}
@@ -174,13 +176,13 @@ func (s *State) advance(w *World, h Hour, c *Change) {
 func (s *State) unsettled() int64 { return floorDiv(s.head-Lateness, Day) }
 
 // settle takes in day d: its deliveries and, unless they are to be left out, its engaged hours.
-func (s *State) settle(w *World, d int64, engagements bool) (drifts []Test) {
+func (s *State) settle(w *World, d int64, engagements bool) (t Test, raised bool) {
 	received := s.received.day(d, s.head)
 	engaged := uint32(0)
 	if engagements {
 		engaged = s.engaged.day(d, s.head)
 	}
-	first := true
+	first, e := true, day{odds: 1}
 	for b := received | engaged; b != 0; b &= b - 1 {
 		h, bit := d*Day+int64(bits.TrailingZeros32(b)), b&-b
 		if received&bit != 0 {
@@ -188,32 +190,39 @@ func (s *State) settle(w *World, d int64, engagements bool) (drifts []Test) {
 		}
 		if engaged&bit != 0 {
 			minute := &s.minutes[mod(h, hotHours)]
-			if t, raised := s.settleEngagement(w, h, int(*minute), first); raised {
-				drifts = append(drifts, t)
-			}
+			s.settleEngagement(w, h, int(*minute), first, &e)
 			*minute, first = 0, false
 		}
 	}
-	return drifts
+	return s.drift(&e)
 }
 
-// settleEngagement takes in an engaged hour, which may be the first of its day.
-func (s *State) settleEngagement(w *World, h Hour, minute int, first bool) (t Test, raised bool) {
+// day is what the answers of a day say of a habit that may have moved.
+type day struct {
+	odds  float64    // of the answers for a customer whose habit has moved, against one whose has not
+	hours [Day]uint8 // 1 + hour of the day of each
+	n     int        // of them
+}
+
+// settleEngagement takes in an engaged hour, which may be the first of its day, and adds to what e says.
+func (s *State) settleEngagement(w *World, h Hour, minute int, first bool, e *day) {
 	i := s.age(h)
 	m, d := w.Model, dayOf(h)
 	exposure := m.exposure(&s.sent)
 	var p Prediction
 	m.outline(&p, &s.Rhythm, weekOf(h), &exposure, m.base(Bucket(int(s.n))))
-	sent, answers := s.latest(h)
-	if !answers {
+	if sent, answers := s.latest(h); !answers {
 		s.Learn(&p, h, minute, nil)
 	} else {
+		if s.enough(h) {
+			usual, other := s.hypotheses(m, &p, sent)
+			y := hourOfDay(h)
+			e.odds *= other[y] / usual[y]
+			e.hours[e.n] = uint8(y + 1)
+			e.n++
+		}
 		var folded [Day]float64
 		m.fold(&folded, sent)
-		if s.enough(h) {
-			p.tell()
-			t, raised = s.drift(m, &p, sent, h)
-		}
 		s.Learn(&p, h, minute, &folded)
 		if !w.Gaps.Has(d) { // the deliveries of such a day do not count, so neither do its answers
 			s.answers += weigh(unit, fastWeight[i])
@@ -221,7 +230,7 @@ func (s *State) settleEngagement(w *World, h Hour, minute int, first bool) (t Te
 	}
 	s.engagedDays[dayOfWeek(h)] += weigh(unit, fastWeight[i])
 	if !first {
-		return t, raised
+		return
 	}
 	s.days++
 	if s.deliveries == 0 {
@@ -232,7 +241,6 @@ func (s *State) settleEngagement(w *World, h Hour, minute int, first bool) (t Te
 		s.watched += weigh(uint64(seen)*unit, fastWeight[i])
 		s.watchedTo = max(s.watchedTo, d)
 	}
-	return t, raised
 }
 
 func (s *State) settleDelivery(w *World, h Hour) {

@@ -49,30 +49,35 @@ func (m *Model) Timing(s *State, v *View, h Hour) (t Test, at float64, ok bool) 
 	return Test{Kind: Timing, P: probability(below + at/2), Observed: float64(y), Expected: float64(likeliest)}, at, true
 }
 
-// drift updates the test for a habit that has moved with an answer in hour h to the message sent in hour sent, before it is
-// learned. It is an e-detector of the CUSUM kind (Shin, Ramdas, Rinaldo: E-detectors, NEJSDS 2023):
+// drift updates the test for a habit that has moved with the answers of a day: an e-detector of the CUSUM kind (Shin, Ramdas,
+// Rinaldo: E-detectors, NEJSDS 2023). With L the product, over the answers of the day, of f1(h)/f0(h),
 //
-//	L = f1(h) / f0(h),    M <- max(1, M) L,    moved when M >= 44
+//	M <- max(1, M) min(L, 6),    moved when M >= 44
 //
-// f0 is when this customer would answer the message: kernel times attention, by hour and day of the week. f1 is the same with
-// other hours of the day: the customer's own, moved by any time of two hours or more and, as answers come that do not fit the
-// habit, more and more the hours of these. L is cut off at 12, so that one answer alone is never enough. As long as the habit is
-// what it was, L has mean 1 at most, whatever f1, so that the expected number of answers between false alarms is at least 44. P
-// of the Test is 1/M, which bounds that number in the same way.
+// f0 is when this customer would answer the message, as it was known before the answer: kernel times attention, by hour and day
+// of the week; attention is by the slow histogram, which a move does not reach soon, with everybody's behind it like the guard.
+// f1 is the same with other hours of the day: the customer's own, moved by any time of three hours or more and, as answers come
+// that do not fit the habit, more and more the hours of these. As long as the habit is what it was, f1/f0 has mean
+// 1 whatever f1, so that the expected number of days with answers between false alarms is at least 44. P of the Test is 1/M,
+// which bounds that number in the same way. What a day can say is limited, so that no habit moves in less than three days with
+// answers: a burst of two days at odd hours is a burst.
 //
 // (The Shiryaev-Roberts form, (1+M) L, has the same bound but comes close to it: it adds one with every answer, so that of
-// somebody without any habit it would say every 44 answers that the habit has moved.)
-func (s *State) drift(m *Model, p *Prediction, sent, h Hour) (t Test, raised bool) {
-	usual, other := s.hypotheses(m, p, sent)
-	y := hourOfDay(h)
-	evidence := math.Exp(float64(s.moved)/driftNat) * min(other[y]/usual[y], driftMost)
+// somebody without any habit it would say again and again that the habit has moved.)
+func (s *State) drift(e *day) (t Test, raised bool) {
+	if e.n == 0 {
+		return t, false
+	}
+	evidence := math.Exp(float64(s.moved)/driftNat) * min(e.odds, driftMost)
 	s.moved = uint16(min(max(0, math.Round(driftNat*math.Log(evidence))), math.MaxUint16))
 	if s.moved == 0 {
 		s.recent = [recentAnswers]uint8{}
 		return t, false
 	}
-	copy(s.recent[1:], s.recent[:])
-	s.recent[0] = uint8(y + 1)
+	for _, h := range e.hours[:e.n] {
+		copy(s.recent[1:], s.recent[:])
+		s.recent[0] = h
+	}
 	if s.moved < driftAlarm {
 		return t, false
 	}
@@ -83,23 +88,25 @@ func (s *State) drift(m *Model, p *Prediction, sent, h Hour) (t Test, raised boo
 	return t, true
 }
 
-// hypotheses are two attentions by hour of the day: the customer's, and the one that they may have moved to. Both are scaled so
-// that the answers to the message sent in hour sent, by kernel and day of the week, meet 1.
+// hypotheses are f0 and f1 by hour of the day: two attentions, the customer's and the one that they may have moved to, both
+// scaled so that the answers to the message sent in hour sent, by kernel and day of the week, meet 1.
 func (s *State) hypotheses(m *Model, p *Prediction, sent Hour) (usual, other [Day]float64) {
 	sum := 0.0
+	const everybody = 1. / (1 + guardOdds)
 	for h := range usual {
-		usual[h] = p.Hours[h] * p.unexposed[h]
+		own := (p.slow[h] + 2*p.hours*p.Experts[2][h]) * p.step[1] // Experts[4]
+		usual[h] = (own + everybody*(p.Population[h]-own)) * p.unexposed[h]
 		sum += usual[h]
 	}
-	away := elsewhere * Day / (sum * (Day - 3)) // mean elsewhere
+	const spared = 2*nearest - 1 // hours around an hour that a move does not come from
+	near := 0.0
+	for d := 1 - nearest; d < nearest; d++ {
+		near += usual[(d+Day)%Day]
+	}
+	away := elsewhere * Day / (sum * (Day - spared)) // mean elsewhere
 	for h := range usual {
-		before, after := h-1, h+1
-		if h == 0 {
-			before = Day - 1
-		} else if after == Day {
-			after = 0
-		}
-		other[h] = away * (sum - usual[before] - usual[h] - usual[after])
+		other[h] = away * (sum - near)
+		near += usual[(h+nearest)%Day] - usual[(h+1-nearest+Day)%Day]
 	}
 	for _, at := range s.recent {
 		if at == 0 {
@@ -135,7 +142,8 @@ func (s *State) hypotheses(m *Model, p *Prediction, sent Hour) (usual, other [Da
 
 const (
 	driftNat  = 256 // to the nat
-	driftMost = 12  // of one answer: a single odd hour is weak evidence
+	driftMost = 6.6 // of one day: less than the root of 44
+	nearest   = 3   // hours that a habit moves at least
 	elsewhere = 8   // answers that the hours which the habit may have moved to weigh, against those of recent answers
 )
 
