@@ -22,7 +22,7 @@ func village(customers, weeks int) []*engagement.Event {
 	var events []*engagement.Event
 	for c := range customers {
 		id := fmt.Sprintf("C-%05d", c)
-		peak, share := 7+rng.Float64()*15, .15+.5*rng.Float64()
+		peak, share := 7+rng.Float64()*15, .1+.5*rng.Float64()
 		for week := range weeks {
 			for _, day := range []int{0, 2, 4} {
 				if rng.IntN(6) == 0 {
@@ -41,7 +41,7 @@ func village(customers, weeks int) []*engagement.Event {
 				}
 				events = append(events, event(engagement.Open, id, message, read))
 				for rng.IntN(2) == 0 {
-					read += time.Duration(rng.IntN(100)) * time.Minute
+					read += time.Duration(rng.IntN(1800)) * time.Second
 					events = append(events, event([]engagement.Kind{engagement.Open, engagement.Click}[rng.IntN(2)], id, message, read))
 				}
 			}

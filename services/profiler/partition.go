@@ -84,6 +84,7 @@ type unstored struct {
 	zoneName string
 	view     timing.View    // scratch
 	tests    [4]timing.Test // scratch
+	data     []byte         // scratch
 }
 
 // tailKinds are the kinds whose randomised p-values are monitored.

@@ -111,13 +111,13 @@ func (s *stepper) step(c *stream.Context, p *timing.Profile, part *Partition, in
 	n := note{s: s, c: c, p: p, part: part, e: e, zone: zone, zoneName: zoneName, hour: hour, minute: minute}
 	switch {
 	case e.Kind == engagement.Delivered:
-		err = n.delivered()
+		n.delivered()
 	case e.Kind.Engaged():
-		err = n.engaged()
+		n.engaged()
 	default:
 		part.count(e.Kind, e.Actor, timing.Counted)
 	}
-	return err
+	return nil
 }
 
 // attribute notes what is told of the customer. A zone that is not told stays what it was, a segment does not.
@@ -169,13 +169,13 @@ type note struct {
 // of each delivery would cost more than all the rest.
 const expectations = 8
 
-func (n *note) delivered() error {
+func (n *note) delivered() {
 	ch, tally, world := n.p.Channel(n.e.Channel), n.part.tally(n.e.Channel, n.p.Segment), &n.part.world
 	world.Closing(n.p, ch, n.e.Subject, n.hour, n.closed)
 	change := ch.Delivered(world, n.hour)
 	n.part.count(n.e.Kind, n.e.Actor, change.Result)
 	if change.Result == timing.Late {
-		return nil
+		return
 	}
 	n.p.Sent(n.e, false)
 	expect := false
@@ -184,28 +184,27 @@ func (n *note) delivered() error {
 		expect = timing.Hash(n.e.Subject, n.hour, "expected")*expectations < 1
 	}
 	if !expect && len(change.Alarms) == 0 {
-		return nil // nothing to say: by far the most frequent end
+		return // nothing to say: by far the most frequent end
 	}
 	v := &n.part.view
 	world.Derive(v, n.p, n.e.Channel, n.hour, timing.Everything)
 	if expect {
 		n.part.expect(tally, v, n.hour, expectations)
 	}
-	if len(change.Alarms) == 0 {
-		return nil
+	if len(change.Alarms) > 0 {
+		n.emit(v, 0, change.Alarms...)
 	}
-	return n.emit(v, 0, change.Alarms...)
 }
 
-func (n *note) engaged() error {
+func (n *note) engaged() {
 	if n.e.Actor == engagement.Machine { // certain already, and nothing to learn from it
 		n.part.count(n.e.Kind, n.e.Actor, timing.Counted)
-		return nil
+		return
 	}
 	answer := n.p.Answered(n.e)
 	if answer.Actor != engagement.Human {
 		n.part.count(n.e.Kind, answer.Actor, timing.Counted)
-		return nil
+		return
 	}
 	ch, part := n.p.Channel(n.e.Channel), n.part
 	tally, world, day := part.tally(n.e.Channel, n.p.Segment), &part.world, n.hour/timing.Day
@@ -214,7 +213,7 @@ func (n *note) engaged() error {
 	change := ch.Engaged(world, n.hour, n.minute)
 	part.count(n.e.Kind, answer.Actor, change.Result)
 	if change.Result == timing.Late {
-		return nil
+		return
 	}
 	counted, all := change.Result == timing.Counted, n.s.below >= 1
 	if counted {
@@ -231,7 +230,7 @@ func (n *note) engaged() error {
 		if counted {
 			part.crowd.add(false)
 		}
-		return nil
+		return
 	}
 	v := &part.view
 	world.Derive(v, n.p, n.e.Channel, n.hour, day)
@@ -274,9 +273,9 @@ func (n *note) engaged() error {
 		part.crowd.add(burst)
 	}
 	if len(tests) == 0 {
-		return nil
+		return
 	}
-	return n.emit(v, answer.Seconds, tests...)
+	n.emit(v, answer.Seconds, tests...)
 }
 
 // closed takes a day that this event settles into the calibration monitor and the histogram of the action gate.
@@ -293,7 +292,7 @@ func (n *note) closed(d timing.Closed) {
 }
 
 // emit publishes what was measured.
-func (n *note) emit(v *timing.View, response int64, tests ...timing.Test) error {
+func (n *note) emit(v *timing.View, response int64, tests ...timing.Test) {
 	for i := range tests {
 		tests[i].Expected = rounded(tests[i].Expected)
 	}
@@ -306,7 +305,7 @@ func (n *note) emit(v *timing.View, response int64, tests ...timing.Test) error 
 	}
 	scored := timing.Scored{
 		Event: n.e.ID, Kind: n.e.Kind.String(), Channel: n.e.Channel,
-		Local: n.e.Time.In(n.zone).Format("2006-01-02T15:04:05"), Zone: n.zoneName, Segment: n.p.Segment, Everybody: part.crowd.everybody(),
+		Local: n.local(), Zone: n.zoneName, Segment: n.p.Segment, Everybody: part.crowd.everybody(),
 		Tests: tests, Evidence: v.Evidence,
 		Score:           timing.Score{Now: v.Score(n.hour), Best: score, BestAt: at.UTC(), Confidence: v.Confidence, Level: v.Level},
 		ResponseSeconds: max(0, response), Model: part.world.Model.Version,
@@ -317,12 +316,19 @@ func (n *note) emit(v *timing.View, response int64, tests ...timing.Test) error 
 	if scored.Everybody {
 		part.everybody++
 	}
-	data, err := json.Marshal(&scored)
-	if err != nil {
-		return fmt.Errorf("encode scored event: %w", err)
-	}
-	n.c.Emit(stream.Emission{Topic: topics.Scored, Type: timing.ScoredType, Prefix: "sc-", Subject: n.e.Subject, Data: data})
-	return nil
+	part.data = scored.Append(part.data[:0])
+	n.c.Emit(stream.Emission{Topic: topics.Scored, Type: timing.ScoredType, Prefix: "sc-", Subject: n.e.Subject, Data: part.data})
 }
+
+// local is the customer's wall-clock time of the event.
+func (n *note) local() string {
+	second := n.hour*3600 + int64(n.minute)*60 + int64(n.e.Time.Second())
+	var b [len(time.RFC3339)]byte
+	text := time.Unix(monday+second, 0).UTC().AppendFormat(b[:0], time.RFC3339) // the one layout that is written fast
+	return string(text[:len("2006-01-02T15:04:05")])
+}
+
+// monday is the beginning of local hour 0, in seconds since 1970 on the same wall clock.
+const monday = 4 * 24 * 3600
 
 func rounded(v float64) float64 { return math.Round(1e4*v) / 1e4 }

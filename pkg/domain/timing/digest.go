@@ -53,8 +53,8 @@ type Closed struct {
 // One in so many days is looked at: of those without an engaged hour, of which there are many and of which one is like the
 // other, and of those with one.
 const (
-	inactiveDays = 32
-	activeDays   = 4
+	inactiveDays = 64
+	activeDays   = 8
 )
 
 // Closing calls each with every local day of channel c of p that an event in hour h will settle, if it is active or exposed.

@@ -110,18 +110,18 @@ func (m *Model) outline(p *Prediction, r *Rhythm, week int64, exposure, base *[D
 
 // weigh fills in how much each expert counts, and the guard.
 func (m *Model) weigh(p *Prediction, r *Rhythm) {
-	sum, known := 0.0, len(m.Experts) > 0
-	for e := range p.Weights {
-		w := 1.
-		if known {
-			w = m.Experts[Bucket(int(r.n))][e]
-		}
-		w *= exp(r.evidence[e])
-		p.Weights[e] = w
-		sum += w
+	p.Weights = [Experts]float64{1, 1, 1, 1, 1, 1, 1, 1, 1}
+	if len(m.Experts) > 0 {
+		p.Weights = m.Experts[Bucket(int(r.n))]
 	}
+	sum := 0.0
 	for e := range p.Weights {
-		p.Weights[e] /= sum
+		p.Weights[e] *= exp(r.evidence[e])
+		sum += p.Weights[e]
+	}
+	sum = 1 / sum
+	for e := range p.Weights {
+		p.Weights[e] *= sum
 	}
 	p.Guard = 1 / (1 + guardOdds*exp(r.guard))
 }

@@ -39,11 +39,7 @@ func (p *Profile) View(m *Model, channel string, now Hour) View {
 	var around [Week + Horizon]float64
 	copy(around[copy(around[:], v.Phi[:]):], v.Phi[:Horizon])
 	for how := range v.Scores {
-		met := 0.0
-		for a, k := range m.Kernel[:Horizon] {
-			met += k * around[how+a]
-		}
-		v.Scores[how] = uint8(m.score(met))
+		v.Scores[how] = uint8(m.score(m.met((*[Horizon]float64)(around[how:]))))
 	}
 	v.reasons()
 	return v
@@ -222,23 +218,32 @@ func (m *Model) tilt(base *[Day]float64, segment string) bool {
 // exposure is where the answers to mail sent so fall, were every hour like every other, sum 1; of customers without
 // deliveries, everybody's.
 func (m *Model) exposure(sent *[Day]uint32) (exposure [Day]float64) {
-	total := 0.0
-	for hour, n := range sent {
-		if n == 0 {
-			continue
-		}
-		x := float64(n)
-		total += x
-		for h, k := range (*[Day]float64)(m.around[Day-hour:]) {
-			exposure[h] += x * k
+	var hours [Day]struct { // with deliveries
+		share float64
+		fold  *[Day]float64
+	}
+	n, total := 0, 0.0
+	for hour, c := range sent {
+		if c != 0 {
+			hours[n].share, hours[n].fold = float64(c), (*[Day]float64)(m.around[Day-hour:])
+			total += hours[n].share
+			n++
 		}
 	}
-	if total == 0 {
+	if n == 0 {
 		return m.exposed
 	}
 	total = 1 / total
-	for h := range exposure {
-		exposure[h] *= total
+	for h := 0; h < Day-3; h += 4 { // four hours side by side
+		var e0, e1, e2, e3 float64
+		for i := range hours[:n] {
+			x, k := hours[i].share, hours[i].fold
+			e0 += x * k[h]
+			e1 += x * k[h+1]
+			e2 += x * k[h+2]
+			e3 += x * k[h+3]
+		}
+		exposure[h], exposure[h+1], exposure[h+2], exposure[h+3] = e0*total, e1*total, e2*total, e3*total
 	}
 	return exposure
 }
@@ -326,10 +331,17 @@ func (m *Model) score(met float64) int {
 
 // Best is the hour with the highest score among the Horizon hours from now on; the earliest of equals.
 func (v *View) Best(now Hour) (h Hour, score int) {
-	h, score = now, v.Score(now)
-	for next := now + 1; next < now+Horizon; next++ {
-		if s := v.Score(next); s > score {
-			h, score = next, s
+	var ahead [2 * Horizon]float64
+	v.ahead(ahead[:], now)
+	most := v.model.met((*[Horizon]float64)(ahead[:]))
+	h, score = now, v.model.score(most)
+	for i := 1; i < Horizon; i++ {
+		met := v.model.met((*[Horizon]float64)(ahead[i:]))
+		if met <= most { // no higher score without meeting more
+			continue
+		}
+		if most = met; v.model.score(met) > score {
+			h, score = now+int64(i), v.model.score(met)
 		}
 	}
 	return h, score
@@ -407,16 +419,29 @@ func (v *View) Answers(sent Hour) (share [Response]float64) {
 }
 
 // met is the attention that the answers to a message sent in hour h meet within Horizon hours.
-func (v *View) met(h Hour) (met float64) {
-	how := HourOfWeek(h)
-	for a, k := range v.model.Kernel[:Horizon] {
-		i := how + a
-		if i >= Week {
-			i -= Week
-		}
-		met += k * v.Phi[i]
+func (v *View) met(h Hour) float64 {
+	var ahead [Horizon]float64
+	v.ahead(ahead[:], h)
+	return v.model.met(&ahead)
+}
+
+// ahead fills to with the attention of the hours from h on, at most a week.
+func (v *View) ahead(to []float64, h Hour) {
+	n := copy(to, v.Phi[HourOfWeek(h):])
+	copy(to[n:], v.Phi[:])
+}
+
+// met is the attention that the answers to a message meet within Horizon hours, given that of these hours.
+func (m *Model) met(ahead *[Horizon]float64) float64 {
+	kernel := (*[Horizon]float64)(m.Kernel[:])
+	var s0, s1, s2, s3 float64 // side by side: a single sum would wait for each addition
+	for a := 0; a < Horizon-3; a += 4 {
+		s0 += kernel[a] * ahead[a]
+		s1 += kernel[a+1] * ahead[a+1]
+		s2 += kernel[a+2] * ahead[a+2]
+		s3 += kernel[a+3] * ahead[a+3]
 	}
-	return met
+	return s0 + s1 + s2 + s3
 }
 
 // Worth is what a send in hour now is worth to a customer who engages right now, as a share of what one in hour best is:
