@@ -161,7 +161,7 @@ func (s *State) advance(w *World, h Hour, c *Change) {
 		return
 	}
 	for d, end := s.unsettled(), floorDiv(h-Lateness, Day); d < end && d <= dayOf(s.head); d++ {
-		if t, raised := s.settle(w, d, true); raised {
+		if t, raised := s.settle(w, d); raised {
 			t.Days = int(dayOf(h) - d)
 			c.Alarms = append(c.Alarms, t)
 		}
@@ -175,14 +175,22 @@ func (s *State) advance(w *World, h Hour, c *Change) {
 // unsettled is the first day that is not settled: one of whose hours an event may still join in order.
 func (s *State) unsettled() int64 { return floorDiv(s.head-Lateness, Day) }
 
-// settle takes in day d: its deliveries and, unless they are to be left out, its engaged hours.
-func (s *State) settle(w *World, d int64, engagements bool) (t Test, raised bool) {
+// settle takes in day d, and raises a drift where its answers make it certain enough that the habit has moved.
+func (s *State) settle(w *World, d int64) (t Test, raised bool) {
+	e := day{odds: 1}
+	s.takeIn(w, d, true, &e)
+	return s.drift(&e)
+}
+
+// takeIn takes in day d: its deliveries and, unless they are to be left out, its engaged hours. What these say of a habit that
+// may have moved is added to e; nil where nobody asks.
+func (s *State) takeIn(w *World, d int64, engagements bool, e *day) {
 	received := s.received.day(d, s.head)
 	engaged := uint32(0)
 	if engagements {
 		engaged = s.engaged.day(d, s.head)
 	}
-	first, e := true, day{odds: 1}
+	first := true
 	for b := received | engaged; b != 0; b &= b - 1 {
 		h, bit := d*Day+int64(bits.TrailingZeros32(b)), b&-b
 		if received&bit != 0 {
@@ -190,11 +198,10 @@ func (s *State) settle(w *World, d int64, engagements bool) (t Test, raised bool
 		}
 		if engaged&bit != 0 {
 			minute := &s.minutes[mod(h, hotHours)]
-			s.settleEngagement(w, h, int(*minute), first, &e)
+			s.settleEngagement(w, h, int(*minute), first, e)
 			*minute, first = 0, false
 		}
 	}
-	return s.drift(&e)
 }
 
 // day is what the answers of a day say of a habit that may have moved.
@@ -204,7 +211,7 @@ type day struct {
 	n     int        // of them
 }
 
-// settleEngagement takes in an engaged hour, which may be the first of its day, and adds to what e says.
+// settleEngagement takes in an engaged hour, which may be the first of its day, and adds to what e says, if it is there.
 func (s *State) settleEngagement(w *World, h Hour, minute int, first bool, e *day) {
 	i := s.age(h)
 	m, d := w.Model, dayOf(h)
@@ -214,7 +221,7 @@ func (s *State) settleEngagement(w *World, h Hour, minute int, first bool, e *da
 	if sent, answers := s.latest(h); !answers {
 		s.Learn(&p, h, minute, nil)
 	} else {
-		if s.enough(h) {
+		if e != nil && s.enough(h) {
 			usual, other := s.hypotheses(m, &p, sent)
 			y := hourOfDay(h)
 			e.odds *= other[y] / usual[y]

@@ -31,11 +31,19 @@ func (m *Model) Timing(s *State, v *View, h Hour) (t Test, at float64, ok bool) 
 		return t, 0, false
 	}
 	var w [Day]float64
-	for a, share := range v.Answers(sent) {
-		w[hourOfDay(sent+int64(a))] += share
+	hour, how := hourOfDay(sent), HourOfWeek(sent)
+	for _, k := range &m.Kernel {
+		w[hour] += k * v.Phi[how]
+		if hour++; hour == Day {
+			hour = 0
+		}
+		if how++; how == Week {
+			how = 0
+		}
 	}
-	y, likeliest, below := hourOfDay(h), 0, 0.
-	for hour, x := range w {
+	y, likeliest, below, total := hourOfDay(h), 0, 0., 0.
+	for hour, x := range &w {
+		total += x
 		switch {
 		case x < w[y]:
 			below += x
@@ -46,7 +54,8 @@ func (m *Model) Timing(s *State, v *View, h Hour) (t Test, at float64, ok bool) 
 			likeliest = hour
 		}
 	}
-	return Test{Kind: Timing, P: probability(below + at/2), Observed: float64(y), Expected: float64(likeliest)}, at, true
+	at /= total
+	return Test{Kind: Timing, P: probability(below/total + at/2), Observed: float64(y), Expected: float64(likeliest)}, at, true
 }
 
 // drift updates the test for a habit that has moved with the answers of a day: an e-detector of the CUSUM kind (Shin, Ramdas,
@@ -104,9 +113,16 @@ func (s *State) hypotheses(m *Model, p *Prediction, sent Hour) (usual, other [Da
 		near += usual[(d+Day)%Day]
 	}
 	away := elsewhere * Day / (sum * (Day - spared)) // mean elsewhere
+	next, last := nearest, Day+1-nearest
 	for h := range usual {
 		other[h] = away * (sum - near)
-		near += usual[(h+nearest)%Day] - usual[(h+1-nearest+Day)%Day]
+		near += usual[next] - usual[last]
+		if next++; next == Day {
+			next = 0
+		}
+		if last++; last == Day {
+			last = 0
+		}
 	}
 	for _, at := range s.recent {
 		if at == 0 {
@@ -257,7 +273,9 @@ func (s *State) silence(m *Model) (t Test, raised bool) {
 	if s.answered {
 		t.Days = int(dayOf(s.head) - dayOf(s.last))
 	}
-	return t, t.P < TwoSigma
+	// What the detector does not tell is not raised: it would be raised once, too early, and then be over.
+	evidence := s.decayed(s.head) * float64(s.engagement())
+	return t, m.Calibrated(Silence, Stratum(evidence), t.P) < TwoSigma
 }
 
 // reactivation is the end of a silence by an engagement in hour h. Its p is that of the silence: it is as rare.

@@ -46,12 +46,12 @@ func (p *Profile) View(m *Model, channel string, now Hour) View {
 }
 
 // take makes s a copy of o with everything taken in that is not settled yet, but for the engagements of day without and of
-// later days.
+// later days. A drift is not looked for: it is told when it is settled, and until then the habit is what it was.
 func (s *State) take(w *World, o *State, without int64) {
 	*s = *o
 	if s.seen {
 		for d := s.unsettled(); d <= dayOf(s.head); d++ {
-			s.settle(w, d, d < without)
+			s.takeIn(w, d, d < without, nil)
 		}
 	}
 }
