@@ -254,6 +254,12 @@ func TestACustomersPageExplainsTheProfile(t *testing.T) {
 	if page := body(t, get(t, h, `/customers/%3Cscript%3Ealert(1)%3C%2Fscript%3E`)); strings.Contains(page, "<script>alert") {
 		t.Error("an id is taken for markup")
 	}
+	lost := evening(w.now)
+	lost.Zone, lost.Segment = "", "premium"
+	w.keep("C-2", lost)
+	if page := body(t, get(t, h, "/customers/C-2?lang=en")); !strings.Contains(page, "The time zone is not known: hours are those of Europe/Rome.") || !strings.Contains(page, "<span>premium</span>") {
+		t.Error("a customer without a zone is not said to have none")
+	}
 }
 
 func TestACustomerWhoseHabitMovedShowsBeforeAndAfter(t *testing.T) {

@@ -323,7 +323,7 @@ func TestStoriesAreTheMostTellingOfTheirKind(t *testing.T) {
 		t.Errorf("stories out of nothing: %v", got)
 	}
 	add("d2", timing.Drift, 3, deviation.Deviation{Observed: 1, Expected: 22, Z: 5}) // three hours, over midnight
-	add("d3", timing.Drift, 0, deviation.Deviation{Observed: 20, Expected: 8, Evidence: timing.Evidence{EngagedHours: 7}})
+	add("d0", timing.Drift, 0, deviation.Deviation{Observed: 20, Expected: 8, Evidence: timing.Evidence{EngagedHours: 7}})
 	add("d1", timing.Drift, 0, deviation.Deviation{Observed: 16, Expected: 8, Z: 2.1})
 	add("s1", timing.Silence, 1, deviation.Deviation{Z: -2.5})
 	add("s2", timing.Silence, 2, deviation.Deviation{Z: -2.1})

@@ -195,6 +195,9 @@ func TestAProfileIsExplained(t *testing.T) {
 			s.Moved = MovedBy(&deviation.Deviation{Kind: timing.Drift, LocalDay: "2027-02-12", Expected: 11, Observed: 19})
 		}),
 			[]string{"On 12 Feb the habit moved: from around 11:00 to around 19:00.", "A silence alarm is standing", "The time zone is not known: hours are those of Europe/Rome.", "The beginning of this profile is lost"}, nil},
+		{"a habit that loosened", portrait("en", 120, 19, true, func(s *Subject) {
+			s.Moved = MovedBy(&deviation.Deviation{Kind: timing.Drift, LocalDay: "2027-02-12", Expected: 19, Observed: 19})
+		}), []string{"On 12 Feb the habit loosened: it no longer keeps to the hours around 19:00."}, []string{"habit moved"}},
 		{"a habit that moved long ago", portrait("en", 120, 19, true, func(s *Subject) {
 			s.Moved = MovedBy(&deviation.Deviation{Kind: timing.Drift, LocalDay: "2026-11-12", Expected: 11, Observed: 19})
 		}), nil, []string{"habit moved"}},
