@@ -31,13 +31,13 @@ type judge struct {
 	seed   uint64
 	quiet  time.Time
 	until  int64 // second of the end
-	sends  bool
 
 	everybody struct { // engaged hours before quiet by hour of the week, for the simple methods
 		week [week]float64
 		n    float64
 	}
-	acts    []act // customer-days with engagement, of everybody, from a week before quiet on
+	acts    []act             // customer-days with engagement, of those who are known well enough, from a week before quiet on
+	active  map[int32]float64 // customer-days with engagement, of everybody, by day
 	streaks []streak
 	picture evidence
 
@@ -89,8 +89,7 @@ const (
 // judge runs everybody through the model m.
 func (l *Log) judge(ctx context.Context, m *timing.Model, t *Truth, seed uint64, progress func(done, total int)) (*judge, error) {
 	j := &judge{
-		log: l, ledger: newLedger(), world: timing.World{Model: m}, seed: seed, quiet: quietUntil(t, l), sends: l.summary.Deliveries > 0,
-		picture: evidence{tails: map[string]*[strata][timing.TailBins]uint32{}},
+		log: l, ledger: newLedger(), world: timing.World{Model: m}, seed: seed, quiet: quietUntil(t, l), active: map[int32]float64{}, picture: evidence{tails: map[string]*[strata][timing.TailBins]uint32{}},
 	}
 	known := make(map[string]*truth.Customer, len(t.Customers))
 	for i := range t.Customers {
@@ -179,7 +178,8 @@ type subject struct {
 	day     int64 // local day that is being lived
 	flagged bool  // called a burst
 	act     act
-	active  bool // act holds a day
+	living  bool  // act holds a day
+	busy    int64 // latest local day with an engaged hour
 
 	message    int         // deliveries so far
 	latest     timing.Hour // delivery
@@ -358,9 +358,9 @@ func (s *subject) name() string { return s.log.people[s.i].customer }
 
 // endDay ends the local day that is being lived, and those after it up to next, on which nothing happened.
 func (s *subject) endDay(next int64) {
-	if s.active {
+	if s.living {
 		s.acts = append(s.acts, s.act)
-		s.active = false
+		s.living = false
 	}
 	if !s.begun {
 		s.day = next
@@ -514,14 +514,18 @@ func (s *subject) burst(e *event, day int64) {
 			bursting = true
 		}
 	}
+	if s.busy != day {
+		s.busy = day
+		s.judge.active[int32(day)]++
+	}
 	if !proven {
 		return
 	}
-	if !s.active || int64(s.act.day) != day {
-		if s.active {
+	if !s.living || int64(s.act.day) != day {
+		if s.living {
 			s.acts = append(s.acts, s.act)
 		}
-		s.active = true
+		s.living = true
 		s.act = act{customer: int32(s.i), day: int32(day), least: 2, ordinary: s.steady}
 	}
 	s.act.last = test.PAct
@@ -781,10 +785,10 @@ func (j *judge) gate() {
 			var week [timing.ActBins]uint64
 			active := 0.
 			for d := a.day - days; d < a.day; d++ {
+				active += j.active[d]
 				if b := bins[d]; b != nil {
 					for k, n := range b {
 						week[k] += n
-						active += float64(n)
 					}
 				}
 			}
