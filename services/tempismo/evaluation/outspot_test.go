@@ -91,10 +91,10 @@ func TestOutspot(t *testing.T) {
 // population, unless something leaks.
 func TestShuffledHoursTellNothing(t *testing.T) {
 	l := outspot(t)
-	var hours, minutes []int64
+	var hours []int64
 	for i := range l.people {
 		for _, e := range l.people[i].events {
-			hours, minutes = append(hours, e.at()%24), append(minutes, int64(e.minute))
+			hours = append(hours, e.at()%24)
 		}
 	}
 	r := rand.New(rand.NewPCG(3, 4))

@@ -196,10 +196,10 @@ Methods:
 		var wanted []string
 		for _, s := range l.index[p.Name] {
 			w := (&Bar{Low: s.low, High: s.high, Unit: p.Unit}).Range()
-			switch {
-			case s.stratum == 0:
+			switch s.stratum {
+			case 0:
 				wanted = append(wanted, w+" in each stratum")
-			case s.stratum == strata:
+			case strata:
 				wanted = append(wanted, w)
 			}
 		}
