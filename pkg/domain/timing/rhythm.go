@@ -302,12 +302,12 @@ func (r *Rhythm) rebase() {
 	}
 }
 
-// forget halves what is known, and drops what was learned of the experts: the habit has moved. The guard is never raised by
-// it: what a customer lost against the population stays lost, or the bound would hold between two moves only.
-func (r *Rhythm) forget() {
+// forget halves what is known so many times, and drops what was learned of the experts: the habit has moved. The guard is never
+// raised by it: what a customer lost against the population stays lost, or the bound would hold between two moves only.
+func (r *Rhythm) forget(times int) {
 	for i := range r.slow {
-		r.slow[i] >>= 1
-		r.fast[i] >>= 1
+		r.slow[i] >>= times
+		r.fast[i] >>= times
 	}
 	r.evidence, r.guard = [Experts]int16{}, min(r.guard, 0)
 }

@@ -159,7 +159,7 @@ func TestGuard(t *testing.T) {
 			worst = max(worst, lost)
 			r.Learn(&p, at+int64(y), 30, nil)
 			if i%97 == 96 { // a move of habit does not renew the stake
-				r.forget()
+				r.forget(1)
 			}
 		}
 		if worst > math.Log2(1+guardOdds)+1e-6 {

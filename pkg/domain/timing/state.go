@@ -137,7 +137,7 @@ func (s *State) Engaged(w *World, h Hour, minute int) (c Change) {
 	default: // later than promised, but remembered: count it where it belongs
 		first := s.engaged.day(dayOf(h), s.head) == 0
 		s.engaged.add(h)
-		e := day{odds: 1}
+		e := day{week: weekOf(h), odds: 1}
 		s.settleEngagement(w, h, minute, first, &e)
 		if t, raised := s.drift(&e); raised {
 			c.Alarms = append(c.Alarms, t)
@@ -177,7 +177,7 @@ func (s *State) unsettled() int64 { return floorDiv(s.head-Lateness, Day) }
 
 // settle takes in day d, and raises a drift where its answers make it certain enough that the habit has moved.
 func (s *State) settle(w *World, d int64) (t Test, raised bool) {
-	e := day{odds: 1}
+	e := day{week: floorDiv(d, 7), odds: 1}
 	s.takeIn(w, d, true, &e)
 	return s.drift(&e)
 }
@@ -206,6 +206,7 @@ func (s *State) takeIn(w *World, d int64, engagements bool, e *day) {
 
 // day is what the answers of a day say of a habit that may have moved.
 type day struct {
+	week  int64
 	odds  float64    // of the answers for a customer whose habit has moved, against one whose has not
 	hours [Day]uint8 // 1 + hour of the day of each
 	n     int        // of them
@@ -322,9 +323,20 @@ func (s *State) shift(plus uint32, by int) {
 	}
 }
 
-// forget halves what is known: the habit has moved.
-func (s *State) forget() {
-	s.Rhythm.forget()
+// forget halves what is known: the habit has moved. It halves the histograms again as long as more engaged hours are left in
+// them than the new habit can outvote soon: of somebody known for years, half is as firm a belief in the old habit as all.
+func (s *State) forget(week int64) {
+	const left = 32
+	n := 0.0
+	for _, c := range s.slow {
+		n += float64(c)
+	}
+	n *= decaySlow(week-s.Rhythm.landmark) / unit
+	times := 1
+	for n /= 2; n > left; n /= 2 {
+		times++
+	}
+	s.Rhythm.forget(times)
 	s.shift(0, 1)
 }
 

@@ -93,7 +93,7 @@ func (s *State) drift(e *day) (t Test, raised bool) {
 	before, now := s.places()
 	t = Test{Kind: Drift, P: probability(1 / max(evidence, 1/TwoSigma)), Observed: float64(now), Expected: float64(before)}
 	s.moved, s.recent = 0, [recentAnswers]uint8{}
-	s.forget()
+	s.forget(e.week)
 	return t, true
 }
 
