@@ -30,7 +30,8 @@ type judge struct {
 	world  timing.World
 	seed   uint64
 	quiet  time.Time
-	until  int64 // second of the end
+	until  int64   // second of the end
+	gaps   []int64 // local days on which the feed was down
 
 	everybody struct { // engaged hours before quiet by hour of the week, for the simple methods
 		week [week]float64
@@ -89,7 +90,8 @@ const (
 // judge runs everybody through the model m.
 func (l *Log) judge(ctx context.Context, m *timing.Model, t *Truth, seed uint64, progress func(done, total int)) (*judge, error) {
 	j := &judge{
-		log: l, ledger: newLedger(), world: timing.World{Model: m}, seed: seed, quiet: quietUntil(t, l), active: map[int32]float64{}, picture: evidence{tails: map[string]*[strata][timing.TailBins]uint32{}},
+		log: l, ledger: newLedger(), world: timing.World{Model: m}, seed: seed, quiet: quietUntil(t, l), gaps: l.gaps(),
+		active: map[int32]float64{}, picture: evidence{tails: map[string]*[strata][timing.TailBins]uint32{}},
 	}
 	known := make(map[string]*truth.Customer, len(t.Customers))
 	for i := range t.Customers {
@@ -265,8 +267,14 @@ func (j *judge) customer(i int, t *truth.Customer) {
 	events := j.log.people[i].events
 	s.first = events[0].second
 	zoneless := events[0].at()*3600 - events[0].second // local seconds less instant, to within an hour
+	s.world.Gaps = timing.Gaps{}
+	gaps := j.gaps
 	for k := range events {
 		e := &events[k]
+		for len(gaps) > 0 && gaps[0]+2 <= floorDiv(e.at(), hours) {
+			s.world.Gaps.Add(gaps[0])
+			gaps = gaps[1:]
+		}
 		if !s.begun && e.second >= j.quiet.Unix() {
 			s.begin(floorDiv(j.quiet.Unix()+zoneless, 3600))
 		}
@@ -807,6 +815,7 @@ func (j *judge) gate() {
 // orders asks whether the order of events, or where the stream is cut, leaves traces in a profile.
 func (j *judge) orders(i int) {
 	events := j.log.people[i].events
+	j.world.Gaps = timing.Gaps{}
 	r := rand.New(rand.NewPCG(j.seed, uint64(i)))
 	type arrival struct {
 		at int64
