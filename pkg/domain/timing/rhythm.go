@@ -347,9 +347,8 @@ func (m *Model) base(bucket int) *[Day]float64 {
 func (m *Model) habits(p *Prediction, ns, nf float64) {
 	q := &p.Experts[0]
 	var offSlow, offFast [Day]float64 // from what is expected
-	perSlow, perFast := 1/ns, 1/nf
 	for h, x := range q {
-		offSlow[h], offFast[h] = p.slow[h]*perSlow-x, p.fast[h]*perFast-x
+		offSlow[h], offFast[h] = p.slow[h]-ns*x, p.fast[h]-nf*x
 	}
 	var zs, zf [MaxHabits]float64
 	for i := range m.Habits {
@@ -389,13 +388,10 @@ func (m *Model) habits(p *Prediction, ns, nf float64) {
 	}
 }
 
-// believed is how far the mean of n engagements tells a customer from others, where two of them have that correlation
-// (Spearman-Brown).
+// believed is how far each of n engagements tells a customer from others, where two of them have that correlation
+// (Spearman-Brown, over n).
 func believed(n, correlation float64) float64 {
-	if n < 1 {
-		return n * correlation
-	}
-	return n * correlation / (1 + (n-1)*correlation)
+	return correlation / max(1, 1+(n-1)*correlation)
 }
 
 // personas mixes the personas, by how well each explains the slow histogram (n engagements, not smoothed yet), into the
