@@ -20,7 +20,7 @@ type stories [len(StoryKinds)][StoryDays]struct {
 }
 
 // far is the distance, in hours, beyond which a habit that moved farther is no better story.
-const far = 5
+const far = 8
 
 // telling orders deviations of one kind: by how unusual it is, or how far a habit moved, and by how well the customer is
 // known, of which certainty grows as the square root.
