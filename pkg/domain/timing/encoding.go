@@ -99,7 +99,7 @@ func (s *State) append(dst []byte) []byte {
 	dst = binary.AppendVarint(dst, s.head)
 	dst = binary.AppendVarint(dst, dayOf(s.head)-s.first)
 	if s.settled {
-		dst = binary.AppendVarint(dst, s.landmark/landmarkStep)
+		dst = binary.AppendVarint(dst, s.landmark/quarter)
 	}
 	if s.n > 0 {
 		dst = s.Rhythm.append(dst, s.landmark)
@@ -155,7 +155,7 @@ func (s *State) decode(d *decoder) {
 		return
 	}
 	if s.settled {
-		s.landmark = d.landmark(s.head)
+		s.landmark = d.landmark(s.head, quarter)
 	} else if flags&(flagEngaged|flagSent) != 0 {
 		d.fail("counters without a landmark")
 	}
@@ -215,7 +215,7 @@ func (s *State) decodeFirst(d *decoder) {
 		return
 	}
 	if s.settled {
-		s.landmark = d.landmark(s.head)
+		s.landmark = d.landmark(s.head, landmarkStep)
 		s.n, s.days, s.deliveries = d.uint32(), d.uint32(), d.uint32()
 		if s.n > 0 {
 			s.Rhythm.landmark = s.landmark
@@ -283,7 +283,7 @@ func (s *State) decodeHot(d *decoder) {
 // append writes the histograms.
 func (r *Rhythm) append(dst []byte, landmark int64) []byte {
 	dst = binary.AppendUvarint(dst, uint64(r.n))
-	dst = binary.AppendVarint(dst, (r.landmark-landmark)/landmarkStep)
+	dst = binary.AppendVarint(dst, (r.landmark-landmark)/quarter)
 	return packHours(dst, &r.slow, &r.fast)
 }
 
@@ -291,7 +291,7 @@ func (r *Rhythm) decode(d *decoder, landmark int64, head Hour) {
 	if r.n = d.uint32(); r.n == 0 {
 		d.fail("flag without engaged hours")
 	}
-	r.landmark = landmark + d.varint()*landmarkStep
+	r.landmark = landmark + d.varint()*quarter
 	if w := weekOf(head) - r.landmark; w < -1 || w > 2*maxHour/Week {
 		d.fail("landmark out of range")
 	}
@@ -324,12 +324,12 @@ func (r *Rhythm) decodeLearned(d *decoder) {
 	r.guard = int16(guard)
 }
 
-func (d *decoder) landmark(head Hour) int64 {
+func (d *decoder) landmark(head Hour, step int64) int64 {
 	l := d.varint()
-	if w := weekOf(head) - l*landmarkStep; l < -maxHour || l > maxHour || w < -1 || w > 2*maxHour/Week {
+	if w := weekOf(head) - l*step; l < -maxHour || l > maxHour || w < -1 || w > 2*maxHour/Week {
 		d.fail("landmark out of range")
 	}
-	return l * landmarkStep
+	return l * step
 }
 
 // maxHour bounds what Decode believes: the year 20000, so that no sum of hours can overflow.

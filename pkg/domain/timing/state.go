@@ -23,7 +23,7 @@ type State struct {
 	head     Hour  // latest hour seen
 	first    int64 // day of the first
 	settled  bool
-	landmark int64 // week, a multiple of landmarkStep, of the counters below; meaningless before anything was settled
+	landmark int64 // week, a multiple of quarter, of the counters below; meaningless before anything was settled
 
 	days        uint32      // days with engaged hours, without decay
 	engagedDays [7]uint32   // engaged hours by day of week
@@ -52,8 +52,9 @@ type State struct {
 
 const (
 	unit          = 64
-	landmarkStep  = 52
+	landmarkStep  = 52 // of Rhythm
 	landmarkMax   = 104
+	quarter       = 13 // step of all other counters
 	resolution    = 96 // hours after a mail day until its answer counts: 48 to answer and 48 of lateness
 	answer        = 48 // a mail day is read if there is an engagement within so many hours of its first delivery
 	hotHours      = Lateness + Day
@@ -291,37 +292,38 @@ func split(h Hour, minute int) (own uint64, near Hour) {
 
 func weigh(k, weight uint64) uint32 { return uint32((k*weight + 32768) >> 16) }
 
-// age returns the weeks from the landmark to h, and moves the landmark where they become too many for the weights. Moving
-// it by 52 weeks divides the counters by exact powers of two.
+// age returns the weeks from the landmark to h, and moves the landmark where they become too many: by 13 weeks, which divides
+// the counters by two, so that they stay small.
 func (s *State) age(h Hour) int {
 	w := weekOf(h)
 	if !s.settled {
-		s.settled, s.landmark = true, floorDiv(w, landmarkStep)*landmarkStep
+		s.settled, s.landmark = true, floorDiv(w, quarter)*quarter
 	}
-	for w-s.landmark >= landmarkMax {
-		s.rebase()
+	if steps := (w-s.landmark)/quarter - 1; steps > 0 {
+		s.rebase(steps)
 	}
 	return int(max(0, w-s.landmark))
 }
 
-func (s *State) rebase() {
-	s.landmark += landmarkStep
-	s.shift(8, 4)
+func (s *State) rebase(steps int64) {
+	s.landmark += steps * quarter
+	for range min(steps, 33) { // nothing is left then
+		s.halve()
+	}
 }
 
-// shift divides every counter that decays, but for those of Rhythm, by a power of two, after adding to it.
-func (s *State) shift(plus uint32, by int) {
-	for i := range s.sent {
-		s.sent[i] = (s.sent[i] + plus) >> by
+// halve halves every counter that decays, but for those of Rhythm. What is odd is rounded to even.
+func (s *State) halve() {
+	for i, c := range &s.sent {
+		s.sent[i] = half(c)
 	}
 	for i := range s.sentDays {
-		s.sentDays[i] = (s.sentDays[i] + plus) >> by
-		s.engagedDays[i] = (s.engagedDays[i] + plus) >> by
+		s.sentDays[i], s.engagedDays[i] = half(s.sentDays[i]), half(s.engagedDays[i])
 	}
-	for _, c := range [...]*uint32{&s.answers, &s.seasonal, &s.watched} {
-		*c = (*c + plus) >> by
-	}
+	s.answers, s.seasonal, s.watched = half(s.answers), half(s.seasonal), half(s.watched)
 }
+
+func half(c uint32) uint32 { return (c + c>>1&1) >> 1 }
 
 // forget halves what is known: the habit has moved. It halves the histograms again as long as more engaged hours are left in
 // them than the new habit can outvote soon: of somebody known for years, half is as firm a belief in the old habit as all.
@@ -337,7 +339,7 @@ func (s *State) forget(week int64) {
 		times++
 	}
 	s.Rhythm.forget(times)
-	s.shift(0, 1)
+	s.halve()
 }
 
 // resolveUntil counts the mail days whose answer is known once an event of hour h is.
@@ -394,12 +396,8 @@ func (s *State) Merge(w *World, o State) {
 	s.advance(w, o.head, &c)
 	o.advance(w, head, &c)
 	if s.settled && o.settled {
-		for s.landmark < o.landmark {
-			s.rebase()
-		}
-		for o.landmark < s.landmark {
-			o.rebase()
-		}
+		s.rebase(max(0, o.landmark-s.landmark) / quarter)
+		o.rebase(max(0, s.landmark-o.landmark) / quarter)
 	}
 	s.landmark, s.settled = max(s.landmark, o.landmark), s.settled || o.settled
 	s.first = min(s.first, o.first)
