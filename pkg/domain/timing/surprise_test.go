@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tempismo/tempismo/pkg/domain/engagement"
+	"pgregory.net/rapid"
 )
 
 // TestTail compares with the negative binomial's formula by lgamma.
@@ -58,6 +59,146 @@ func TestSilence(t *testing.T) {
 			t.Error(row.name)
 		}
 	}
+}
+
+// TestTiming: of customers who answer as the law says, the randomised p of an answer's hour is uniform; and nobody is tested
+// without a message to answer.
+func TestTiming(t *testing.T) {
+	m := fitted()
+	w := &World{Model: m}
+	tw := newTown(61)
+	var bins [10]float64
+	var n, beyond float64
+	var v View
+	for customer := range 300 {
+		r := tw.resident()
+		var p Profile
+		c := p.Channel("email")
+		apply(w, c, tw.live(&r, simStart, 150, always))
+		sent := simStart + 150*Day + tw.rng.Int64N(Week)
+		c.Delivered(w, sent)
+		m.Derive(&v, &p, "email", sent, Everything)
+		for range 50 { // answers by the view's own law
+			u, age := tw.rng.Float64(), 0
+			for a, share := range v.Answers(sent) {
+				if age = a; u < share {
+					break
+				}
+				u -= share
+			}
+			h := sent + int64(age)
+			moment := c.State
+			moment.Engaged(w, h, 30)
+			test, at, ok := m.Timing(&moment, &v, h)
+			if !ok || int64(test.Observed) != mod(h, Day) {
+				t.Fatalf("an answer after %d hours: %+v, %v", age, test, ok)
+			}
+			x := test.P - at/2 + Hash("timing", int64(n), fmt.Sprint(customer))*at
+			bins[min(int(10*x), 9)]++
+			if n++; x < TwoSigma {
+				beyond++
+			}
+		}
+	}
+	chi := 0.0
+	for _, k := range bins {
+		chi += (k - n/10) * (k - n/10) / (n / 10)
+	}
+	if chi > 27.9 { // 9 degrees of freedom: one in a thousand
+		t.Errorf("chi-squared %.1f, tenths %v", chi, bins)
+	}
+	if share := beyond / n; math.Abs(share-TwoSigma) > 4*math.Sqrt(TwoSigma/n) {
+		t.Errorf("%.2f %% of %v answers are beyond two sigma", 100*share, n)
+	}
+
+	var s State
+	s.Engaged(w, simStart, 0)
+	if _, _, ok := m.Timing(&s, &v, simStart); ok {
+		t.Error("an engagement without a message is tested")
+	}
+	s.Delivered(w, simStart-Response)
+	if _, _, ok := m.Timing(&s, &v, simStart); ok {
+		t.Error("an engagement three days after the message is tested")
+	}
+	s.Delivered(w, simStart-Response+1)
+	if _, _, ok := m.Timing(&s, &v, simStart); !ok {
+		t.Error("an engagement almost three days after the message is not tested")
+	}
+}
+
+// TestOddHour: an evening reader who answers at 4 in the night is told of, one who answers at 21 h is not.
+func TestOddHour(t *testing.T) {
+	m := Builtin()
+	w := &World{Model: m}
+	for _, row := range []struct {
+		hour int64
+		odd  bool
+	}{{21, false}, {20, false}, {28, true}} {
+		p := history(200, 9, 20)
+		c := p.Channel("email")
+		at := int64(simStart + 200*Day)
+		c.Delivered(w, at+9)
+		c.Engaged(w, at+row.hour, 30)
+		var v View
+		m.Derive(&v, p, "email", at+row.hour, dayOf(at+row.hour))
+		test, _, ok := m.Timing(&c.State, &v, at+row.hour)
+		if !ok || (test.P < TwoSigma) != row.odd || test.Expected != 20 || test.Observed != float64(row.hour%Day) {
+			t.Errorf("an answer at %d h: %+v", row.hour%Day, test)
+		}
+	}
+}
+
+func TestCalibrated(t *testing.T) {
+	m := Builtin()
+	if p := m.Calibrated(Timing, 1, .0123); p != .0123 {
+		t.Errorf("without a table, %v", p)
+	}
+	// Half as many small p as there should be: a cautious test. Twice as many: a careless one. None below 2^-8.
+	cautious, careless := make([]float64, TailBins), make([]float64, TailBins)
+	for i := range cautious {
+		_, high := TailBounds(i)
+		cautious[i], careless[i] = min(1, high/2), min(1, 2*high)
+		if i == 0 {
+			cautious[i] = 1
+		}
+		if high < 1./256 {
+			cautious[i], careless[i] = 0, 0
+		}
+	}
+	var table [len(Strata)][]float64
+	table[1], table[2] = cautious, careless
+	m.Calibration = Calibration{Timing: table, Burst: table, Silence: table}
+	if err := m.Prepare(); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		kind    string
+		stratum int
+		p, want float64
+	}{
+		{Timing, 1, .1, .05},
+		{Timing, 1, .02275, .011375},
+		{Timing, 2, .1, .2},
+		{Timing, 1, 1. / 4096, 1. / 8192}, // below what was met, in proportion
+		{Timing, 0, .1, .1},
+		{Burst, 1, .1, .1}, // never lowered
+		{Burst, 2, .1, .2},
+		{Silence, 2, .03, .06},
+		{Drift, 2, .1, .1},
+		{Timing, 1, 1, 1},
+	} {
+		if got := m.Calibrated(row.kind, row.stratum, row.p); math.Abs(got-row.want) > 1e-9 {
+			t.Errorf("%s, evidence %s: %v is calibrated to %v, want %v", row.kind, Strata[row.stratum], row.p, got, row.want)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) { // more unusual stays more unusual
+		kind, stratum := rapid.SampledFrom([]string{Timing, Burst}).Draw(t, "kind"), rapid.IntRange(0, 3).Draw(t, "stratum")
+		p, q := rapid.Float64Range(1e-9, 1).Draw(t, "p"), rapid.Float64Range(1e-9, 1).Draw(t, "q")
+		a, b := m.Calibrated(kind, stratum, min(p, q)), m.Calibrated(kind, stratum, max(p, q))
+		if a > b+2e-9 || a <= 0 || b > 1 {
+			t.Fatalf("%v and %v are calibrated to %v and %v", min(p, q), max(p, q), a, b)
+		}
+	})
 }
 
 func TestHash(t *testing.T) {

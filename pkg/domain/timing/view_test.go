@@ -1,7 +1,9 @@
 package timing
 
 import (
+	"encoding/json"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -82,6 +84,98 @@ func TestParseModelNamesEverythingThatIsWrong(t *testing.T) {
 		t.Error("a scored event is a model")
 	}
 }
+
+// TestSpoiltModels: whatever is wrong with a model, it is refused or it serves: nothing panics, and nothing that is told is not
+// a number.
+func TestSpoiltModels(t *testing.T) {
+	clean, err := fitted().Append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := 0
+	rapid.Check(t, func(t *rapid.T) {
+		var tree map[string]any
+		if err := json.Unmarshal(clean, &tree); err != nil {
+			t.Fatal(err)
+		}
+		tree["season"] = map[string]any{"first": 20000, "factors": []any{1.0, 2.0}}
+		shares := make([]any, TailBins)
+		for i := range shares {
+			shares[i] = 1 / float64(i+1)
+		}
+		tree["calibration"] = map[string]any{"timing": []any{shares, shares, shares, shares}}
+		var node any = tree
+		for { // somewhere in it
+			var keys []string
+			parent, list := node, []any(nil)
+			switch n := node.(type) {
+			case map[string]any:
+				for k := range n {
+					keys = append(keys, k)
+				}
+				slices.Sort(keys)
+			case []any:
+				list = n
+			}
+			if len(keys)+len(list) == 0 {
+				return
+			}
+			bad := rapid.SampledFrom([]any{0.0, -1.0, 1e300, 1e-300, "x", nil, []any{}, map[string]any{}, 3.0}).Draw(t, "bad")
+			if keys != nil {
+				k := rapid.SampledFrom(keys).Draw(t, "key")
+				if node = parent.(map[string]any)[k]; !nested(node) || rapid.Bool().Draw(t, "here") {
+					parent.(map[string]any)[k] = bad
+					break
+				}
+			} else {
+				i := rapid.IntRange(0, len(list)-1).Draw(t, "index")
+				if node = list[i]; !nested(node) || rapid.Bool().Draw(t, "here") {
+					list[i] = bad
+					break
+				}
+			}
+		}
+		data, err := json.Marshal(tree)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := ParseModel(data)
+		if err != nil {
+			refused++
+			return
+		}
+		w := &World{Model: m}
+		p := Profile{Segment: "night shift"}
+		c := p.Channel("email")
+		apply(w, c, history200)
+		v := p.View(m, "email", c.head)
+		for _, x := range append(v.Phi[:], v.Rate, v.Worth(3, 9), m.Burst(&c.State, &v, dayOf(c.head)).P, m.Calibrated(Timing, 1, .01)) {
+			if math.IsNaN(x) || math.IsInf(x, 0) || x < 0 {
+				t.Fatalf("a model that was accepted tells %v", x)
+			}
+		}
+	})
+	if refused == 0 {
+		t.Error("no spoilt model was refused")
+	}
+}
+
+func nested(v any) bool {
+	switch v := v.(type) {
+	case map[string]any:
+		return len(v) > 0
+	case []any:
+		return len(v) > 0
+	}
+	return false
+}
+
+// history200 is some life to hold a model against.
+var history200 = func() []happening {
+	tw := newTown(71)
+	r := tw.resident()
+	return tw.live(&r, 20000*Day-100*Day, 110, always)
+}()
 
 // history is a customer who gets mail at hour sent of every day and reads it at hour read.
 func history(days int, sent, read int64) *Profile {
