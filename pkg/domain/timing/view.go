@@ -61,7 +61,7 @@ func decay(weeks int64) float64 {
 	if weeks >= 0 && weeks < int64(len(decays)) {
 		return decays[weeks]
 	}
-	return exp2(-float64(weeks) / 13)
+	return exp2(-float64(max(weeks, -landmarkMax)) / 13) // no event is so late, whatever a channel says of its time
 }
 
 var decays = func() (w [2*landmarkMax + 1]float64) {
@@ -76,7 +76,7 @@ func decaySlow(weeks int64) float64 {
 	if weeks >= 0 && weeks < int64(len(slowDecays)) {
 		return slowDecays[weeks]
 	}
-	return exp2(-float64(weeks) / 52)
+	return exp2(-float64(max(weeks, -landmarkMax)) / 52)
 }
 
 var slowDecays = func() (w [2*landmarkMax + 1]float64) {
@@ -282,6 +282,9 @@ func (m *Model) exposureDays(s *State) (share [7]float64) {
 			days[d+2] += n * c2
 			days[d+3] += n * c3
 		}
+	}
+	if total == 0 { // halving has forgotten the days before the hours
+		return m.weekly
 	}
 	total = 1 / (total * (c0 + c1 + c2 + c3))
 	for d := range days {
