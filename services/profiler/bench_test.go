@@ -52,18 +52,18 @@ func village(customers, weeks int) []*engagement.Event {
 }
 
 // BenchmarkStep is the work for one event, from the bytes of its record to those of what it emits, the decoding and encoding
-// of states apart: six weeks of a village that was known for twenty before.
+// of states apart: four weeks of a village that was known for fourteen before.
 func BenchmarkStep(b *testing.B) {
 	c := Config{ScoredBelow: .1, Model: timing.BuiltinVersion, DefaultZone: "Europe/Rome", Run: config.Run{ID: "bench", Mode: "simulated"}}
 	job, err := Job(c)
 	if err != nil {
 		b.Fatal(err)
 	}
-	events := village(2000, 26)
+	events := village(4000, 18)
 	records, from, deliveries := make([]stream.Record, len(events)), 0, 0
 	for i, e := range events {
 		records[i] = stream.Record{Topic: run(c).Topic(topics.Events), Offset: int64(i), Key: []byte(e.Subject), Value: e.Append(nil), Time: start}
-		if e.Time.Before(start.Add(20 * 7 * 24 * time.Hour)) {
+		if e.Time.Before(start.Add(14 * 7 * 24 * time.Hour)) {
 			from = i + 1
 		}
 		if e.Kind == engagement.Delivered {

@@ -22,7 +22,7 @@ const (
 	feedDays     = 8  // from the first one that is not judged to the last one that mail of now may be answered on
 	ordinaryDays = 14 // remembered, about
 	ordinaryMin  = 7  // before which nothing is called unusual
-	feedMin      = 30 * millionths
+	feedMin      = 60 * millionths // known from a sample: see expectations
 	feedShare    = 5  // of what is expected a fifth must come
 	outageDays   = 14 // after so many in a row it is how things are
 )

@@ -32,9 +32,9 @@ func TestFeed(t *testing.T) {
 		{"a day on which next to nobody engages", append(ordinary(10, 100, 90), [2]int{100, 17}), []int{10}},
 		{"a day on which a fifth does", append(ordinary(10, 100, 90), [2]int{100, 19}), nil},
 		{"where one in ten of what the model expects is ordinary it takes more mail to tell", append(ordinary(10, 100, 10), [2]int{100, 0}), nil},
-		{"and with more it can be told", append(ordinary(10, 400, 40), [2]int{400, 7}, [2]int{400, 9}), []int{10}},
+		{"and with more it can be told", append(ordinary(10, 800, 80), [2]int{800, 15}, [2]int{800, 17}), []int{10}},
 		{"before a week of ordinary days nothing is unusual", append(ordinary(6, 100, 90), [2]int{100, 0}), nil},
-		{"few are too few to tell", append(ordinary(10, 33, 29), [2]int{33, 0}), nil},
+		{"few are too few to tell", append(ordinary(10, 66, 59), [2]int{66, 0}), nil},
 		{"days without mail are nothing", append(ordinary(10, 100, 90), [2]int{0, 0}, [2]int{0, 0}, [2]int{100, 0}), []int{12}},
 		{"a feed that stays down for a fortnight is how things are", append(ordinary(10, 100, 90), ordinary(40, 100, 0)...), []int{10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23}},
 		{"and one that is down again after a while is told again", slices.Concat(ordinary(10, 100, 90), ordinary(2, 100, 0), ordinary(3, 100, 90), ordinary(1, 100, 0)), []int{10, 11, 15}},
@@ -113,7 +113,7 @@ func (f *fold) pipe(e *engagement.Event) (out []streamtest.Output) {
 // TestOutage: for three days of a town nobody seems to read. Nobody is called silent for it, and afterwards all is as it was
 // in a town where nothing failed.
 func TestOutage(t *testing.T) {
-	const customers, days, from, until = 150, 120, 90, 93
+	const customers, days, from, until = 300, 110, 85, 88
 	type town struct {
 		silences int
 		gaps     []string
@@ -164,7 +164,7 @@ func TestOutage(t *testing.T) {
 		return out
 	}
 	with, without := live(true), live(false)
-	if want := []string{"2026-04-05", "2026-04-06", "2026-04-07"}; !slices.Equal(with.gaps, want) || with.totals.Gaps != 3 {
+	if want := []string{"2026-03-31", "2026-04-01", "2026-04-02"}; !slices.Equal(with.gaps, want) || with.totals.Gaps != 3 {
 		t.Errorf("days without a feed %v, %d in all, want %v", with.gaps, with.totals.Gaps, want)
 	}
 	if len(without.gaps) != 0 {

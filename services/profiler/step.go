@@ -167,7 +167,7 @@ type note struct {
 
 // expectations is of how many deliveries one is asked what it lets expect, chosen by hash: it counts for all of them. A view
 // of each delivery would cost more than all the rest.
-const expectations = 8
+const expectations = 16
 
 func (n *note) delivered() {
 	ch, tally, world := n.p.Channel(n.e.Channel), n.part.tally(n.e.Channel, n.p.Segment), &n.part.world

@@ -142,7 +142,7 @@ func TestStoriesOfTheTown(t *testing.T) {
 	for _, row := range []struct{ file, kind, after, says string }{
 		{"moves-by-8-hours", timing.Drift, "2026-01-05", "the habit has moved: from around 8h to around 1"}, // 5 or 6
 		{"falls-silent", timing.Silence, "2025-12-29", "in a row"},
-		{"bursts", timing.Burst, "2026-01-31", "different hours today"},
+		{"bursts", timing.Burst, "2026-01-10", "different hours today"},
 	} {
 		t.Run(row.file, func(t *testing.T) {
 			f, err := os.Open("../tempismo/testdata/stories/" + row.file + ".ndjson")

@@ -67,14 +67,23 @@ func (w *World) Closing(p *Profile, c *Channel, customer string, h Hour, each fu
 	if !s.seen || h <= s.head {
 		return
 	}
+	d, end := s.unsettled(), min(floorDiv(h-Lateness, Day), dayOf(s.head)+1+Response/Day)
+	if d >= end {
+		return
+	}
 	reported := s.Reported()
-	end := min(floorDiv(h-Lateness, Day), dayOf(s.head)+1+Response/Day)
-	for d := s.unsettled(); d < end; d++ {
-		day := Closed{Active: s.engaged.day(d, s.head) != 0}
-		day.Exposed = reported && day.Active
-		for back := int64(0); reported && back <= Response/Day && !day.Exposed; back++ {
-			day.Exposed = s.received.day(d-back, s.head) != 0
+	mailed := d - Response/Day - 1 // the latest day with mail
+	for before := d - Response/Day; before < d; before++ {
+		if s.received.day(before, s.head) != 0 {
+			mailed = before
 		}
+	}
+	for ; d < end; d++ {
+		if s.received.day(d, s.head) != 0 {
+			mailed = d
+		}
+		day := Closed{Active: s.engaged.day(d, s.head) != 0}
+		day.Exposed = reported && (day.Active || mailed >= d-Response/Day)
 		if !day.Active && !day.Exposed || w.Gaps.Has(d) {
 			continue
 		}

@@ -94,15 +94,20 @@ func (p *Profile) Answered(e *engagement.Event) (a Answer) {
 	for i := range m.sends[:m.n] {
 		if s := &m.sends[i]; s.message == message {
 			a.Known, a.Seconds, a.Prime = true, second-s.second, s.prime
-			defer func() {
-				a.First = a.Actor == engagement.Human && !s.read
-				s.read = s.read || a.First
-			}()
-			break
+			m.suspect(&a, e, message, second)
+			a.First = a.Actor == engagement.Human && !s.read
+			s.read = s.read || a.First
+			return a
 		}
 	}
+	m.suspect(&a, e, message, second)
+	return a
+}
+
+// suspect makes a a machine's where a rule says so.
+func (m *memory) suspect(a *Answer, e *engagement.Event, message uint32, second int64) {
 	if e.Kind == engagement.Reply { // no machine writes one
-		return a
+		return
 	}
 	suspect := func(actor engagement.Actor, rule string) {
 		if actor > a.Actor {
@@ -139,7 +144,6 @@ func (p *Profile) Answered(e *engagement.Event) (a Answer) {
 			suspect(engagement.Probable, RuleEarlyOpens)
 		}
 	}
-	return a
 }
 
 // Primed remembers that the delivery of message came in an hour that scored Prime or more.

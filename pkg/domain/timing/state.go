@@ -459,10 +459,10 @@ func (r *hours) unite(o hours) {
 
 // day returns the hours of day d as bits; those that are not within Memory of head are not in the set.
 func (r *hours) day(d int64, head Hour) (b uint32) {
-	if d*Day > head || d*Day+Day-1 <= head-Memory {
+	if d*Day > head || d*Day+Day-1 <= head-Memory || *r == (hours{}) {
 		return 0
 	}
-	i := mod(d*Day, Memory) // a multiple of 24: a day spans at most two words
+	i := Day * mod(d, Memory/Day) // a multiple of 24: a day spans at most two words
 	b = uint32(r[i>>6] >> (i & 63))
 	if left := 64 - i&63; left < Day {
 		b |= uint32(r[i>>6+1] << left)

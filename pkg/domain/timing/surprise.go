@@ -268,7 +268,10 @@ func (s *State) silence(m *Model) (t Test, raised bool) {
 	k := float64(s.streak)
 	a := m.Priors.Read + float64(s.readDays)
 	b := m.Priors.Ignored + float64(s.mailDays-s.readDays) - 0.97*k
-	p := math.Exp(lgamma(b+k) - lgamma(b) + lgamma(a+b) - lgamma(a+b+k))
+	p := 1.
+	for j := 0.; j < k && p > 1e-10; j++ { // what is rarer is told as 1e-9
+		p *= (b + j) / (a + b + j)
+	}
 	t = Test{Kind: Silence, P: probability(p), Observed: k, Expected: k * a / (a + b)}
 	if s.answered {
 		t.Days = int(dayOf(s.head) - dayOf(s.last))
@@ -290,8 +293,6 @@ func (s *State) reactivation(m *Model, h Hour) Test {
 
 // probability rounds to 1e-9, so that no threshold depends on the last bit, and never says impossible.
 func probability(p float64) float64 { return min(max(math.Round(p*1e9)/1e9, 1e-9), 1) }
-
-func lgamma(x float64) float64 { v, _ := math.Lgamma(x); return v }
 
 // Hash is a hash of customer, local day and kind, uniform over 0..1: the random part of a randomised p-value, the same in
 // every replay (FNV-1a, mixed by MurmurHash3's finaliser).

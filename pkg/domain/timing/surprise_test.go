@@ -18,6 +18,7 @@ func TestTail(t *testing.T) {
 			r := 1 / (1/strength + m.Priors.Dispersion)
 			pmf := func(k int) float64 {
 				x := float64(k)
+				lgamma := func(x float64) float64 { v, _ := math.Lgamma(x); return v }
 				return math.Exp(lgamma(x+r) - lgamma(r) - lgamma(x+1) + r*math.Log(r/(r+mean)) + x*math.Log(mean/(r+mean)))
 			}
 			for x := range 24 {
