@@ -14,14 +14,20 @@ func (l *Log) gaps() (down []int64) {
 		least    = 60 // engagements expected, to call a day unusual
 		usual    = 7  // days to go by
 		remember = 14
+		longest  = 14 // days in a row, after which it is how things are
 	)
 	type tide struct{ mail, engaged float64 }
 	days := map[int64]tide{}
 	for i := range l.people {
+		last := int64(-1)
 		for k := range l.people[i].events {
 			e := &l.people[i].events[k]
 			d := floorDiv(e.at(), hours)
 			if !e.delivered() {
+				if e.at() == last { // an engaged hour counts once
+					continue
+				}
+				last = e.at()
 				t := days[d]
 				t.engaged++
 				days[d] = t
@@ -35,11 +41,16 @@ func (l *Log) gaps() (down []int64) {
 		}
 	}
 	var mail, engaged, n float64
+	row := 0
 	for _, d := range slices.Sorted(maps.Keys(days)) {
 		t := days[d]
 		if expected := t.mail * engaged / max(mail, 1); n >= usual && expected >= least && share*t.engaged < expected {
-			down = append(down, d)
-			continue
+			if row++; row <= longest {
+				down = append(down, d)
+				continue
+			}
+		} else {
+			row = 0
 		}
 		mail += t.mail - mail/remember
 		engaged += t.engaged - engaged/remember
