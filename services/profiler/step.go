@@ -177,7 +177,7 @@ func (n *note) delivered() {
 	if change.Result == timing.Late {
 		return
 	}
-	n.p.Sent(n.e, false)
+	n.p.Sent(n.e)
 	expect := false
 	if change.Result == timing.Counted {
 		tally.cells[timing.HourOfWeek(n.hour)].delivered++

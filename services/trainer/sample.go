@@ -163,7 +163,7 @@ func (s *sample) add(r *stream.Record) {
 	ch.head = max(ch.head, hour)
 	m := moment{minute: uint32((e.Time.Unix() - epoch) / 60), age: age, zone: zone, what: uint8(i)}
 	if e.Kind == engagement.Delivered {
-		c.memory.Sent(e, false)
+		c.memory.Sent(e)
 		m.what |= delivered
 	}
 	c.note(m)

@@ -265,7 +265,7 @@ func TestTheSampleCountsWhatProfilesCount(t *testing.T) {
 					sent++
 				}
 				if r != timing.Late {
-					p.Sent(&e, false)
+					p.Sent(&e)
 				}
 			case e.Kind.Engaged() && e.Actor != engagement.Machine && p.Answered(&e).Actor == engagement.Human:
 				if p.Channel(e.Channel).Engaged(&w, hour, minute).Result == timing.Counted {

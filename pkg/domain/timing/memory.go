@@ -60,13 +60,13 @@ type Answer struct {
 	First   bool   // whether nobody human had answered it before
 }
 
-// Sent remembers the delivery of e's message. prime says whether its hour scored Prime or more.
-func (p *Profile) Sent(e *engagement.Event, prime bool) {
+// Sent remembers the delivery of e's message.
+func (p *Profile) Sent(e *engagement.Event) {
 	if e.Message == "" {
 		return
 	}
 	m := &p.memory
-	s := send{message: hash32(e.Message), second: e.Time.Unix(), prime: prime}
+	s := send{message: hash32(e.Message), second: e.Time.Unix()}
 	for i := range m.sends[:m.n] {
 		if m.sends[i].message == s.message { // the same delivery told twice: the earlier one is true
 			m.sends[i].second = min(m.sends[i].second, s.second)

@@ -163,7 +163,7 @@ func TestBars(t *testing.T) {
 				everyDay(w, &p, c, id, e.hour, func(d Closed) { tails[d.Stratum][TailBin(d.P)]++ })
 			}
 			if !e.engaged {
-				p.Sent(&engagement.Event{Message: fmt.Sprint(id, e.hour)}, false)
+				p.Sent(&engagement.Event{Message: fmt.Sprint(id, e.hour)})
 				change := c.Delivered(w, e.hour)
 				if kind == 3 && day >= onset && !gone {
 					if mails++; silences(change) > 0 {

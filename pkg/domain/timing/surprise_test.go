@@ -255,7 +255,7 @@ func TestMachineRules(t *testing.T) {
 	}
 	for _, row := range rows {
 		var p Profile
-		p.Sent(event(engagement.Delivered, "m-1", 0), false)
+		p.Sent(event(engagement.Delivered, "m-1", 0))
 		if a := p.Answered(row.e); a.Actor != row.actor || a.Rule != row.rule {
 			t.Errorf("%s: %s by %q", row.name, a.Actor, a.Rule)
 		}
@@ -287,7 +287,7 @@ func TestMachineRules(t *testing.T) {
 		for i := range 6 {
 			id := fmt.Sprint("m-", i)
 			at := time.Duration(i) * 24 * time.Hour
-			p.Sent(event(engagement.Delivered, id, at), false)
+			p.Sent(event(engagement.Delivered, id, at))
 			a := p.Answered(event(engagement.Open, id, at+100*time.Second))
 			if want := i >= 4; (a.Rule == RuleEarlyOpens) != want {
 				t.Errorf("open %d: %s by %q", i+1, a.Actor, a.Rule)
@@ -301,15 +301,16 @@ func TestMachineRules(t *testing.T) {
 	t.Run("the response is measured at the first human answer of each of the last four messages", func(t *testing.T) {
 		var p Profile
 		for i := range 5 {
-			p.Sent(event(engagement.Delivered, fmt.Sprint("m-", i), time.Duration(i)*time.Hour), i == 4)
+			p.Sent(event(engagement.Delivered, fmt.Sprint("m-", i), time.Duration(i)*time.Hour))
 		}
 		if a := p.Answered(event(engagement.Open, "m-0", 9*time.Hour)); a.Known {
 			t.Error("the fifth but last is still known")
 		}
-		if a := p.Answered(event(engagement.Open, "m-4", 9*time.Hour)); !a.Known || !a.First || !a.Prime || a.Seconds != 5*3600 {
+		if a := p.Answered(event(engagement.Open, "m-4", 9*time.Hour)); !a.Known || !a.First || a.Prime || a.Seconds != 5*3600 {
 			t.Errorf("the first answer to the last: %+v", a)
 		}
-		if a := p.Answered(event(engagement.Click, "m-4", 10*time.Hour)); !a.Known || a.First {
+		p.Primed("m-4")
+		if a := p.Answered(event(engagement.Click, "m-4", 10*time.Hour)); !a.Known || a.First || !a.Prime {
 			t.Errorf("the second answer to the last: %+v", a)
 		}
 		b := p.Append(nil)

@@ -391,7 +391,7 @@ func (s *subject) endDay(next int64) {
 func (s *subject) delivered(e *event) {
 	h := e.at()
 	s.message++
-	s.profile.Sent(s.remembered(e), s.message%8 == 0)
+	s.profile.Sent(s.remembered(e))
 	change := s.channel.Delivered(&s.world, h)
 	s.alarms(change.Alarms, e)
 	s.mailed, s.latest = true, max(s.latest, h)

@@ -175,7 +175,7 @@ func (b *Builder) convert(g *gathered, sum *Summary, used []int) []event {
 		known := engagement.Event{Time: time.Unix(r.second, 0), Kind: r.kind, Actor: r.actor, Message: name(r.message), Link: name(r.link)}
 		switch {
 		case e.delivered():
-			memory.Sent(&known, false)
+			memory.Sent(&known)
 			sum.Deliveries++
 		case r.actor == engagement.Machine:
 			sum.Machine++
