@@ -19,12 +19,12 @@ type feed struct {
 type tide struct{ expected, engaged uint64 }
 
 const (
-	feedDays     = 8  // from the first one that is not judged to the last one that mail of now may be answered on
-	ordinaryDays = 14 // remembered, about
-	ordinaryMin  = 7  // before which nothing is called unusual
+	feedDays     = 8               // from the first one that is not judged to the last one that mail of now may be answered on
+	ordinaryDays = 14              // remembered, about
+	ordinaryMin  = 7               // before which nothing is called unusual
 	feedMin      = 60 * millionths // known from a sample: see expectations
-	feedShare    = 5  // of what is expected a fifth must come
-	outageDays   = 14 // after so many in a row it is how things are
+	feedShare    = 5               // of what is expected a fifth must come
+	outageDays   = 14              // after so many in a row it is how things are
 )
 
 // expect adds what is expected on a local day.
