@@ -209,6 +209,7 @@ Methods:
 Examples:
   tempismo evaluate --simulate --seed 7
   tempismo evaluate --file opens.csv --customer user_id --time opened --kind open --zone Europe/Brussels
-  tempismo simulate --customers 5000 --seed 9 --out town.ndjson.gz && tempismo evaluate --file town.ndjson.gz --truth town.truth.ndjson.gz`)
+  tempismo simulate --customers 5000 --seed 9 --out town.ndjson.gz
+  tempismo evaluate --file town.ndjson.gz --truth town.truth.ndjson.gz`)
 	return b.String()
 }
