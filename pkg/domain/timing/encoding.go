@@ -215,10 +215,10 @@ func (s *State) decodeFirst(d *decoder) {
 		return
 	}
 	if s.settled {
-		s.landmark = d.landmark(s.head, landmarkStep)
+		s.landmark = d.landmark(s.head, year)
 		s.n, s.days, s.deliveries = d.uint32(), d.uint32(), d.uint32()
 		if s.n > 0 {
-			s.Rhythm.landmark = s.landmark
+			s.year, s.Rhythm.quarter = s.landmark, s.landmark
 			d.counters(s.slow[:])
 			d.counters(s.fast[:])
 			d.counters(s.engagedDays[:])
@@ -229,7 +229,7 @@ func (s *State) decodeFirst(d *decoder) {
 			s.seasonal, s.answers = s.mail(), s.engagement()
 		} else if d.err == nil && s.n > 0 {
 			s.watchedTo = s.unsettled()
-			for w := max(floorDiv(s.first, 7), s.landmark); w <= floorDiv(s.watchedTo, 7) && w-s.landmark < landmarkMax; w++ {
+			for w := max(floorDiv(s.first, 7), s.landmark); w <= floorDiv(s.watchedTo, 7) && w-s.landmark < 2*year; w++ {
 				days := min(7*w+7, s.watchedTo) - max(7*w, s.first)
 				s.watched += weigh(uint64(max(0, days))*unit, fastWeight[w-s.landmark])
 			}
@@ -283,7 +283,8 @@ func (s *State) decodeHot(d *decoder) {
 // append writes the histograms.
 func (r *Rhythm) append(dst []byte, landmark int64) []byte {
 	dst = binary.AppendUvarint(dst, uint64(r.n))
-	dst = binary.AppendVarint(dst, (r.landmark-landmark)/quarter)
+	dst = binary.AppendVarint(dst, (r.year-landmark)/quarter)
+	dst = binary.AppendVarint(dst, (r.quarter-landmark)/quarter)
 	return packHours(dst, &r.slow, &r.fast)
 }
 
@@ -291,9 +292,11 @@ func (r *Rhythm) decode(d *decoder, landmark int64, head Hour) {
 	if r.n = d.uint32(); r.n == 0 {
 		d.fail("flag without engaged hours")
 	}
-	r.landmark = landmark + d.varint()*quarter
-	if w := weekOf(head) - r.landmark; w < -1 || w > 2*maxHour/Week {
-		d.fail("landmark out of range")
+	for _, mark := range []*int64{&r.year, &r.quarter} {
+		*mark = landmark + d.varint()*quarter
+		if w := weekOf(head) - *mark; w < -1 || w > 2*maxHour/Week {
+			d.fail("landmark out of range")
+		}
 	}
 	d.unpackHours(&r.slow, &r.fast)
 }

@@ -14,7 +14,8 @@ const (
 // It is order-free but for evidence and guard, which are learned in the order in which engaged hours are.
 type Rhythm struct {
 	n        uint32 // engaged hours, without decay
-	landmark int64  // week, a multiple of landmarkStep; meaningless while n is 0
+	year     int64  // landmark of slow: week, a multiple of 52; meaningless while n is 0
+	quarter  int64  // landmark of fast: week, a multiple of 13
 	slow     [Day]uint32
 	fast     [Day]uint32
 	evidence [Experts]int16 // log-likelihood by expert, decayed by .98 at each engaged hour, the best one 0; 1/1024 nat
@@ -94,7 +95,7 @@ func (m *Model) outline(p *Prediction, r *Rhythm, week int64, exposure, base *[D
 		m.personas(p, 0, exposure)
 		return
 	}
-	ws, wf := decaySlow(week-r.landmark)/unit, decay(week-r.landmark)/unit
+	ws, wf := decaySlow(week-r.year)/unit, decay(week-r.quarter)/unit
 	var ns, nf float64
 	for h := range q {
 		p.slow[h], p.fast[h] = ws*float64(r.slow[h]), wf*float64(r.fast[h])
@@ -276,29 +277,35 @@ func (r *Rhythm) Learn(p *Prediction, h Hour, minute int, answer *[Day]float64) 
 func (r *Rhythm) add(h Hour, minute int) {
 	w := weekOf(h)
 	if r.n == 0 {
-		r.landmark = floorDiv(w, landmarkStep) * landmarkStep
+		r.year, r.quarter = floorDiv(w, year)*year, floorDiv(w, quarter)*quarter
 	}
-	for w-r.landmark >= landmarkMax {
-		r.rebase()
-	}
-	i := max(0, w-r.landmark)
+	r.rebase((w-r.year)/year-1, (w-r.quarter)/quarter-1)
+	i, j := max(0, w-r.year), max(0, w-r.quarter)
 	own, near := split(h, minute)
 	for _, part := range [2]struct {
 		h Hour
 		k uint64
 	}{{h, own}, {near, unit - own}} {
 		r.slow[hourOfDay(part.h)] += weigh(part.k, slowWeight[i])
-		r.fast[hourOfDay(part.h)] += weigh(part.k, fastWeight[i])
+		r.fast[hourOfDay(part.h)] += weigh(part.k, fastWeight[j])
 	}
 	r.n++
 }
 
-// rebase moves the landmark by a year, which divides the counters by exact powers of two.
-func (r *Rhythm) rebase() {
-	r.landmark += landmarkStep
-	for i := range r.slow {
-		r.slow[i] = (r.slow[i] + 1) >> 1
-		r.fast[i] = (r.fast[i] + 8) >> 4
+// rebase moves the landmarks by so many years and quarters, if by any, which halves the counters as often, so that they stay
+// small. An hour that slow has once held it never loses.
+func (r *Rhythm) rebase(years, quarters int64) {
+	r.year += max(0, years) * year
+	r.quarter += max(0, quarters) * quarter
+	for range min(years, forgotten) {
+		for h, c := range &r.slow {
+			r.slow[h] = (c + 1) >> 1
+		}
+	}
+	for range min(quarters, forgotten) {
+		for h, c := range &r.fast {
+			r.fast[h] = half(c)
+		}
 	}
 }
 
@@ -317,14 +324,10 @@ func (r *Rhythm) merge(o Rhythm) {
 	switch {
 	case o.n == 0:
 	case r.n == 0:
-		r.landmark = o.landmark
+		r.year, r.quarter = o.year, o.quarter
 	default:
-		for r.landmark < o.landmark {
-			r.rebase()
-		}
-		for o.landmark < r.landmark {
-			o.rebase()
-		}
+		r.rebase((o.year-r.year)/year, (o.quarter-r.quarter)/quarter)
+		o.rebase((r.year-o.year)/year, (r.quarter-o.quarter)/quarter)
 	}
 	for i := range r.slow {
 		r.slow[i] += o.slow[i]

@@ -52,9 +52,9 @@ type State struct {
 
 const (
 	unit          = 64
-	landmarkStep  = 52 // of Rhythm
-	landmarkMax   = 104
-	quarter       = 13 // step of all other counters
+	year          = 52 // weeks: the step of landmarks of counters with that half-life
+	quarter       = 13
+	forgotten     = 33 // halvings after which nothing is left of a counter
 	resolution    = 96 // hours after a mail day until its answer counts: 48 to answer and 48 of lateness
 	answer        = 48 // a mail day is read if there is an engagement within so many hours of its first delivery
 	hotHours      = Lateness + Day
@@ -66,7 +66,7 @@ const (
 // Weights by weeks since the landmark, in 1/65536.
 var fastWeight, slowWeight = weights(13), weights(52)
 
-func weights(halfLife float64) (w [landmarkMax]uint64) {
+func weights(halfLife float64) (w [2 * year]uint64) {
 	for i := range w {
 		w[i] = uint64(65536*exp2(float64(i)/halfLife) + 0.5)
 	}
@@ -307,12 +307,12 @@ func (s *State) age(h Hour) int {
 
 func (s *State) rebase(steps int64) {
 	s.landmark += steps * quarter
-	for range min(steps, 33) { // nothing is left then
+	for range min(steps, forgotten) {
 		s.halve()
 	}
 }
 
-// halve halves every counter that decays, but for those of Rhythm. What is odd is rounded to even.
+// halve halves every counter that decays, but for those of Rhythm.
 func (s *State) halve() {
 	for i, c := range &s.sent {
 		s.sent[i] = half(c)
@@ -323,6 +323,7 @@ func (s *State) halve() {
 	s.answers, s.seasonal, s.watched = half(s.answers), half(s.seasonal), half(s.watched)
 }
 
+// half rounds what is odd to even.
 func half(c uint32) uint32 { return (c + c>>1&1) >> 1 }
 
 // forget halves what is known: the habit has moved. It halves the histograms again as long as more engaged hours are left in
@@ -333,7 +334,7 @@ func (s *State) forget(week int64) {
 	for _, c := range s.slow {
 		n += float64(c)
 	}
-	n *= decaySlow(week-s.Rhythm.landmark) / unit
+	n *= decaySlow(week-s.year) / unit
 	times := 1
 	for n /= 2; n > left; n /= 2 {
 		times++

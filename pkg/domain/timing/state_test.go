@@ -255,7 +255,7 @@ func TestMerge(t *testing.T) {
 			t.Fatalf("a with b and b with a:\n%x\n%x", x, y)
 		}
 		w := whole.Channel("email").State
-		if len(left) == 0 || len(right) == 0 || w.landmark != ab.landmark || w.Rhythm.landmark != ab.Rhythm.landmark || moved > 0 {
+		if len(left) == 0 || len(right) == 0 || w.landmark != ab.landmark || w.year != ab.year || w.Rhythm.quarter != ab.Rhythm.quarter || moved > 0 {
 			return
 		}
 		if w.slow != ab.slow || w.fast != ab.fast || w.sent != ab.sent || w.engagedDays != ab.engagedDays || w.sentDays != ab.sentDays ||

@@ -61,10 +61,10 @@ func decay(weeks int64) float64 {
 	if weeks >= 0 && weeks < int64(len(decays)) {
 		return decays[weeks]
 	}
-	return exp2(-float64(max(weeks, -landmarkMax)) / 13) // no event is so late, whatever a channel says of its time
+	return exp2(-float64(max(weeks, -2*year)) / 13) // no event is so late, whatever a channel says of its time
 }
 
-var decays = func() (w [2*landmarkMax + 1]float64) {
+var decays = func() (w [4*year + 1]float64) {
 	for i := range w {
 		w[i] = exp2(-float64(i) / 13)
 	}
@@ -76,10 +76,10 @@ func decaySlow(weeks int64) float64 {
 	if weeks >= 0 && weeks < int64(len(slowDecays)) {
 		return slowDecays[weeks]
 	}
-	return exp2(-float64(max(weeks, -landmarkMax)) / 52)
+	return exp2(-float64(max(weeks, -2*year)) / 52)
 }
 
-var slowDecays = func() (w [2*landmarkMax + 1]float64) {
+var slowDecays = func() (w [4*year + 1]float64) {
 	for i := range w {
 		w[i] = exp2(-float64(i) / 52)
 	}
@@ -400,7 +400,7 @@ func (v *View) reasons() {
 // Usual is where the customer's engagements are to be expected, by hour of the week, sum 1: attention times the exposure that
 // future mail will give, which is guessed from the mail received and, as long as that was little, everybody's.
 func (v *View) Usual() (share [Week]float64) {
-	const everybodys = 8 // deliveries
+	const everybodys = 2 // deliveries
 	m := v.model
 	own := v.mail / (v.mail + everybodys)
 	for how, phi := range v.Phi {

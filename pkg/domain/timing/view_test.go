@@ -248,7 +248,7 @@ func TestExplained(t *testing.T) {
 		much float64 // beyond which an hour was not explained; smoothing blurs the edge at 9, where mail comes
 	}{{2, .1}, {200, .6}} {
 		var p Prediction
-		r := Rhythm{n: uint32(row.n), landmark: simStart / Week}
+		r := Rhythm{n: uint32(row.n), year: simStart / Week, quarter: simStart / Week}
 		m.Predict(&p, &Rhythm{}, simStart/Week, &exposure)
 		for h, q := range p.Population {
 			r.slow[h], r.fast[h] = uint32(1e5*row.n*unit*q/1e5), uint32(1e5*row.n*unit*q/1e5)
