@@ -118,7 +118,7 @@ func (c *importCmd) prepare(ctx context.Context) (sys *system, temporary string,
 		if c.Redis.Addr == "" {
 			return nil, "", errors.New("where is Redis? give --redis-addr (REDIS_ADDR)")
 		}
-	} else if a, ok := local.Running(c.Data); c.Data != "" && ok {
+	} else if a, ok := local.Running(c.Data); ok {
 		sys.dir = c.Data
 		sys.at(a.Kafka, a.Redis)
 	} else {

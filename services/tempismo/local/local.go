@@ -106,8 +106,11 @@ func (p *Pair) Close() error {
 	return errors.Join(errs...)
 }
 
-// Running returns the address of the process that runs on dir; false if none does, as far as the folder tells.
+// Running returns the address of the process that runs on dir; false if none does, as far as the folder tells, or dir is empty.
 func Running(dir string) (Address, bool) {
+	if dir == "" {
+		return Address{}, false
+	}
 	lock, err := take(filepath.Join(dir, lockFile))
 	if err == nil { // nobody holds it, so an address in the folder is that of a process that was killed
 		lock.Close()
