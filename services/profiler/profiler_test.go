@@ -483,3 +483,32 @@ func TestSegments(t *testing.T) {
 		t.Errorf("%d deliveries in %d segments, %d in others", delivered, len(segments), segments[others])
 	}
 }
+
+// FuzzPartition: no bytes break the decoder, and what it reads is stored as it was read.
+func FuzzPartition(f *testing.F) {
+	text, err := os.ReadFile("testdata/partition.v1.hex")
+	if err != nil {
+		f.Fatal(err)
+	}
+	v1, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(v1)
+	var p Partition
+	if err := p.decode(v1); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(p.append(nil))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var p, again Partition
+		if p.decode(b) != nil {
+			return
+		}
+		stored := p.append(nil)
+		if err := again.decode(stored); err != nil || !bytes.Equal(again.append(nil), stored) {
+			t.Fatalf("%x became %x: %v", stored, again.append(nil), err)
+		}
+		p.tick(p.clock+1, &stepper{zone: time.UTC, every: 60})
+	})
+}
