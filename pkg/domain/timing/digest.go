@@ -71,12 +71,10 @@ func (w *World) Closing(p *Profile, c *Channel, customer string, h Hour, each fu
 	if d >= end {
 		return
 	}
-	reported := s.Reported()
-	mailed := d - Response/Day - 1 // the latest day with mail
-	for before := d - Response/Day; before < d; before++ {
-		if s.received.day(before, s.head) != 0 {
-			mailed = before
-		}
+	reported, lot := s.Reported(), hash(customer)
+	mailed := d - 1 // the latest day with mail that may still be answered
+	for mailed >= d-Response/Day && s.received.day(mailed, s.head) == 0 {
+		mailed--
 	}
 	for ; d < end; d++ {
 		if s.received.day(d, s.head) != 0 {
@@ -91,7 +89,7 @@ func (w *World) Closing(p *Profile, c *Channel, customer string, h Hour, each fu
 		if day.Active {
 			weight = activeDays
 		}
-		if Hash(customer, d, "monitor")*float64(weight) < 1 {
+		if mixed(lot^uint64(d))%uint64(weight) == 0 {
 			day.Weight = weight
 			w.close(&day, p, c, customer, d)
 		}

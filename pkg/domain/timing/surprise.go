@@ -297,21 +297,32 @@ func probability(p float64) float64 { return min(max(math.Round(p*1e9)/1e9, 1e-9
 // Hash is a hash of customer, local day and kind, uniform over 0..1: the random part of a randomised p-value, the same in
 // every replay (FNV-1a, mixed by MurmurHash3's finaliser).
 func Hash(customer string, day int64, kind string) float64 {
-	h := uint64(14695981039346656037)
-	mix := func(b byte) { h = (h ^ uint64(b)) * 1099511628211 }
-	for i := range len(customer) {
-		mix(customer[i])
-	}
+	h := hash(customer)
 	for i := range 8 {
-		mix(byte(day >> (8 * i)))
+		h = (h ^ uint64(byte(day>>(8*i)))) * fnvPrime
 	}
 	for i := range len(kind) {
-		mix(kind[i])
+		h = (h ^ uint64(kind[i])) * fnvPrime
 	}
+	return float64(mixed(h)>>11) / (1 << 53)
+}
+
+const fnvPrime = 1099511628211
+
+// hash is FNV-1a.
+func hash(s string) uint64 {
+	h := uint64(14695981039346656037)
+	for i := range len(s) {
+		h = (h ^ uint64(s[i])) * fnvPrime
+	}
+	return h
+}
+
+// mixed is MurmurHash3's finaliser: each bit of h decides over all bits of it.
+func mixed(h uint64) uint64 {
 	h ^= h >> 33
 	h *= 0xff51afd7ed558ccd
 	h ^= h >> 33
 	h *= 0xc4ceb9fe1a85ec53
-	h ^= h >> 33
-	return float64(h>>11) / (1 << 53)
+	return h ^ h>>33
 }
