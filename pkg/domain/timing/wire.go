@@ -46,7 +46,7 @@ type Scored struct {
 // Test is one comparison of a customer with their own profile.
 type Test struct {
 	Kind     string  `json:"kind"`
-	P        float64 `json:"p"`               // probability of something at least as unusual (mid-p for burst and timing); drift: see State.Engaged
+	P        float64 `json:"p"`               // probability of something at least as unusual (mid-p for burst and timing); drift: false alarms are 1/P days with answers apart, at least
 	PAct     float64 `json:"p_act,omitempty"` // the same, given that there was anything at all: the gate for actions
 	Observed float64 `json:"observed"`        // burst: engaged hours today; silence, reactivation: ignored mail days in a row; timing: hour of the day; drift: hour of the day around which answers fall now
 	Expected float64 `json:"expected"`        // burst: engaged hours that day; silence, reactivation: mail days usually read of as many; timing: the likeliest hour of the day; drift: hour around which they used to fall
