@@ -336,18 +336,23 @@ func (m *Model) score(met float64) int {
 func (v *View) Best(now Hour) (h Hour, score int) {
 	var ahead [2 * Horizon]float64
 	v.ahead(ahead[:], now)
-	most := v.model.met((*[Horizon]float64)(ahead[:]))
-	h, score = now, v.model.score(most)
-	for i := 1; i < Horizon; i++ {
-		met := v.model.met((*[Horizon]float64)(ahead[i:]))
-		if met <= most { // no higher score without meeting more
-			continue
-		}
-		if most = met; v.model.score(met) > score {
-			h, score = now+int64(i), v.model.score(met)
+	var met [Horizon]float64
+	most := 0.0
+	for i := range met {
+		met[i] = v.model.met((*[Horizon]float64)(ahead[i:]))
+		most = max(most, met[i])
+	}
+	score = v.model.score(most)
+	least := .98 * most // a point is a factor of 2^(1/50): no less will do, but at the ends of the scale
+	if score == 0 || score == 100 {
+		least = 0
+	}
+	for i, m := range met {
+		if m >= least && v.model.score(m) == score {
+			return now + int64(i), score
 		}
 	}
-	return h, score
+	return now, score
 }
 
 // Expect calls each with every hour in which a message delivered in hour h may be answered and the engaged hours expected

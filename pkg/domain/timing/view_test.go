@@ -340,3 +340,25 @@ func TestScoreIsBounded(t *testing.T) {
 		}
 	})
 }
+
+// TestBest: the best hour is the first with the highest score, also where scores end.
+func TestBest(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := Builtin()
+		v := View{model: m}
+		scale := rapid.SampledFrom([]float64{1, 1, .2, 6}).Draw(t, "scale")
+		for i := range v.Phi {
+			v.Phi[i] = scale * rapid.SampledFrom([]float64{.1, .9, 1, 1.01, 1.1, 3}).Draw(t, "phi")
+		}
+		now := Hour(rapid.Int64Range(0, 1000).Draw(t, "now"))
+		want, most := now, v.Score(now)
+		for h := now + 1; h < now+Horizon; h++ {
+			if s := v.Score(h); s > most {
+				want, most = h, s
+			}
+		}
+		if h, score := v.Best(now); h != want || score != most {
+			t.Errorf("best %d with %d, want %d with %d", h-now, score, want-now, most)
+		}
+	})
+}
