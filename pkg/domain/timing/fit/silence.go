@@ -136,11 +136,11 @@ func (a streaks) worst() (share float64) {
 }
 
 // streaks runs timing's own code over at most so many of the histories, and counts streaks that ended, as false alarms where
-// the customer read again within eight weeks of the alarm (who hardly ever reads takes that long). Who did not has gone silent,
+// the customer read again within six weeks of the alarm (who hardly ever reads takes that long). Who did not has gone silent,
 // for all that is known. Without
 // strata, all are in the first.
 func (s *sample) streaks(m *timing.Model, most int, strata bool) (all streaks) {
-	const back = 56 * day
+	const back = 42 * day
 	w := &timing.World{Model: m}
 	step := max(1, (len(s.histories)+most-1)/most)
 	var v timing.View
