@@ -350,7 +350,7 @@ func TestBest(t *testing.T) {
 		for i := range v.Phi {
 			v.Phi[i] = scale * rapid.SampledFrom([]float64{.1, .9, 1, 1.01, 1.1, 3}).Draw(t, "phi")
 		}
-		now := Hour(rapid.Int64Range(0, 1000).Draw(t, "now"))
+		now := rapid.Int64Range(0, 1000).Draw(t, "now")
 		want, most := now, v.Score(now)
 		for h := now + 1; h < now+Horizon; h++ {
 			if s := v.Score(h); s > most {
