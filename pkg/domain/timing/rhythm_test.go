@@ -56,6 +56,27 @@ func drawExposure(t *rapid.T) (e [Day]float64) {
 	return e
 }
 
+// TestForgotten: of somebody whose histograms have run empty, be it by age or because the habit moved, the customer's hours are
+// everybody's again, not no number.
+func TestForgotten(t *testing.T) {
+	m := fitted()
+	r := Rhythm{n: 7, year: simStart / Week / 52 * 52, quarter: simStart / Week / 13 * 13}
+	exposure := [Day]float64{}
+	for h := range exposure {
+		exposure[h] = 1. / Day
+	}
+	var p Prediction
+	m.Predict(&p, &r, simStart/Week, &exposure)
+	for h, x := range p.Hours {
+		if !(x > 0 && x < 1) {
+			t.Fatalf("hour %d: %v", h, x)
+		}
+		if q := p.Experts[0][h]; math.Abs(p.Experts[2][h]-q) > 1e-12 {
+			t.Errorf("hour %d: habits of nothing are %v, expected is %v", h, p.Experts[2][h], q)
+		}
+	}
+}
+
 // TestPrediction: whatever was learned, every part of a prediction is a distribution, the whole is what its parts and weights
 // make, and likelihoods are what these say.
 func TestPrediction(t *testing.T) {

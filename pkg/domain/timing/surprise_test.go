@@ -60,6 +60,33 @@ func TestSilence(t *testing.T) {
 			t.Error(row.name)
 		}
 	}
+
+	// What is met more often than it says is raised when it is as rare as it says, not before: a silence is raised once.
+	strict := *m
+	var table [len(Strata)][]float64
+	for bin := range TailBins {
+		_, p := TailBounds(bin)
+		table[0] = append(table[0], min(1, 3*p))
+	}
+	strict.Calibration = Calibration{Silence: table}
+	if err := strict.Prepare(); err != nil {
+		t.Fatal(err)
+	}
+	first := func(m *Model) uint32 {
+		for s.streak = 1; ; s.streak++ {
+			if _, raised := s.silence(m); raised {
+				return s.streak
+			}
+		}
+	}
+	before, after := first(m), first(&strict)
+	if after <= before {
+		t.Errorf("raised after %d ignored mail days, and after %d where such a p is met three times as often", before, after)
+	}
+	s.streak = after
+	if test, _ := s.silence(&strict); strict.Calibrated(Silence, 0, test.P) >= TwoSigma {
+		t.Errorf("raised at %v, which is met as often as %v", test.P, strict.Calibrated(Silence, 0, test.P))
+	}
 }
 
 // TestTiming: of customers who answer as the law says, the randomised p of an answer's hour is uniform; and nobody is tested

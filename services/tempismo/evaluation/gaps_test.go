@@ -30,3 +30,44 @@ func TestADayWithoutAFeedIsFound(t *testing.T) {
 		t.Errorf("the feed was down on %v, want %v", got, want)
 	}
 }
+
+// TestADayAfterABurstOfManyHasAFeed: people who read a message again and again in an hour engage once in it, and what becomes of
+// a town for good is no gap, however it began.
+func TestADayAfterABurstOfManyHasAFeed(t *testing.T) {
+	town := func(opens func(day, customer int) int) []int64 {
+		b := NewBuilder(time.UTC)
+		for day := range 80 {
+			for c := range 300 {
+				subject := string(rune('a'+c%26)) + string(rune('a'+c/26))
+				sent := at(day*24*60, engagement.Delivered, "")
+				sent.Subject = subject
+				b.Add(&sent)
+				for i := range opens(day, c) {
+					open := at(day*24*60+5*60+i, engagement.Open, "")
+					open.Subject = subject
+					b.Add(&open)
+				}
+			}
+		}
+		return b.Log().gaps()
+	}
+	if down := town(func(day, c int) int {
+		switch {
+		case (day+c)%3 != 0:
+			return 0
+		case day >= 20 && day < 40:
+			return 30
+		}
+		return 1
+	}); len(down) > 0 {
+		t.Errorf("after days of reading again and again the feed was down on %v", down)
+	}
+	if down := town(func(day, c int) int {
+		if day < 30 && c%2 == 0 || c%20 == 1 {
+			return 1
+		}
+		return 0
+	}); len(down) != 14 {
+		t.Errorf("of a town that reads a tenth for good %d days are gaps, want the first 14", len(down))
+	}
+}
