@@ -4,15 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/tempismo/tempismo/pkg/domain/calendar"
+	"github.com/tempismo/tempismo/pkg/domain/engagement"
 	"github.com/tempismo/tempismo/services/tempismo/evaluation"
-	"github.com/tempismo/tempismo/services/tempismo/rows"
 	"github.com/tempismo/tempismo/services/tempismo/town"
 	"github.com/tempismo/tempismo/services/tempismo/truth"
 )
@@ -145,7 +144,7 @@ func (c *evaluateCmd) gather(ctx context.Context, t terminal, bars *progress) (*
 		}
 		return b.Log(), known, nil
 	}
-	if err := c.read(ctx, t, b, bars); err != nil {
+	if _, _, err := c.each(ctx, c.File, t, bars, func(e *engagement.Event, _ int64) error { b.Add(e); return nil }); err != nil {
 		return nil, nil, err
 	}
 	if c.Truth == "" {
@@ -187,57 +186,6 @@ func (c *evaluateCmd) live(ctx context.Context, b *evaluation.Builder, bars *pro
 		bar.set(int64(i))
 	}
 	return known, nil
-}
-
-// read reads a file.
-func (c *evaluateCmd) read(ctx context.Context, t terminal, b *evaluation.Builder, bars *progress) error {
-	var in io.Reader = os.Stdin
-	var size int64
-	if c.File != "-" {
-		f, err := os.Open(c.File)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		if info, err := f.Stat(); err == nil {
-			size = info.Size()
-		}
-		in = f
-	}
-	counted := &countReader{r: in}
-	r, err := rows.Open(counted, filepath.Base(c.File), c.mapping())
-	if err != nil {
-		return fmt.Errorf("%s: %w", c.File, err)
-	}
-	bar := bars.bar("reading", size)
-	defer bar.done()
-	rejected := 0
-	for i := 0; ; i++ {
-		if i%1024 == 0 {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			bar.set(counted.n.Load())
-		}
-		e, _, err := r.Read()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if bad := new(rows.LineError); errors.As(err, &bad) {
-			if rejected++; rejected <= maxNamed {
-				fmt.Fprintln(t.err, "rejected:", bad)
-			}
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", c.File, err)
-		}
-		b.Add(e)
-	}
-	if more := rejected - maxNamed; more > 0 {
-		fmt.Fprintf(t.err, "rejected: and %d more\n", more)
-	}
-	return nil
 }
 
 // draw writes the pictures into files.

@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"sync/atomic"
 	"time"
 
 	"github.com/tempismo/tempismo/pkg/app"
@@ -21,7 +20,6 @@ import (
 	"github.com/tempismo/tempismo/pkg/topics"
 	"github.com/tempismo/tempismo/services/profiler"
 	"github.com/tempismo/tempismo/services/tempismo/local"
-	"github.com/tempismo/tempismo/services/tempismo/rows"
 	"github.com/tempismo/tempismo/services/tempismo/sorting"
 )
 
@@ -35,21 +33,6 @@ type importCmd struct {
 	Partitions int32 `default:"8" help:"Partitions of topics that do not exist yet."`
 	NoServices bool  `help:"Run no services in this process: somebody else runs them for this run."`
 	JSON       bool  `help:"Write the summary as one JSON object."`
-}
-
-// columns says which column of a file holds what.
-type columns struct {
-	Customer string `placeholder:"COLUMN" help:"Column of the customer's id. Without it, lines are engagement events as they stand on the topic."`
-	Time     string `placeholder:"COLUMN" help:"Column of the time: RFC 3339, 2006-01-02 15:04:05 UTC, unix seconds or milliseconds."`
-	Kind     string `placeholder:"COLUMN|KIND" help:"Column of the kind of event, or the kind of all of them."`
-	Zone     string `placeholder:"COLUMN|ZONE" help:"Column of the customer's time zone (a name such as Europe/Rome, or an offset such as +0200, also that of the time itself), or the zone of all of them."`
-	Channel  string `placeholder:"COLUMN|CHANNEL" default:"email" help:"Column of the channel, or the channel of all of them."`
-	Message  string `placeholder:"COLUMN" help:"Column of the message's id."`
-	Campaign string `placeholder:"COLUMN" help:"Column of the campaign."`
-}
-
-func (c *columns) mapping() rows.Mapping {
-	return rows.Mapping{Customer: c.Customer, Time: c.Time, Kind: c.Kind, Zone: c.Zone, Channel: c.Channel, Message: c.Message, Campaign: c.Campaign}
 }
 
 // Help is the example.
@@ -227,68 +210,20 @@ func (c *importCmd) bring(ctx context.Context, t terminal, sys *system) error {
 
 // read reads the file into the sorter and returns a fingerprint of what it held.
 func (c *importCmd) read(ctx context.Context, t terminal, bars *progress, sorted *sorting.Sorter, sum *summary) (string, error) {
-	var in io.Reader = os.Stdin
-	var size int64
-	if c.File != "-" {
-		f, err := os.Open(c.File)
-		if err != nil {
-			return "", err
-		}
-		defer f.Close()
-		if info, err := f.Stat(); err == nil {
-			size = info.Size()
-		}
-		in = f
-	}
-	counted := &countReader{r: in}
-	r, err := rows.Open(counted, filepath.Base(c.File), c.mapping())
-	if err != nil {
-		return "", fmt.Errorf("%s: %w", c.File, err)
-	}
-	bar := bars.bar("reading", size)
-	defer bar.done()
 	print := sha256.New()
 	fmt.Fprintf(print, "as-is=%v\n", c.AsIs)
 	var value []byte
-	var named []string
-	for i := int64(0); ; i++ {
-		if i%1024 == 0 {
-			if err := ctx.Err(); err != nil {
-				return "", err
-			}
-			bar.set(counted.n.Load())
-		}
-		e, line, err := r.Read()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		sum.Read++
-		if bad := new(rows.LineError); errors.As(err, &bad) {
-			if sum.Rejected++; sum.Rejected <= maxNamed {
-				named = append(named, bad.Error())
-			}
-			continue
-		}
-		if err != nil {
-			return "", fmt.Errorf("%s: %w", c.File, err)
-		}
+	events, rejected, err := c.each(ctx, c.File, t, bars, func(e *engagement.Event, line int64) error {
 		value = e.Append(value[:0])
 		print.Write(value)
 		key := line
 		if !c.AsIs {
 			key = e.Time.UnixMicro()
 		}
-		if err := sorted.Add(key, value); err != nil {
-			return "", err
-		}
-	}
-	for _, n := range named {
-		fmt.Fprintln(t.err, "rejected:", n)
-	}
-	if more := sum.Rejected - int64(len(named)); more > 0 {
-		fmt.Fprintf(t.err, "rejected: and %d more\n", more)
-	}
-	return hex.EncodeToString(print.Sum(nil)), nil
+		return sorted.Add(key, value)
+	})
+	sum.Read, sum.Rejected = sum.Read+events+rejected, sum.Rejected+rejected
+	return hex.EncodeToString(print.Sum(nil)), err
 }
 
 // write appends the events to the topic in order, past those that an earlier import of the same file has written.
@@ -482,18 +417,6 @@ func (s *summary) print(w io.Writer) {
 	line("deviations", total(s.Deviations), listed(s.Deviations))
 	line("decisions", total(s.Decisions), listed(s.Decisions))
 	line("dead letters", s.DeadLetters, "")
-}
-
-// countReader counts what is read, for the bar.
-type countReader struct {
-	r io.Reader
-	n atomic.Int64
-}
-
-func (c *countReader) Read(b []byte) (int, error) {
-	n, err := c.r.Read(b)
-	c.n.Add(int64(n))
-	return n, err
 }
 
 // ledger remembers, in a data folder, which files were imported and from where on, so that an interrupted import goes on
