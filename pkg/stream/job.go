@@ -20,6 +20,7 @@ type Codec[T any] struct {
 type Input struct {
 	Topic     string // declared name, without the run's prefix
 	Broadcast bool   // every version stands in every partition; it concerns the partition, not a key
+	Table     bool   // a record without value is a tombstone, which Decode and Step see like any other record of the key
 }
 
 // Job declares a stateful service: inputs, one state per key, one state per partition, outputs, and a pure Step. I is the
@@ -44,6 +45,53 @@ type Job[I, S, P any] struct {
 	// Adopt puts a broadcast record in force in p: before Step sees such a record, and at takeover for the stored last
 	// one of each broadcast topic (p holds decoded forms that Partition need not encode). May be nil without broadcast inputs.
 	Adopt func(p *P, topic string, value []byte) error
+
+	// Timers lets states be woken up. Nil: they never are.
+	Timers *Timers[S, P]
+
+	// Lookup lets records be stepped with what another service knows of their key. Nil: they are not.
+	Lookup *Lookup[I, S, P]
+}
+
+// Timers declares how the states of a Job are woken up. The due times of all states stand in an index that is part of every
+// commit. The owner of a partition appends a tick to Topic for each timer of committed state that is due; the tick is a
+// record like any other, with a position and a place in the order, so a timer fires once whatever crashes. A tick is not
+// taken before the positions at which it was made are reached, fires only the timer it names, only where that is still
+// pending with the same due time, and only in its own run; any other tick is dropped and counted.
+//
+// In a live run a timer is due when the wall clock says so. In a simulated run it is due when a record beyond its time, or a
+// clock tick, is next: its tick is taken before that record, and the tick's event time is the due time.
+type Timers[S, P any] struct {
+	Topic string // the tick log, co-partitioned with the inputs and not among them
+
+	// Pending calls each for every timer of s. An id is unique within a state.
+	Pending func(s *S, each func(id string, due time.Time))
+
+	// Fire is Step for the timer id of s. The context's Cause is the tick's: its id derives from key, timer and due.
+	Fire func(c *Context, s *S, p *P, id string, due time.Time) error
+}
+
+// Lookup declares a read-only look at the state of another service of the same run under the key of the record. It is
+// read by the runtime once for a batch, before its first Step, and unfenced: what it sees depends on how far the other service is. So
+// its result is part of the record's input: Step must write Context.Lookup into what it emits wherever the states or the outputs
+// depend on it, and a Fold is given the recorded result instead of looking again.
+type Lookup[I, S, P any] struct {
+	Service string // whose state is read
+
+	// Wanted says which records need it. Every tick does.
+	Wanted func(in *I) bool
+
+	// Result boils down what was read to what Step uses. It is pure, and runs right before Step or Fire: s and p are as
+	// they will find them. in is nil for a tick.
+	Result func(c *Context, s *S, p *P, in *I, seen Seen) []byte
+}
+
+// Seen is what a Lookup has read.
+type Seen struct {
+	Value      []byte // the key's stored state; nil: none
+	Position   string // of the other service's first input, "topic:partition:offset" of the last record in Value; empty: none
+	Rebuilding bool   // the state was lost and is not whole again: Value may know less than it did
+	Partial    bool   // the state was rebuilt from a log that no longer holds its beginning
 }
 
 // Emission is one output of a Step, to be wrapped in a CloudEvents envelope (structured JSON) whose id, source and

@@ -10,10 +10,14 @@ import "time"
 const (
 	Events     = "engagement.events.v1"
 	Attributes = "customer.attributes.v1"
+	Erasures   = "customer.erasures.v1"
 	Scored     = "engagement.scored.v1"
 	Digests    = "timing.digests.v1"
 	Deviations = "timing.deviations.v1"
 	Models     = "timing.models.v1"
+	Policies   = "send.policies.v1"
+	Requests   = "send.requests.v1"
+	Ticks      = "send.ticks.v1"
 	Decisions  = "send.decisions.v1"
 	Outcomes   = "send.outcomes.v1"
 )
@@ -46,13 +50,17 @@ const day = 24 * time.Hour
 // All lists the topics in the order of the flow.
 var All = []Topic{
 	{Events, Log, 400 * day, []string{"ingest"}, []string{"profiler", "trainer"}, true},
-	{Attributes, Table, 0, []string{"others"}, []string{"profiler", "trainer"}, true},
+	{Attributes, Table, 0, []string{"ingest", "others"}, []string{"profiler", "decider", "trainer"}, true},
+	{Erasures, Log, 800 * day, []string{"profiler", "tempismo erase"}, []string{"profiler", "decider", "trainer"}, true},
 	{Scored, Log, 30 * day, []string{"profiler"}, []string{"detector"}, true},
 	{Digests, Log, 400 * day, []string{"profiler"}, []string{"console", "trainer"}, false},
 	{Deviations, Log, 90 * day, []string{"detector"}, []string{"decider", "console", "alert consumers"}, true},
-	{Models, Broadcast, 400 * day, []string{"trainer"}, []string{"profiler", "detector", "console"}, true},
+	{Models, Broadcast, 400 * day, []string{"trainer"}, []string{"profiler", "detector", "decider", "console"}, true},
+	{Policies, Broadcast, 400 * day, []string{"tempismo policy apply"}, []string{"decider", "console"}, true},
+	{Requests, Log, 90 * day, []string{"ingest", "marketing automation"}, []string{"decider"}, true},
+	{Ticks, Log, 90 * day, []string{"decider"}, []string{"decider"}, true},
 	{Decisions, Log, 400 * day, []string{"decider"}, []string{"connector", "console"}, true},
-	{Outcomes, Log, 400 * day, []string{"connector"}, []string{"console", "connector"}, false},
+	{Outcomes, Log, 400 * day, []string{"connector"}, []string{"decider", "console", "connector"}, true},
 }
 
 // DeadLetterRetention is how long set-aside records are kept.

@@ -40,7 +40,7 @@ type Config struct {
 	Policy Policy       `embed:""`
 }
 
-// Policy is the policy as operators write it. Its defaults are those of decision.Default.
+// Policy is the policy as operators write it. Its defaults are those of decision.OldDefault.
 type Policy struct {
 	Version    string        `name:"policy-version" env:"POLICY_VERSION" placeholder:"NAME" help:"Name of this policy in decisions. Empty: a short hash of its rules."`
 	Channel    string        `name:"channel" env:"CHANNEL" default:"email" help:"Channel that is decided about."`
@@ -60,7 +60,7 @@ func (c Config) Validate() error {
 }
 
 // policy builds the policy of the domain.
-func (c Policy) policy() (decision.Policy, error) {
+func (c Policy) policy() (decision.OldPolicy, error) {
 	var errs []error
 	window := func(name, text string) calendar.Window {
 		w, err := calendar.ParseWindow(text)
@@ -69,7 +69,7 @@ func (c Policy) policy() (decision.Policy, error) {
 		}
 		return w
 	}
-	p := decision.Policy{
+	p := decision.OldPolicy{
 		Version: c.Version, Channel: c.Channel,
 		Window: window("WINDOW", c.Window), Quiet: window("QUIET", c.Quiet), Closed: calendar.None,
 		CapPerDay: c.CapPerDay, CapPerWeek: c.CapPerWeek, MinGap: c.MinGap, Expiry: c.Expiry,
@@ -87,7 +87,7 @@ func (c Policy) policy() (decision.Policy, error) {
 }
 
 // fingerprint names a policy that nobody has named: the same rules have the same name everywhere.
-func fingerprint(p *decision.Policy) string {
+func fingerprint(p *decision.OldPolicy) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s|%s|%s|%s|%d|%d|%s|%s",
 		p.Channel, p.Window, p.Quiet, p.Closed.Name, p.CapPerDay, p.CapPerWeek, p.MinGap, p.Expiry))
 	return "p-" + hex.EncodeToString(sum[:4])
@@ -135,7 +135,7 @@ type input struct {
 type none struct{}
 
 // Job declares the decider.
-func Job(policy decision.Policy, count metric.Int64Counter) stream.Job[input, decision.State, none] {
+func Job(policy decision.OldPolicy, count metric.Int64Counter) stream.Job[input, decision.State, none] {
 	return stream.Job[input, decision.State, none]{
 		Service: Service,
 		Inputs:  []stream.Input{{Topic: topics.Deviations}},
@@ -177,7 +177,7 @@ func decode(r *stream.Record, in *input) (stream.Cause, error) {
 }
 
 // step decides about one deviation.
-func step(c *stream.Context, s *decision.State, in *input, policy *decision.Policy, count metric.Int64Counter) error {
+func step(c *stream.Context, s *decision.State, in *input, policy *decision.OldPolicy, count metric.Int64Counter) error {
 	cause := c.Cause()
 	topic, partition, offset := c.Position()
 	d, ok, err := decision.Decide(policy, s, &decision.Trigger{

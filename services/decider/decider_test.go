@@ -185,7 +185,7 @@ func TestConfig(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, err := c.Policy.policy()
-		want := decision.Default()
+		want := decision.OldDefault()
 		want.Version = got.Version
 		g, w := mustJSON(got), mustJSON(want)
 		if err != nil || g != w {

@@ -35,7 +35,7 @@ var margin = 50 * math.Log2(share)
 // Of the other deviations every rule is evaluated and listed, whether or not one before it failed. The Reason is that of
 // the first that failed or, if all passed, what triggered the send. The error names a field of the deviation that no
 // decision can be made from, and s is then as it was.
-func Decide(p *Policy, s *State, t *Trigger, now time.Time) (Decision, bool, error) {
+func Decide(p *OldPolicy, s *State, t *Trigger, now time.Time) (Decision, bool, error) {
 	d := &t.Deviation
 	switch {
 	case !d.Actionable || d.Kind != timing.Burst && d.Kind != timing.Reactivation:
@@ -113,7 +113,7 @@ var reasons = map[string]Reason{
 }
 
 // blocked is the sentence for a decision that the rule r prevented.
-func blocked(p *Policy, r *Rule) string {
+func blocked(p *OldPolicy, r *Rule) string {
 	switch r.Rule {
 	case RuleExpiry:
 		return span(p.Expiry) + " after the engagement the moment is over; nothing was sent"
@@ -132,7 +132,7 @@ func blocked(p *Policy, r *Rule) string {
 	}
 }
 
-func (p *Policy) expiry(engaged, now, expires time.Time) Rule {
+func (p *OldPolicy) expiry(engaged, now, expires time.Time) Rule {
 	return Rule{RuleExpiry, now.Before(expires), fmt.Sprintf("%s after the engagement, at most %s", span(now.Sub(engaged)), span(p.Expiry))}
 }
 
@@ -144,7 +144,7 @@ func bestHour(s timing.Score, loc *time.Location) Rule {
 	return Rule{RuleBestHour, float64(s.Now-s.Best) >= margin, detail}
 }
 
-func (p *Policy) calendar(now time.Time, loc *time.Location) Rule {
+func (p *OldPolicy) calendar(now time.Time, loc *time.Location) Rule {
 	name, closed := p.Closed.Closed(calendar.DayOf(now, loc))
 	switch {
 	case closed:
@@ -155,18 +155,18 @@ func (p *Policy) calendar(now time.Time, loc *time.Location) Rule {
 	return Rule{RuleCalendar, true, "no holiday in " + p.Closed.Place}
 }
 
-func (p *Policy) window(now time.Time, loc *time.Location) Rule {
+func (p *OldPolicy) window(now time.Time, loc *time.Location) Rule {
 	return Rule{RuleWindow, p.Window.Contains(calendar.Minute(now, loc)), fmt.Sprintf("%s %s, now %s", p.Window, loc, now.In(loc).Format("15:04"))}
 }
 
-func (p *Policy) quiet(now time.Time, loc *time.Location) Rule {
+func (p *OldPolicy) quiet(now time.Time, loc *time.Location) Rule {
 	if p.Quiet.Empty() {
 		return Rule{RuleQuiet, true, "no quiet hours"}
 	}
 	return Rule{RuleQuiet, !p.Quiet.Contains(calendar.Minute(now, loc)), fmt.Sprintf("%s %s, now %s", p.Quiet, loc, now.In(loc).Format("15:04"))}
 }
 
-func (p *Policy) frequency(s *State, now time.Time) Rule {
+func (p *OldPolicy) frequency(s *State, now time.Time) Rule {
 	inDay, inWeek := s.since(now.Add(-day)), s.since(now.Add(-week))
 	passed := (p.CapPerDay == 0 || inDay < p.CapPerDay) && (p.CapPerWeek == 0 || inWeek < p.CapPerWeek)
 	return Rule{RuleFrequency, passed, fmt.Sprintf("%s in 24 hours, %s in 7 days", of(inDay, p.CapPerDay), of(inWeek, p.CapPerWeek))}
@@ -180,7 +180,7 @@ func of(n, limit int) string {
 	return fmt.Sprintf("%d of %d", n, limit)
 }
 
-func (p *Policy) gap(s *State, now time.Time) Rule {
+func (p *OldPolicy) gap(s *State, now time.Time) Rule {
 	last, ok := s.last()
 	if !ok {
 		return Rule{RuleGap, true, "none sent before"}
@@ -191,7 +191,7 @@ func (p *Policy) gap(s *State, now time.Time) Rule {
 // until shortens a decision's life to the minutes in which it is allowed without a break: a decision of the last minute
 // of the window must not be carried out after it. It asks minute by minute, which makes no assumption about how windows,
 // quiet hours, closed days and changes of the clock fall together; a life is short.
-func (p *Policy) until(now, expires time.Time, loc *time.Location) time.Time {
+func (p *OldPolicy) until(now, expires time.Time, loc *time.Location) time.Time {
 	for u := now.Truncate(time.Minute).Add(time.Minute); u.Before(expires); u = u.Add(time.Minute) {
 		minute := calendar.Minute(u, loc)
 		_, closed := p.Closed.Closed(calendar.DayOf(u, loc))

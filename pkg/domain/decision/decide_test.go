@@ -39,64 +39,64 @@ func burst(t testing.TB) *Trigger {
 func TestDecide(t *testing.T) {
 	rows := []struct {
 		name   string
-		change func(p *Policy, s *State, d *Trigger)
+		change func(p *OldPolicy, s *State, d *Trigger)
 		after  time.Duration // of the partition's clock after the engagement
 		typ    string
 		reason Reason
 		says   string // part of the summary
 	}{
 		{"an actionable burst in the window is a reason to send now", nil, 0, SendNowType, Burst, "unusually attentive"},
-		{"a reactivation is a reason to send now", func(_ *Policy, _ *State, d *Trigger) { d.Deviation.Kind = timing.Reactivation }, 0, SendNowType, Reactivation, "back after a long silence"},
+		{"a reactivation is a reason to send now", func(_ *OldPolicy, _ *State, d *Trigger) { d.Deviation.Kind = timing.Reactivation }, 0, SendNowType, Reactivation, "back after a long silence"},
 		{"a decision is still possible just before the moment is over", nil, 30*time.Minute - time.Second, SendNowType, Burst, ""},
 		{"half an hour later it is not", nil, 30 * time.Minute, ExpiredType, Expired, "30 minutes after the engagement"},
-		{"an hour worth 0.8 of the best is good enough", func(_ *Policy, _ *State, d *Trigger) { d.Deviation.Score.Now = 68 }, 0, SendNowType, Burst, ""},
-		{"an hour worth less waits for the better one", func(_ *Policy, _ *State, d *Trigger) { d.Deviation.Score.Now = 67 }, 0, BlockedType, BetterHourAhead, "score 67 now, 84 on Fri 4 Dec 10:00"},
-		{"nothing is sent on a national holiday", func(_ *Policy, _ *State, d *Trigger) { d.Time = d.Time.AddDate(0, 0, 5) }, 0, BlockedType, ClosedDay, "Immaculate Conception in Italy"},
-		{"with no calendar a holiday is like any day", func(p *Policy, _ *State, d *Trigger) {
+		{"an hour worth 0.8 of the best is good enough", func(_ *OldPolicy, _ *State, d *Trigger) { d.Deviation.Score.Now = 68 }, 0, SendNowType, Burst, ""},
+		{"an hour worth less waits for the better one", func(_ *OldPolicy, _ *State, d *Trigger) { d.Deviation.Score.Now = 67 }, 0, BlockedType, BetterHourAhead, "score 67 now, 84 on Fri 4 Dec 10:00"},
+		{"nothing is sent on a national holiday", func(_ *OldPolicy, _ *State, d *Trigger) { d.Time = d.Time.AddDate(0, 0, 5) }, 0, BlockedType, ClosedDay, "Immaculate Conception in Italy"},
+		{"with no calendar a holiday is like any day", func(p *OldPolicy, _ *State, d *Trigger) {
 			p.Closed = calendar.None
 			d.Time = d.Time.AddDate(0, 0, 5)
 		}, 0, SendNowType, Burst, ""},
-		{"nothing is sent before the window", func(_ *Policy, _ *State, d *Trigger) { d.Time = d.Time.Add(-2 * time.Hour) }, 0, BlockedType, OutsideWindow, "09:30-14:00 Europe/Rome, now 08:41"},
-		{"the window is the customer's, not ours", func(_ *Policy, _ *State, d *Trigger) { d.Deviation.Zone = "Asia/Tokyo" }, 0, BlockedType, OutsideWindow, "Asia/Tokyo, now 18:41"},
-		{"quiet hours hold whatever the window says", func(p *Policy, _ *State, d *Trigger) {
+		{"nothing is sent before the window", func(_ *OldPolicy, _ *State, d *Trigger) { d.Time = d.Time.Add(-2 * time.Hour) }, 0, BlockedType, OutsideWindow, "09:30-14:00 Europe/Rome, now 08:41"},
+		{"the window is the customer's, not ours", func(_ *OldPolicy, _ *State, d *Trigger) { d.Deviation.Zone = "Asia/Tokyo" }, 0, BlockedType, OutsideWindow, "Asia/Tokyo, now 18:41"},
+		{"quiet hours hold whatever the window says", func(p *OldPolicy, _ *State, d *Trigger) {
 			p.Window = calendar.Window{To: 1440}
 			d.Time = d.Time.Add(12 * time.Hour)
 		}, 0, BlockedType, QuietHours, "21:00-08:00 Europe/Rome, now 22:41"},
-		{"with every hour open a night is like a day", func(p *Policy, _ *State, d *Trigger) {
+		{"with every hour open a night is like a day", func(p *OldPolicy, _ *State, d *Trigger) {
 			p.Window, p.Quiet = calendar.Window{To: 1440}, calendar.Window{}
 			d.Time = d.Time.Add(12 * time.Hour)
 		}, 0, SendNowType, Burst, ""},
-		{"nobody gets two messages in a day", func(_ *Policy, s *State, d *Trigger) { s.add(d.Time.Add(-23 * time.Hour)) }, 0, BlockedType, FrequencyCap, "1 of 1 in 24 hours"},
-		{"nobody gets four messages in a week", func(_ *Policy, s *State, d *Trigger) {
+		{"nobody gets two messages in a day", func(_ *OldPolicy, s *State, d *Trigger) { s.add(d.Time.Add(-23 * time.Hour)) }, 0, BlockedType, FrequencyCap, "1 of 1 in 24 hours"},
+		{"nobody gets four messages in a week", func(_ *OldPolicy, s *State, d *Trigger) {
 			for _, ago := range []time.Duration{6 * day, 4 * day, 2 * day} {
 				s.add(d.Time.Add(-ago))
 			}
 		}, 0, BlockedType, FrequencyCap, "3 of 3 in 7 days"},
-		{"a message of more than a week ago does not count", func(_ *Policy, s *State, d *Trigger) {
+		{"a message of more than a week ago does not count", func(_ *OldPolicy, s *State, d *Trigger) {
 			for _, ago := range []time.Duration{7 * day, 4 * day, 2 * day} {
 				s.add(d.Time.Add(-ago))
 			}
 		}, 0, SendNowType, Burst, ""},
-		{"without caps the gap still holds", func(p *Policy, s *State, d *Trigger) {
+		{"without caps the gap still holds", func(p *OldPolicy, s *State, d *Trigger) {
 			p.CapPerDay, p.CapPerWeek = 0, 0
 			s.add(d.Time.Add(-90 * time.Minute))
 		}, 0, BlockedType, MinimumGap, "last one 1 hour 30 minutes ago, at least 24 hours apart"},
-		{"exactly the gap later the next message may go", func(_ *Policy, s *State, d *Trigger) { s.add(d.Time.Add(-day)) }, 0, SendNowType, Burst, ""},
-		{"the first rule that failed is the reason", func(_ *Policy, s *State, d *Trigger) {
+		{"exactly the gap later the next message may go", func(_ *OldPolicy, s *State, d *Trigger) { s.add(d.Time.Add(-day)) }, 0, SendNowType, Burst, ""},
+		{"the first rule that failed is the reason", func(_ *OldPolicy, s *State, d *Trigger) {
 			s.add(d.Time.Add(-time.Hour))
 			d.Deviation.Score.Now = 10
 		}, 0, BlockedType, BetterHourAhead, ""},
-		{"what reading now is worth is believed before the scores", func(_ *Policy, _ *State, d *Trigger) {
+		{"what reading now is worth is believed before the scores", func(_ *OldPolicy, _ *State, d *Trigger) {
 			d.Deviation.Score.Now, d.Deviation.Score.Worth = 60, .8
 		}, 0, SendNowType, Burst, ""},
-		{"and where it is not enough the better hour is waited for", func(_ *Policy, _ *State, d *Trigger) {
+		{"and where it is not enough the better hour is waited for", func(_ *OldPolicy, _ *State, d *Trigger) {
 			d.Deviation.Score.Worth = .79
 		}, 0, BlockedType, BetterHourAhead, "score 83 now, 84 on Fri 4 Dec 10:00, and reading now it is worth 0.79 of that"},
 		{"a source whose clock runs ahead is taken at its word", nil, -20 * time.Second, SendNowType, Burst, ""},
 	}
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
-			p, s, d := Default(), State{}, burst(t)
+			p, s, d := OldDefault(), State{}, burst(t)
 			if r.change != nil {
 				r.change(&p, &s, d)
 			}
@@ -133,7 +133,7 @@ func TestDecidePassesOver(t *testing.T) {
 	}
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
-			p, s, d := Default(), State{}, burst(t)
+			p, s, d := OldDefault(), State{}, burst(t)
 			r.change(&d.Deviation)
 			got, ok, err := Decide(&p, &s, d, d.Time)
 			if ok || err != nil || got.Reason != r.reason {
@@ -142,7 +142,7 @@ func TestDecidePassesOver(t *testing.T) {
 		})
 	}
 	t.Run("a zone that nobody knows is an error that names it", func(t *testing.T) {
-		p, s, d := Default(), State{}, burst(t)
+		p, s, d := OldDefault(), State{}, burst(t)
 		d.Deviation.Zone = "Mars/Olympus"
 		if _, _, err := Decide(&p, &s, d, d.Time); err == nil || !strings.Contains(err.Error(), `zone "Mars/Olympus"`) {
 			t.Errorf("got %v", err)
@@ -153,20 +153,20 @@ func TestDecidePassesOver(t *testing.T) {
 func TestExpiry(t *testing.T) {
 	rows := []struct {
 		name, engaged, expires string
-		change                 func(*Policy)
+		change                 func(*OldPolicy)
 	}{
 		{"a decision lives half an hour", "2026-12-03T09:41:52Z", "2026-12-03T10:11:52Z", nil},
 		{"but never beyond the window", "2026-12-03T12:45:10Z", "2026-12-03T13:00:00Z", nil},
-		{"nor into quiet hours", "2026-12-03T19:45:10Z", "2026-12-03T20:00:00Z", func(p *Policy) { p.Window = calendar.Window{To: 1440} }},
-		{"nor into a closed day", "2026-12-07T22:45:10Z", "2026-12-07T23:00:00Z", func(p *Policy) { p.Window, p.Quiet = calendar.Window{To: 1440}, calendar.Window{} }},
-		{"a day without end leaves it alone", "2026-12-03T22:45:10Z", "2026-12-03T23:15:10Z", func(p *Policy) { p.Window, p.Quiet = calendar.Window{To: 1440}, calendar.Window{} }},
-		{"a window that is entered again when clocks are put back ends at its first end", "2026-10-25T00:20:00Z", "2026-10-25T00:30:00Z", func(p *Policy) {
+		{"nor into quiet hours", "2026-12-03T19:45:10Z", "2026-12-03T20:00:00Z", func(p *OldPolicy) { p.Window = calendar.Window{To: 1440} }},
+		{"nor into a closed day", "2026-12-07T22:45:10Z", "2026-12-07T23:00:00Z", func(p *OldPolicy) { p.Window, p.Quiet = calendar.Window{To: 1440}, calendar.Window{} }},
+		{"a day without end leaves it alone", "2026-12-03T22:45:10Z", "2026-12-03T23:15:10Z", func(p *OldPolicy) { p.Window, p.Quiet = calendar.Window{To: 1440}, calendar.Window{} }},
+		{"a window that is entered again when clocks are put back ends at its first end", "2026-10-25T00:20:00Z", "2026-10-25T00:30:00Z", func(p *OldPolicy) {
 			p.Window, p.Quiet = calendar.Window{From: 60, To: 150}, calendar.Window{}
 		}},
 	}
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
-			p, s, d := Default(), State{}, burst(t)
+			p, s, d := OldDefault(), State{}, burst(t)
 			if r.change != nil {
 				r.change(&p)
 			}
@@ -186,7 +186,7 @@ func TestExpiry(t *testing.T) {
 // closer together, or at an hour that it forbids.
 func TestCapsHold(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		p := Default()
+		p := OldDefault()
 		p.CapPerDay = rapid.IntRange(0, 3).Draw(rt, "cap per day")
 		p.CapPerWeek = rapid.IntRange(0, 5).Draw(rt, "cap per week")
 		p.MinGap = time.Duration(rapid.IntRange(0, 30).Draw(rt, "gap")) * time.Hour
@@ -277,7 +277,7 @@ func FuzzStateDecode(f *testing.F) {
 }
 
 func TestDecisionOnTheWire(t *testing.T) {
-	p, s, d := Default(), State{}, burst(t)
+	p, s, d := OldDefault(), State{}, burst(t)
 	got, _, err := Decide(&p, &s, d, d.Time.Add(212*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
@@ -341,10 +341,10 @@ func TestOutcomeOnTheWire(t *testing.T) {
 }
 
 func TestPolicyValidate(t *testing.T) {
-	if p := Default(); p.Validate() != nil {
+	if p := OldDefault(); p.Validate() != nil {
 		t.Fatalf("the default is refused: %v", p.Validate())
 	}
-	p := Policy{Quiet: calendar.Window{To: 1440}, CapPerDay: -1, CapPerWeek: 99, MinGap: -1, Expiry: 48 * time.Hour}
+	p := OldPolicy{Quiet: calendar.Window{To: 1440}, CapPerDay: -1, CapPerWeek: 99, MinGap: -1, Expiry: 48 * time.Hour}
 	err := p.Validate()
 	for _, part := range []string{"version", "channel", "window", "quiet hours", "cap per day", "cap per week", "minimum gap", "expiry"} {
 		if err == nil || !strings.Contains(err.Error(), part) {

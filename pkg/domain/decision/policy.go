@@ -1,82 +1,108 @@
 package decision
 
 import (
-	"errors"
-	"fmt"
-	"time"
-
 	"github.com/tempismo/tempismo/pkg/domain/calendar"
+	"github.com/tempismo/tempismo/pkg/domain/customer"
 )
 
-// Policy says when a message may go out. The zero Policy allows nothing; Default is the place to start from.
+// PolicyType is the CloudEvents type of send.policies.v1.
+const PolicyType = "io.tempismo.policy.v1"
+
+// Policy says when a message may go out. Its JSON form is the data of send.policies.v1; the YAML file that operators write
+// has the same fields, without Version and Closed, which are filled in when the policy is put into force.
 type Policy struct {
-	Version    string            // stands in every decision
-	Channel    string            // the channel that is decided about; deviations of other channels do not concern it
-	Window     calendar.Window   // local hours in which messages may go out
-	Quiet      calendar.Window   // local hours in which none may, whatever the window says; may be empty
-	Closed     calendar.Calendar // days on which none may; the zero Calendar closes none
-	CapPerDay  int               // most send-nows to one customer in any 24 hours; 0: no cap
-	CapPerWeek int               // most send-nows to one customer in any 7 days; 0: no cap
-	MinGap     time.Duration     // least time between two send-nows to one customer
-	Expiry     time.Duration     // how long after the engagement a decision may still be carried out
+	Version    string             `json:"version"`            // stands in every decision
+	Zone       string             `json:"zone"`               // IANA name; of customers whose zone nobody knows
+	Consent    Consent            `json:"consent"`            // what is done where a customer has said nothing about mailing
+	Channels   map[string]Channel `json:"channels"`           // by name; a channel that is not here is not decided about
+	Quiet      calendar.Window    `json:"quiet"`              // local hours in which nothing goes out, whatever the windows say; may be empty
+	CapPerDay  int                `json:"cap_per_day"`        // most sends to one customer over all channels in any 24 hours; 0: no cap
+	CapPerWeek int                `json:"cap_per_week"`       // in any 7 days
+	Gap        Duration           `json:"gap"`                // least time between any two sends to one customer
+	Collision  Duration           `json:"collision"`          // least time between two sends to one customer in different channels
+	Overlap    float64            `json:"overlap"`            // largest share of an audience that may hold another send in the same local hour; 1: no limit
+	Lead       []Lead             `json:"lead,omitempty"`     // days before feasts on which nothing is sent that could go earlier
+	Segments   []Segment          `json:"segments,omitempty"` // the first that fits a customer counts
+	Experiment Experiment         `json:"experiment"`         // control group and exploration
+	Calendars  Calendars          `json:"calendars"`          // as the operator chose them
+	Closed     *calendar.Book     `json:"closed,omitempty"`   // what Calendars came to, day by day, so that every replay has the same days
 }
 
-// MaxCap is the highest cap that the customer's state can remember.
-const MaxCap = 32
+// Consent is a Policy's answer to a customer who has neither given nor refused consent to mailing.
+type Consent string
 
-// MaxExpiry is the longest life of a decision. Connectors rebuild their memory as far back.
-const MaxExpiry = 24 * time.Hour
-
-// Default returns the policy for email of a business that has said nothing else: 9:30 to 14:00, never between 21:00 and
-// 8:00, never on an Italian national holiday, at most one message a day and three a week, and never later than half an
-// hour after the moment that triggered it.
-func Default() Policy {
-	return Policy{
-		Version:    "default.1",
-		Channel:    "email",
-		Window:     calendar.Window{From: 9*60 + 30, To: 14 * 60},
-		Quiet:      calendar.Window{From: 21 * 60, To: 8 * 60},
-		Closed:     calendar.Italy,
-		CapPerDay:  1,
-		CapPerWeek: 3,
-		MinGap:     24 * time.Hour,
-		Expiry:     30 * time.Minute,
-	}
-}
-
-// Validate names everything that is wrong with the policy.
-func (p *Policy) Validate() error {
-	var errs []error
-	if p.Version == "" {
-		errs = append(errs, errors.New("version: must not be empty, it stands in every decision"))
-	}
-	if p.Channel == "" {
-		errs = append(errs, errors.New("channel: must not be empty, e.g. email"))
-	}
-	if p.Window.Empty() {
-		errs = append(errs, errors.New("window: is empty, so nothing could ever be sent; use 00:00-24:00 to allow every hour"))
-	}
-	if p.Quiet.Whole() {
-		errs = append(errs, errors.New("quiet hours: fill the day, so nothing could ever be sent"))
-	}
-	for _, c := range []struct {
-		name string
-		n    int
-	}{{"cap per day", p.CapPerDay}, {"cap per week", p.CapPerWeek}} {
-		if c.n < 0 || c.n > MaxCap {
-			errs = append(errs, fmt.Errorf("%s: %d is not between 0 (no cap) and %d", c.name, c.n, MaxCap))
-		}
-	}
-	if p.MinGap < 0 || p.MinGap > week {
-		errs = append(errs, fmt.Errorf("minimum gap: %v is not between 0 and 7 days", p.MinGap))
-	}
-	if p.Expiry <= 0 || p.Expiry > MaxExpiry {
-		errs = append(errs, fmt.Errorf("expiry: %v is not between 0 and %v", p.Expiry, MaxExpiry))
-	}
-	return errors.Join(errs...)
-}
-
+// Answers.
 const (
-	day  = 24 * time.Hour
-	week = 7 * day
+	Assumed  Consent = "assumed"  // may be written to
+	Required Consent = "required" // may not
 )
+
+// Channel is the part of a Policy about one channel.
+type Channel struct {
+	Windows    []calendar.Opening `json:"windows"`             // local hours in which messages may go out
+	Prime      []calendar.Opening `json:"prime,omitempty"`     // the channel's golden hours
+	Threshold  int                `json:"threshold"`           // least score, 0 to 100, of an hour for which a request does not wait any longer
+	FallBack   []calendar.Opening `json:"fall_back,omitempty"` // where a request ends that never found such an hour; absent: Windows
+	CapPerDay  int                `json:"cap_per_day"`         // most sends to one customer in any 24 hours; 0: no cap
+	CapPerWeek int                `json:"cap_per_week"`
+	Gap        Duration           `json:"gap"`      // least time between two sends to one customer in this channel
+	Expiry     Duration           `json:"expiry"`   // how long after its moment a decision may still be carried out
+	Triggers   []string           `json:"triggers"` // deviations that send without a request: burst, reactivation; may be empty
+	Priority   int                `json:"priority"` // of such a send among requests, 0 to 9
+}
+
+// Lead keeps the Days days before a day of the year free for those who have no choice: a request that may go out earlier, or
+// after it, does.
+type Lead struct {
+	Name   string `json:"name"`   // e.g. Christmas
+	Before string `json:"before"` // MM-DD
+	Days   int    `json:"days"`   // 1 to 14
+}
+
+// Segment is a rule on what is known of customers, with what is different for those whom it fits.
+type Segment struct {
+	Name     string               `json:"name"`
+	When     map[string]Condition `json:"when"`               // by name of an attribute; "value" and "segment" are the fields of that name. All must hold
+	Channels map[string]Channel   `json:"channels,omitempty"` // complete: Parse fills what an override leaves out from the Policy's channel
+}
+
+// Condition is what one attribute must be. Whatever is given must hold.
+type Condition struct {
+	Is  []string `json:"is,omitempty"`  // text, one of these; numbers and truth values are compared in their JSON form
+	Min *float64 `json:"min,omitempty"` // number, at least
+	Max *float64 `json:"max,omitempty"` // number, below
+}
+
+// Experiment assigns customers and requests to arms, by hash.
+type Experiment struct {
+	Name        string  `json:"name"`
+	Holdout     float64 `json:"holdout"`     // share of customers to whom nothing is sent, though it is decided
+	Exploration float64 `json:"exploration"` // share of requests whose slot is drawn among all allowed ones
+}
+
+// Calendars chooses the days on which nothing goes out. See docs/decisions.md for what takes precedence.
+type Calendars struct {
+	National  []string          `json:"national,omitempty"`  // countries, e.g. IT; "" of a customer's place counts as the first
+	Regional  bool              `json:"regional,omitempty"`  // days of regions, e.g. Whit Monday in Bolzano
+	Municipal bool              `json:"municipal,omitempty"` // patron-saint days, by comune, else by province capital
+	Bank      bool              `json:"bank,omitempty"`      // closing days of T2
+	Patrons   map[string]string `json:"patrons,omitempty"`   // comune -> MM-DD, before the built-in table
+	Closures  []Closure         `json:"closures,omitempty"`
+	Open      []Closure         `json:"open,omitempty"` // days that are open whatever else says that they are closed
+}
+
+// Closure is a custom closed day, or span of days.
+type Closure struct {
+	Name  string         `json:"name"`
+	From  string         `json:"from"`            // YYYY-MM-DD
+	To    string         `json:"to,omitempty"`    // the last day; absent: From
+	Every string         `json:"every,omitempty"` // recurrence: week, month, year; absent: once
+	Until string         `json:"until,omitempty"` // the last day of the recurrence
+	Where calendar.Place `json:"where,omitzero"`  // absent: everywhere
+}
+
+// For returns the rules of a channel for a customer, and the name of the segment that they are of; false if the policy does
+// not know the channel.
+func (p *Policy) For(channel string, a *customer.Attributes) (c *Channel, segment string, ok bool) {
+	panic("contract")
+}
