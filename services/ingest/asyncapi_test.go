@@ -122,13 +122,14 @@ func operationNames(who []string, verb, key string) []string {
 	var names []string
 	for _, w := range who {
 		verb := verb
-		switch w {
-		case "alert consumers":
-			w, verb = "alertConsumers", "Read"
-		case "others":
+		if strings.HasSuffix(w, "s") { // others, alert consumers: more than one
 			verb = strings.TrimSuffix(verb, "s")
 		}
-		names = append(names, w+verb+strings.ToUpper(key[:1])+key[1:])
+		words := strings.Fields(w)
+		for i, word := range words[1:] {
+			words[i+1] = strings.ToUpper(word[:1]) + word[1:]
+		}
+		names = append(names, strings.Join(words, "")+verb+strings.ToUpper(key[:1])+key[1:])
 	}
 	slices.Sort(names)
 	return names
