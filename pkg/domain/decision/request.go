@@ -19,13 +19,13 @@ const (
 type Request struct {
 	ID          string    `json:"-"` // of the envelope
 	Action      Action    `json:"action"`
-	Channel     string    `json:"channel"`            // as in the policy, e.g. email
-	Message     string    `json:"message"`            // what is to be sent, in the words of the CRM
-	Audience    string    `json:"audience,omitempty"` // whom the message is for; bounds overlap
-	Priority    int       `json:"priority,omitempty"` // 0 to 9, the higher goes first
-	NotBefore   time.Time `json:"not_before"`         // absent: at once
-	Deadline    time.Time `json:"deadline"`           // from this instant on it must not be sent
-	OnDeviation bool      `json:"on_deviation"`       // whether an unusually attentive moment may release it early
+	Channel     string    `json:"channel,omitempty"`      // as in the policy, e.g. email
+	Message     string    `json:"message,omitempty"`      // what is to be sent, in the words of the CRM
+	Audience    string    `json:"audience,omitempty"`     // whom the message is for; bounds overlap
+	Priority    int       `json:"priority,omitempty"`     // 0 to 9, the higher goes first
+	NotBefore   time.Time `json:"not_before,omitzero"`    // absent: at once
+	Deadline    time.Time `json:"deadline,omitzero"`      // from this instant on it must not be sent
+	OnDeviation bool      `json:"on_deviation,omitempty"` // whether an unusually attentive moment may release it early
 }
 
 // MaxWait is the longest time from the placing of a request to its deadline.
