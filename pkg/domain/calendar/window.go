@@ -56,6 +56,15 @@ func (w Window) String() string {
 	return Clock(w.From) + "-" + Clock(w.To)
 }
 
+// MarshalText writes the text of String.
+func (w Window) MarshalText() ([]byte, error) { return []byte(w.String()), nil }
+
+// UnmarshalText reads what ParseWindow reads.
+func (w *Window) UnmarshalText(text []byte) (err error) {
+	*w, err = ParseWindow(string(text))
+	return err
+}
+
 // Clock writes a minute of the day as 15:04.
 func Clock(minute int) string { return fmt.Sprintf("%02d:%02d", minute/60, minute%60) }
 
