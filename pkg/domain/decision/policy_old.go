@@ -21,12 +21,6 @@ type OldPolicy struct {
 	Expiry     time.Duration     // how long after the engagement a decision may still be carried out
 }
 
-// MaxCap is the highest cap that the customer's state can remember.
-const MaxCap = 32
-
-// MaxExpiry is the longest life of a decision. Connectors rebuild their memory as far back.
-const MaxExpiry = 24 * time.Hour
-
 // Default returns the policy for email of a business that has said nothing else: 9:30 to 14:00, never between 21:00 and
 // 8:00, never on an Italian national holiday, at most one message a day and three a week, and never later than half an
 // hour after the moment that triggered it.
@@ -75,8 +69,3 @@ func (p *OldPolicy) Validate() error {
 	}
 	return errors.Join(errs...)
 }
-
-const (
-	day  = 24 * time.Hour
-	week = 7 * day
-)
