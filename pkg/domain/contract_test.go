@@ -40,6 +40,7 @@ var contract = map[string]struct {
 }{
 	topics.Events:     {[]string{engagement.Type}, nil, "engagement"},
 	topics.Attributes: {[]string{customer.Type}, customer.Attributes{}, "customer"},
+	topics.Erasures:   {[]string{customer.ErasureType}, customer.Erasure{}, "erasure"},
 	topics.Scored:     {[]string{timing.ScoredType}, timing.Scored{}, "scored"},
 	topics.Digests:    {[]string{timing.DigestType}, timing.Digest{}, "digest"},
 	topics.Deviations: {[]string{deviation.Type}, deviation.Deviation{}, "deviation"},
@@ -82,6 +83,18 @@ func recode(topic string, record []byte) ([]byte, error) {
 		return nil, err
 	}
 	switch topic {
+	case topics.Attributes:
+		var a customer.Attributes
+		if err := a.Parse(e.Data); err != nil {
+			return nil, err
+		}
+		e.Data = a.Append(nil)
+	case topics.Erasures:
+		var x customer.Erasure
+		if err := x.Parse(e.Data); err != nil {
+			return nil, err
+		}
+		e.Data = x.Append(nil)
 	case topics.Models:
 		m, err := timing.ParseModel(e.Data)
 		if err != nil {
