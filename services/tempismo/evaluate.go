@@ -124,7 +124,7 @@ func (c *evaluateCmd) Run(ctx context.Context, t terminal) error {
 // dayType tells holidays, which are known beforehand, from other days.
 func dayType(day int64) string {
 	monday := calendar.Day{Year: 1970, Month: time.January, Day: 5} // from which local days are counted
-	if _, closed := calendar.Italy.Closed(monday.Add(int(day))); closed {
+	if _, closed := calendar.Italy.Closed(monday.Add(int(day)), calendar.Place{}); closed {
 		return "holiday"
 	}
 	return ""

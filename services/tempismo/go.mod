@@ -106,3 +106,5 @@ require (
 	go.yaml.in/yaml/v4 v4.0.0
 	pgregory.net/rapid v1.3.0
 )
+
+require github.com/rickar/cal/v2 v2.1.31 // indirect

@@ -248,7 +248,7 @@ func (f Fitting) dayType() func(day int64) string {
 	}
 	monday := calendar.Day{Year: 1970, Month: time.January, Day: 5} // day 0 of timing.Hour
 	return func(day int64) string {
-		if _, closed := calendar.Italy.Closed(monday.Add(int(day))); closed {
+		if _, closed := calendar.Italy.Closed(monday.Add(int(day)), calendar.Place{}); closed {
 			return "holiday"
 		}
 		return ""

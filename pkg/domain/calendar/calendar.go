@@ -1,12 +1,14 @@
 // Package calendar knows civil time: a customer's zone, the local hours that profiles count, the minutes of the day in
-// which mail may go out, and the days on which a country is closed.
+// which mail may go out, and the days on which a place is closed.
 //
 // It is not a clock, for it is told every instant, and not a policy, for it knows which days are closed but not what
-// follows from that (package decision). Zone rules come from the system's database, or from the one that is embedded
+// follows from that (package decision). It does not know by itself which days those are either: a Book is told, and the one
+// that is built in, Italy, was written by who knows (package holidays of the command). Zone rules come from the system's database, or from the one that is embedded
 // where the system has none.
 package calendar
 
 import (
+	"cmp"
 	"fmt"
 	"sync"
 	"time"
@@ -131,6 +133,32 @@ func (d Day) Weekday() time.Weekday {
 
 // String returns the day as 2006-01-02.
 func (d Day) String() string { return fmt.Sprintf("%04d-%02d-%02d", d.Year, d.Month, d.Day) }
+
+// ParseDay reads a day that exists as 2006-01-02.
+func ParseDay(s string) (Day, error) {
+	t, err := time.Parse(time.DateOnly, s)
+	if err != nil {
+		return Day{}, fmt.Errorf("%q is no day such as 2026-12-03", s)
+	}
+	return DayOf(t, time.UTC), nil
+}
+
+// MarshalText writes the text of String.
+func (d Day) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads what ParseDay reads.
+func (d *Day) UnmarshalText(text []byte) (err error) {
+	*d, err = ParseDay(string(text))
+	return err
+}
+
+// Compare orders days.
+func (d Day) Compare(e Day) int {
+	return cmp.Or(cmp.Compare(d.Year, e.Year), cmp.Compare(d.Month, e.Month), cmp.Compare(d.Day, e.Day))
+}
+
+// number counts days from 1970-01-01.
+func (d Day) number() int { return int(floorDiv(d.unix(), 24*3600)) }
 
 func (d Day) unix() int64 {
 	return time.Date(d.Year, d.Month, d.Day, 0, 0, 0, 0, time.UTC).Unix()

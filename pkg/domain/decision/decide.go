@@ -145,14 +145,10 @@ func bestHour(s timing.Score, loc *time.Location) Rule {
 }
 
 func (p *OldPolicy) calendar(now time.Time, loc *time.Location) Rule {
-	name, closed := p.Closed.Closed(calendar.DayOf(now, loc))
-	switch {
-	case closed:
-		return Rule{RuleCalendar, false, name + " in " + p.Closed.Place}
-	case p.Closed.Place == "":
-		return Rule{RuleCalendar, true, "no day is closed"}
+	if h, closed := p.Closed.Closed(calendar.DayOf(now, loc), calendar.Place{}); closed {
+		return Rule{RuleCalendar, false, h.Name + " in " + h.In}
 	}
-	return Rule{RuleCalendar, true, "no holiday in " + p.Closed.Place}
+	return Rule{RuleCalendar, true, "no closed day in " + p.Closed.Name}
 }
 
 func (p *OldPolicy) window(now time.Time, loc *time.Location) Rule {
@@ -194,7 +190,7 @@ func (p *OldPolicy) gap(s *State, now time.Time) Rule {
 func (p *OldPolicy) until(now, expires time.Time, loc *time.Location) time.Time {
 	for u := now.Truncate(time.Minute).Add(time.Minute); u.Before(expires); u = u.Add(time.Minute) {
 		minute := calendar.Minute(u, loc)
-		_, closed := p.Closed.Closed(calendar.DayOf(u, loc))
+		_, closed := p.Closed.Closed(calendar.DayOf(u, loc), calendar.Place{})
 		if closed || !p.Window.Contains(minute) || p.Quiet.Contains(minute) {
 			return u
 		}

@@ -51,7 +51,7 @@ func TestDecide(t *testing.T) {
 		{"half an hour later it is not", nil, 30 * time.Minute, ExpiredType, Expired, "30 minutes after the engagement"},
 		{"an hour worth 0.8 of the best is good enough", func(_ *OldPolicy, _ *State, d *Trigger) { d.Deviation.Score.Now = 68 }, 0, SendNowType, Burst, ""},
 		{"an hour worth less waits for the better one", func(_ *OldPolicy, _ *State, d *Trigger) { d.Deviation.Score.Now = 67 }, 0, BlockedType, BetterHourAhead, "score 67 now, 84 on Fri 4 Dec 10:00"},
-		{"nothing is sent on a national holiday", func(_ *OldPolicy, _ *State, d *Trigger) { d.Time = d.Time.AddDate(0, 0, 5) }, 0, BlockedType, ClosedDay, "Immaculate Conception in Italy"},
+		{"nothing is sent on a national holiday", func(_ *OldPolicy, _ *State, d *Trigger) { d.Time = d.Time.AddDate(0, 0, 5) }, 0, BlockedType, ClosedDay, "Immacolata Concezione in Italy"},
 		{"with no calendar a holiday is like any day", func(p *OldPolicy, _ *State, d *Trigger) {
 			p.Closed = calendar.None
 			d.Time = d.Time.AddDate(0, 0, 5)
@@ -287,12 +287,12 @@ func TestDecisionOnTheWire(t *testing.T) {
 		`"not_before":"2026-12-03T09:41:52Z","expires_at":"2026-12-03T10:11:52Z","deviation":"dv-1","arm":"treatment","propensity":1,` +
 		`"rules":[{"rule":"expiry","passed":true,"detail":"0 seconds after the engagement, at most 30 minutes"},` +
 		`{"rule":"best_hour","passed":true,"detail":"score 83 now, 84 on Fri 4 Dec 10:00"},` +
-		`{"rule":"calendar","passed":true,"detail":"no holiday in Italy"},` +
+		`{"rule":"calendar","passed":true,"detail":"no closed day in IT-2026.c19711"},` +
 		`{"rule":"window","passed":true,"detail":"09:30-14:00 Europe/Rome, now 10:41"},` +
 		`{"rule":"quiet_hours","passed":true,"detail":"21:00-08:00 Europe/Rome, now 10:41"},` +
 		`{"rule":"frequency_cap","passed":true,"detail":"0 of 1 in 24 hours, 0 of 3 in 7 days"},` +
 		`{"rule":"minimum_gap","passed":true,"detail":"none sent before"}],` +
-		`"made_from":{"positions":{"timing.deviations.v1":"7:20931"},"profile":"engagement.events.v1:7:1842217","model":"builtin.1","policy":"default.1","calendar":"IT-2026.1"},` +
+		`"made_from":{"positions":{"timing.deviations.v1":"7:20931"},"profile":"engagement.events.v1:7:1842217","model":"builtin.1","policy":"default.1","calendar":"IT-2026.c19711"},` +
 		`"summary":"unusually attentive, and no clearly better hour lies ahead"}`
 	b := got.Append(nil)
 	if string(b) != want {

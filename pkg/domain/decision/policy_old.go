@@ -10,15 +10,15 @@ import (
 
 // Policy says when a message may go out. The zero Policy allows nothing; Default is the place to start from.
 type OldPolicy struct {
-	Version    string            // stands in every decision
-	Channel    string            // the channel that is decided about; deviations of other channels do not concern it
-	Window     calendar.Window   // local hours in which messages may go out
-	Quiet      calendar.Window   // local hours in which none may, whatever the window says; may be empty
-	Closed     calendar.Calendar // days on which none may; the zero Calendar closes none
-	CapPerDay  int               // most send-nows to one customer in any 24 hours; 0: no cap
-	CapPerWeek int               // most send-nows to one customer in any 7 days; 0: no cap
-	MinGap     time.Duration     // least time between two send-nows to one customer
-	Expiry     time.Duration     // how long after the engagement a decision may still be carried out
+	Version    string          // stands in every decision
+	Channel    string          // the channel that is decided about; deviations of other channels do not concern it
+	Window     calendar.Window // local hours in which messages may go out
+	Quiet      calendar.Window // local hours in which none may, whatever the window says; may be empty
+	Closed     *calendar.Book  // days on which none may; nil closes none
+	CapPerDay  int             // most send-nows to one customer in any 24 hours; 0: no cap
+	CapPerWeek int             // most send-nows to one customer in any 7 days; 0: no cap
+	MinGap     time.Duration   // least time between two send-nows to one customer
+	Expiry     time.Duration   // how long after the engagement a decision may still be carried out
 }
 
 // Default returns the policy for email of a business that has said nothing else: 9:30 to 14:00, never between 21:00 and

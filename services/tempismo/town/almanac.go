@@ -97,7 +97,7 @@ func (a *almanac) midnight(place, n int) time.Time {
 func (a *almanac) compute(place, n int) day {
 	date, end := a.midnight(place, n), a.midnight(place, n+1)
 	d := day{date: date, start: date.UnixMilli(), end: end.UnixMilli(), weekday: date.Weekday(), season: season(date)}
-	_, closed := calendar.Italy.Closed(calendar.DayOf(date.Add(12*time.Hour), a.zones[place]))
+	_, closed := calendar.Italy.Closed(calendar.DayOf(date.Add(12*time.Hour), a.zones[place]), calendar.Place{})
 	d.rest = d.weekday == time.Saturday || d.weekday == time.Sunday || closed && place == home
 	for k := -1; k <= 1; k++ {
 		there := a.midnight(home, n+k)
