@@ -19,6 +19,7 @@ const (
 const (
 	MaxChannels = 16
 	MaxSegments = 64
+	MaxOpenings = 42             // in a list
 	MaxName     = 64             // bytes in the name of a channel, a segment or an experiment
 	MaxCap      = 32             // the highest cap that the customer's state can remember
 	MaxExpiry   = 24 * time.Hour // the longest life of a decision: connectors rebuild their memory as far back
@@ -39,7 +40,7 @@ type Policy struct {
 	Gap        Duration           `json:"gap"`                // least time between any two sends to one customer
 	Collision  Duration           `json:"collision"`          // least time between two sends to one customer in different channels
 	Overlap    float64            `json:"overlap"`            // largest share of an audience that may hold another send in the same local hour; 1: no limit
-	Lead       []Lead             `json:"lead,omitempty"`     // days before feasts on which nothing is sent that could go earlier
+	Lead       []Lead             `json:"lead"`               // days before feasts on which nothing is sent that could go earlier
 	Segments   []Segment          `json:"segments,omitempty"` // the first that fits a customer counts
 	Experiment Experiment         `json:"experiment"`         // control group and exploration
 	Calendars  Calendars          `json:"calendars"`          // as the operator chose them
@@ -63,10 +64,10 @@ type Channel struct {
 	FallBack   []calendar.Opening `json:"fall_back,omitempty"` // where a request ends that never found such an hour; absent: Windows
 	CapPerDay  int                `json:"cap_per_day"`         // most sends to one customer in any 24 hours; 0: no cap
 	CapPerWeek int                `json:"cap_per_week"`
-	Gap        Duration           `json:"gap"`                // least time between two sends to one customer in this channel
-	Expiry     Duration           `json:"expiry"`             // how long after its moment a decision may still be carried out
-	Triggers   []string           `json:"triggers,omitempty"` // deviations that send without a request: burst, reactivation; absent: none
-	Priority   int                `json:"priority"`           // of such a send among requests, 0 to 9
+	Gap        Duration           `json:"gap"`      // least time between two sends to one customer in this channel
+	Expiry     Duration           `json:"expiry"`   // how long after its moment a decision may still be carried out
+	Triggers   []string           `json:"triggers"` // deviations that send without a request: burst, reactivation; may be empty
+	Priority   int                `json:"priority"` // of such a send among requests, 0 to 9
 }
 
 // Lead keeps the Days days before a day of the year free for those who have no choice: a request that may go out earlier, or
@@ -100,7 +101,7 @@ type Experiment struct {
 
 // Calendars chooses the days on which nothing goes out. See docs/decisions.md for what takes precedence.
 type Calendars struct {
-	National  []string          `json:"national,omitempty"`  // countries, e.g. IT; "" of a customer's place counts as the first
+	National  []string          `json:"national"`            // countries, e.g. IT; "" of a customer's place counts as the first
 	Regional  bool              `json:"regional,omitempty"`  // days of regions, e.g. Whit Monday in Bolzano
 	Municipal bool              `json:"municipal,omitempty"` // patron-saint days, by comune, else by province capital
 	Bank      bool              `json:"bank,omitempty"`      // closing days of T2
@@ -136,7 +137,7 @@ func Default() Policy {
 		Lead:       []Lead{{Name: "Christmas", Before: "12-25", Days: 3}},
 		Experiment: Experiment{Name: "default"},
 		Calendars:  Calendars{National: []string{"IT"}},
-		Closed:     &calendar.Book{Name: calendar.Italy.Name},
+		Closed:     calendar.Italy,
 	}
 }
 
@@ -157,14 +158,14 @@ func defaultEmail() Channel {
 func defaultText() Channel {
 	c := defaultEmail()
 	c.Windows, c.Prime = daily(14*60+30, 18*60), daily(15*60, 16*60)
-	c.CapPerWeek, c.Triggers = 2, nil
+	c.CapPerWeek, c.Triggers = 2, []string{}
 	return c
 }
 
 func defaultPush() Channel {
 	c := defaultEmail()
 	c.Windows, c.Prime = daily(14*60, 19*60), daily(16*60, 18*60)
-	c.CapPerWeek, c.Triggers = 5, nil
+	c.CapPerWeek, c.Triggers = 5, []string{}
 	return c
 }
 

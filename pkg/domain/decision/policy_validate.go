@@ -12,11 +12,16 @@ import (
 
 // Problem is one thing that is wrong with a Policy.
 type Problem struct {
-	Path string // of the field, e.g. channels.email.windows[0]
+	Path string // of the field, e.g. channels.email.windows[0]; empty: the whole
 	What string // what is wrong, and what to write instead
 }
 
-func (p Problem) Error() string { return p.Path + ": " + p.What }
+func (p Problem) Error() string {
+	if p.Path == "" {
+		return p.What
+	}
+	return p.Path + ": " + p.What
+}
 
 // Problems is everything that is wrong with a Policy, in the order of its fields.
 type Problems []Problem
@@ -43,8 +48,9 @@ func (ps Problems) orNil() error {
 
 // Validate names everything that is wrong with p, as Problems. Version and Closed are not asked for: a policy that is not in
 // force yet has none.
-func (p *Policy) Validate() error {
-	var ps Problems
+func (p *Policy) Validate() error { return p.problems().orNil() }
+
+func (p *Policy) problems() (ps Problems) {
 	if _, err := calendar.Zone(p.Zone); err != nil {
 		ps.add("zone", "%q is no IANA name of a time zone such as Europe/Rome", p.Zone)
 	}
@@ -67,7 +73,7 @@ func (p *Policy) Validate() error {
 	p.checkSegments(&ps)
 	p.Experiment.check(&ps)
 	p.Calendars.check(&ps)
-	return ps.orNil()
+	return ps
 }
 
 func (p *Policy) checkChannels(ps *Problems) {
@@ -99,6 +105,7 @@ func (c *Channel) check(ps *Problems, path string, quiet calendar.Window) {
 	switch allowed := minutesOf(c.Windows).without(quiet); {
 	case len(c.Windows) == 0:
 		ps.add(path+".windows", "there is none, so nothing could ever be sent; use 00:00-24:00 to allow every hour")
+	case quiet.Whole(): // said of quiet
 	case allowed.none():
 		ps.add(path+".windows", "lie within quiet hours, so nothing could ever be sent")
 	default:
@@ -130,6 +137,9 @@ func (c *Channel) check(ps *Problems, path string, quiet calendar.Window) {
 }
 
 func checkOpenings(ps *Problems, path string, list []calendar.Opening) {
+	if n := len(list); n > MaxOpenings {
+		ps.add(path, "there are %d, at most %d are allowed", n, MaxOpenings)
+	}
 	for i, o := range list {
 		if o.Window.Empty() {
 			ps.add(fmt.Sprintf("%s[%d]", path, i), "is empty; write hours such as 09:30-14:00 or mon-fri 09:30-14:00")
@@ -281,7 +291,7 @@ type minuteSet [7 * 24 * 60]bool
 func minutesOf(list []calendar.Opening) *minuteSet {
 	var m minuteSet
 	for i := range m {
-		for _, o := range list {
+		for _, o := range list[:min(len(list), MaxOpenings)] {
 			m[i] = m[i] || o.Contains(time.Weekday(i/(24*60)), i%(24*60))
 		}
 	}
