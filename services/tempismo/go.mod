@@ -92,6 +92,7 @@ require (
 require (
 	github.com/alecthomas/kong v1.17.0
 	github.com/charmbracelet/lipgloss v1.1.0
+	github.com/rickar/cal/v2 v2.1.31
 	github.com/standard-webhooks/standard-webhooks/libraries v0.0.1
 	github.com/tempismo/tempismo/pkg v0.0.0
 	github.com/tempismo/tempismo/services/connector v0.0.0
@@ -106,5 +107,3 @@ require (
 	go.yaml.in/yaml/v4 v4.0.0
 	pgregory.net/rapid v1.3.0
 )
-
-require github.com/rickar/cal/v2 v2.1.31 // indirect
