@@ -10,8 +10,8 @@ import (
 )
 
 // partitionVersion stands first in an encoded Partition. Version 1 knew no segments, no gaps and no crowd, and of tails only
-// those of bursts.
-const partitionVersion = 2
+// those of bursts; version 2 knew no events that are to be ignored.
+const partitionVersion = 3
 
 var errPartition = errors.New("profiler: not a partition's state")
 
@@ -96,6 +96,7 @@ func (p *Partition) append(dst []byte) []byte {
 			put(t.waiting[h%waitingHours].flat, t.waiting[h%waitingHours].own)
 		}
 	}
+	put(t.Erased, t.Refused, e.Erased, e.Unconsented)
 	return dst
 }
 
@@ -205,6 +206,9 @@ func (p *Partition) decode(b []byte) error {
 		for h := p.flushed + 1; h <= p.flushed+m; h++ {
 			t.waiting[h%waitingHours] = expectation{get(), get()}
 		}
+	}
+	if version > 2 {
+		all(&t.Erased, &t.Refused, &e.Erased, &e.Unconsented)
 	}
 	if bad || len(b) > 0 {
 		return fmt.Errorf("%w: damaged: start a new run", errPartition)

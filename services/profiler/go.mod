@@ -7,6 +7,7 @@ replace github.com/tempismo/tempismo/pkg => ../../pkg
 require (
 	github.com/tempismo/tempismo/pkg v0.0.0-00010101000000-000000000000
 	go.uber.org/goleak v1.3.0
+	pgregory.net/rapid v1.3.0
 )
 
 require (

@@ -18,8 +18,10 @@ type Totals struct {
 	Human    uint64                             `json:"human"`    // of all
 	Probable uint64                             `json:"probable"`
 	Machine  uint64                             `json:"machine"`
-	Gaps     uint64                             `json:"gaps"`  // local days on which the feed of engagements was down
-	Kinds    [engagement.Unsubscribe + 1]uint64 `json:"kinds"` // of all, by engagement.Kind
+	Erased   uint64                             `json:"erased"`      // not accepted, because an erasure is later
+	Refused  uint64                             `json:"unconsented"` // opens that were not accepted, because the customer has refused pixels
+	Gaps     uint64                             `json:"gaps"`        // local days on which the feed of engagements was down
+	Kinds    [engagement.Unsubscribe + 1]uint64 `json:"kinds"`       // of all, by engagement.Kind
 }
 
 // Add adds o, for totals over partitions.
@@ -30,6 +32,8 @@ func (t *Totals) Add(o Totals) {
 	t.Human += o.Human
 	t.Probable += o.Probable
 	t.Machine += o.Machine
+	t.Erased += o.Erased
+	t.Refused += o.Refused
 	t.Gaps += o.Gaps
 	for i := range t.Kinds {
 		t.Kinds[i] += o.Kinds[i]
@@ -246,6 +250,18 @@ func (p *Partition) count(kind engagement.Kind, actor engagement.Actor, r timing
 		e.Duplicate++
 	}
 	t.Accepted++
+}
+
+// ignore counts an event that leaves no other trace: one that an erasure is later than, or an unconsented open.
+func (p *Partition) ignore(kind engagement.Kind, erased bool) {
+	p.totals.Kinds[kind]++
+	if erased {
+		p.totals.Erased++
+		p.events.Erased++
+		return
+	}
+	p.totals.Refused++
+	p.events.Unconsented++
 }
 
 // answered counts a human engagement for the figures on response.

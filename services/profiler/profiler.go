@@ -1,6 +1,7 @@
 // Package profiler is the service that keeps the time profile of every customer: it reads engagement.events.v1, tests each
 // event against the customer's profile as it was, notes it (customer.attributes.v1 tells zones and segments), and publishes what was surprising (engagement.scored.v1) and
-// what was counted (timing.digests.v1).
+// what was counted (timing.digests.v1). Opens of customers who have refused pixels it does not learn from, and it forgets what
+// customer.erasures.v1 names, to which it adds the refusals that it finds.
 //
 // It measures. Whether a surprise is worth a word is the detector's to say; the mathematics are in pkg/domain/timing, the
 // care for crashes is in pkg/stream.
@@ -98,8 +99,8 @@ func Job(c Config) (stream.Job[Input, timing.Profile, Partition], error) {
 	s := stepper{run: run(c), builtin: timing.Builtin(), zone: zone, zoneName: c.DefaultZone, below: c.ScoredBelow, every: every}
 	job := stream.Job[Input, timing.Profile, Partition]{
 		Service: Service,
-		Inputs:  []stream.Input{{Topic: topics.Events}, {Topic: topics.Attributes}},
-		Outputs: []string{topics.Scored, topics.Digests},
+		Inputs:  []stream.Input{{Topic: topics.Events}, {Topic: topics.Attributes, Table: true}, {Topic: topics.Erasures}},
+		Outputs: []string{topics.Scored, topics.Digests, topics.Erasures},
 		Decode:  s.decode,
 		Step:    s.step,
 		State: stream.Codec[timing.Profile]{

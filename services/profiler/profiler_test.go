@@ -383,6 +383,30 @@ func TestMonitor(t *testing.T) {
 	}
 }
 
+// Partitions that were stored before there were erasures are still read.
+func TestPartitionOfVersion2(t *testing.T) {
+	text, err := os.ReadFile("testdata/partition.v2.hex")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var p, again Partition
+	if err := p.decode(stored); err != nil {
+		t.Fatal(err)
+	}
+	want := Totals{Accepted: 320, Human: 320}
+	want.Kinds[engagement.Delivered], want.Kinds[engagement.Open], want.Kinds[engagement.Click] = 160, 80, 80
+	if p.totals != want || p.engagements != 3 || len(p.tallies) != 4 || p.tallies[3].segment != "of bert" {
+		t.Errorf("totals %+v, %d engagements, %d tallies", p.totals, p.engagements, len(p.tallies))
+	}
+	if err := again.decode(p.append(nil)); err != nil || !reflect.DeepEqual(again, p) {
+		t.Errorf("what was read of version 2 is stored incompletely: %v", err)
+	}
+}
+
 // Partitions that were stored before there were segments, gaps and crowds are still read.
 func TestPartitionOfVersion1(t *testing.T) {
 	text, err := os.ReadFile("testdata/partition.v1.hex")
@@ -437,13 +461,23 @@ func TestAttributes(t *testing.T) {
 	if len(g.Cells) < 2 || g.Cells[0].Segment != "premium" || g.Cells[0].Engaged != 1 || g.Cells[len(g.Cells)-1].Segment != "" || g.Cells[len(g.Cells)-1].Delivered != 1 {
 		t.Errorf("cells %+v", g.Cells)
 	}
+	for _, none := range []string{`{}`, `{"zone":"Europe/Atlantis"}`} {
+		d.Pipe(attributes("anna", `{"zone":"Asia/Tokyo","segment":"premium"}`))
+		d.Pipe(attributes("anna", none))
+		if p := d.State("anna"); p.Segment != "" || p.Zone != "" {
+			t.Errorf("%s leaves segment %q, zone %q", none, p.Segment, p.Zone)
+		}
+	}
+	there := event(engagement.Reply, "anna", "", 30*time.Hour)
+	there.Zone = "Asia/Kolkata"
+	pipe(d, there)
 	d.Pipe(attributes("anna", `{}`))
-	if p := d.State("anna"); p.Segment != "" || p.Zone != "Asia/Tokyo" {
-		t.Errorf("segment %q, zone %q: a segment that is not told is none, a zone stays", p.Segment, p.Zone)
+	if p := d.State("anna"); p.Zone != "Asia/Kolkata" {
+		t.Errorf("zone %q, although an event named one and nobody said otherwise", p.Zone)
 	}
 	before := d.Partition().append(nil)
 	for _, row := range []struct{ name, says string }{
-		{`{"zone":"Europe/Atlantis"}`, "data.zone: unknown"}, {`{"segment":7}`, "segment"},
+		{`{"consents":{"pixel":{"granted":false}}}`, "data.consents.pixel.at"}, {`{"segment":7}`, "segment"},
 	} {
 		out := d.Pipe(attributes("anna", row.name))
 		if len(out) != 1 || out[0].Topic != "customer.attributes.v1.dlq" || !strings.Contains(out[0].Failed, row.says) {

@@ -2,7 +2,6 @@ package profiler
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -19,11 +18,14 @@ import (
 // ahead is how far an event's time may lie after the partition's clock in a live run.
 const ahead = time.Minute
 
-// Input is a decoded input record: an engagement event, the attributes of a customer, or a model, which Adopt has dealt with.
+// Input is a decoded input record: an engagement event, what is told of a customer, or a model, which Adopt has dealt with.
 type Input struct {
-	event      engagement.Event
+	event engagement.Event
+
+	topic      string // declared name of the topic that it stands on
+	customer   string // of attributes and erasures
 	attributes customer.Attributes
-	attributed bool // whether it is attributes
+	erasure    customer.Erasure
 }
 
 // stepper holds what does not change while the service runs.
@@ -37,49 +39,46 @@ type stepper struct {
 }
 
 // decode reads a record. All its errors are permanent: the bytes will not change.
-func (s *stepper) decode(r *stream.Record, in *Input) (stream.Cause, error) {
-	switch topic := s.run.Base(r.Topic); topic {
-	case topics.Models, topics.Attributes:
-		e, err := stream.ParseEvent(r.Value)
-		if in.attributed = topic == topics.Attributes; in.attributed && err == nil {
-			switch {
-			case e.Type != customer.Type:
-				err = fmt.Errorf("type: %q is not %s", e.Type, customer.Type)
-			case e.Subject != string(r.Key):
-				err = errors.New("subject: is not the key of the record")
-			default:
-				err = in.attributes.Parse(e.Data)
-			}
+func (s *stepper) decode(r *stream.Record, in *Input) (cause stream.Cause, err error) {
+	switch in.topic = s.run.Base(r.Topic); in.topic {
+	case topics.Models:
+		var e stream.Event
+		e, err = stream.ParseEvent(r.Value)
+		cause = stream.Cause{ID: e.ID, Time: e.Time, Trace: e.Traceparent}
+	case topics.Attributes, topics.Erasures:
+		cause, err = s.told(r, in)
+	default:
+		e := &in.event
+		if err = e.Parse(r.Value); err == nil && e.Subject != string(r.Key) {
+			err = &engagement.FieldError{Field: "subject", Reason: "is not the key of the record"}
 		}
-		if err != nil {
-			return stream.Cause{}, stream.Permanent(err)
-		}
-		return stream.Cause{ID: e.ID, Time: e.Time, Trace: e.Traceparent}, nil
+		cause = stream.Cause{ID: e.ID, Time: e.Time, Trace: e.Trace}
 	}
-	in.attributed = false
-	e := &in.event
-	if err := e.Parse(r.Value); err != nil {
+	if err != nil {
 		return stream.Cause{}, stream.Permanent(err)
 	}
-	if e.Subject != string(r.Key) {
-		return stream.Cause{}, stream.Permanent(&engagement.FieldError{Field: "subject", Reason: "is not the key of the record"})
-	}
-	return stream.Cause{ID: e.ID, Time: e.Time, Trace: e.Trace}, nil
+	return cause, nil
 }
 
 // step notes one event in the customer's profile.
 func (s *stepper) step(c *stream.Context, p *timing.Profile, part *Partition, in *Input) error {
-	switch {
-	case p == nil: // a model
+	switch in.topic {
+	case topics.Models:
 		return nil
-	case in.attributed:
-		return s.attribute(p, part, &in.attributes)
+	case topics.Attributes:
+		s.attribute(c, p, in)
+		return nil
+	case topics.Erasures:
+		erase(p, &in.erasure)
+		return nil
 	}
 	e := &in.event
 	if !s.run.Simulated && e.Time.After(c.Now().Add(ahead)) {
 		return stream.Permanent(&engagement.FieldError{Field: "time", Reason: "lies more than a minute in the future"})
 	}
-	if len(p.Channels) >= timing.MaxChannels && p.Find(e.Channel) == nil {
+	erased, unconsented := p.Erased(e.Time), p.Refused && e.Kind == engagement.Open
+	heard := !erased && !unconsented
+	if heard && len(p.Channels) >= timing.MaxChannels && p.Find(e.Channel) == nil {
 		return stream.Permanent(&engagement.FieldError{Field: "data.channel", Reason: fmt.Sprintf("is one more than the %d channels that a customer may have", timing.MaxChannels)})
 	}
 	name := e.Zone
@@ -102,6 +101,10 @@ func (s *stepper) step(c *stream.Context, p *timing.Profile, part *Partition, in
 		}
 		c.Emit(stream.Emission{Topic: topics.Digests, Type: timing.DigestType, Prefix: "dg-", Time: d.Minute, Data: data})
 	}
+	if !heard {
+		part.ignore(e.Kind, erased)
+		return nil
+	}
 	if e.Zone != "" && e.Zone != p.Zone && !p.Dated(hour) {
 		p.Zone = strings.Clone(e.Zone)
 	}
@@ -117,18 +120,6 @@ func (s *stepper) step(c *stream.Context, p *timing.Profile, part *Partition, in
 	default:
 		part.count(e.Kind, e.Actor, timing.Counted)
 	}
-	return nil
-}
-
-// attribute notes what is told of the customer. A zone that is not told stays what it was, a segment does not.
-func (s *stepper) attribute(p *timing.Profile, part *Partition, a *customer.Attributes) error {
-	if a.Zone != "" {
-		if _, _, err := s.location(part, a.Zone); err != nil {
-			return stream.Permanent(fmt.Errorf("data.zone: unknown: %w", err))
-		}
-		p.Zone = a.Zone
-	}
-	p.Segment = a.Segment
 	return nil
 }
 
@@ -179,7 +170,7 @@ func (n *note) delivered() {
 	}
 	n.p.Sent(n.e)
 	expect := false
-	if change.Result == timing.Counted {
+	if change.Result == timing.Counted && !n.p.Refused { // opens would be missed that cannot come
 		tally.cells[timing.HourOfWeek(n.hour)].delivered++
 		expect = timing.Hash(n.e.Subject, n.hour, "expected")*expectations < 1
 	}
@@ -216,13 +207,14 @@ func (n *note) engaged() {
 		return
 	}
 	counted, all := change.Result == timing.Counted, n.s.below >= 1
-	if counted {
+	compared := counted && !n.p.Refused // clicks alone are not held against what the mail of everybody lets expect
+	if compared {
 		tally.cells[timing.HourOfWeek(n.hour)].engaged++
 		part.feed.engaged(day)
 	}
 
 	// What the event asks of the profile decides whether a view is made.
-	spread := counted && !ch.Reported() && timing.Hash(n.e.Subject, n.hour, "expected")*expectations < 1
+	spread := compared && !ch.Reported() && timing.Hash(n.e.Subject, n.hour, "expected")*expectations < 1
 	busy := counted && ch.Busy(day) // a second engaged hour in a day that can still be tested
 	odd := counted && ch.Answerable(n.hour)
 	if !spread && !busy && !odd && !ended && !answer.First && !all && len(change.Alarms) == 0 {

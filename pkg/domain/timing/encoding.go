@@ -10,8 +10,9 @@ import (
 )
 
 // encodingVersion stands first in every encoded Profile. A change to what follows takes a new number; numbers are never
-// used twice. Version 1 (without evidence, drift and segment) is read, too, see decodeFirst.
-const encodingVersion = 2
+// used twice. Version 1 (without evidence, drift and segment, see decodeFirst) and version 2 (without home, consent and
+// erasure) are read, too.
+const encodingVersion = 3
 
 // ErrProfile is wrapped by every error of Decode.
 var ErrProfile = errors.New("timing: not a profile")
@@ -28,6 +29,7 @@ func (p *Profile) Append(dst []byte) []byte {
 	dst = append(dst, encodingVersion)
 	dst = appendName(dst, p.Zone, zoneNames)
 	dst = appendName(dst, p.Segment, segmentNames)
+	dst = p.appendTold(dst)
 	dst = p.memory.append(dst)
 	dst = binary.AppendUvarint(dst, uint64(len(p.Channels)))
 	for i := range p.Channels {
@@ -38,7 +40,7 @@ func (p *Profile) Append(dst []byte) []byte {
 	return dst
 }
 
-// Decode is the inverse of Append; it reads version 1 as well. It keeps no view of b. Errors wrap ErrProfile.
+// Decode is the inverse of Append; it reads the versions before as well. It keeps no view of b. Errors wrap ErrProfile.
 func (p *Profile) Decode(b []byte) error {
 	channels := p.Channels[:0]
 	*p = Profile{}
@@ -50,6 +52,9 @@ func (p *Profile) Decode(b []byte) error {
 	p.Zone = d.name(zoneNames)
 	if v > 1 {
 		p.Segment = d.name(segmentNames)
+	}
+	if v > 2 {
+		p.decodeTold(&d)
 	}
 	p.memory.decode(&d)
 	n := d.uvarint()
@@ -69,6 +74,61 @@ func (p *Profile) Decode(b []byte) error {
 		d.fail("bytes left over")
 	}
 	return d.err
+}
+
+// Flags of what was told of a customer from outside.
+const (
+	toldRefusal = 1 << iota
+	toldErasure
+	toldHere      // the home is the zone
+	toldElsewhere // the home is another one
+	toldNothing   // more than all flags
+)
+
+// appendTold writes home, refusal and erasure: one byte for nearly everybody.
+func (p *Profile) appendTold(dst []byte) []byte {
+	var flags byte
+	if p.Refused {
+		flags |= toldRefusal
+	}
+	if p.erased != 0 {
+		flags |= toldErasure
+	}
+	switch p.Home {
+	case "":
+	case p.Zone:
+		flags |= toldHere
+	default:
+		flags |= toldElsewhere
+	}
+	dst = append(dst, flags)
+	if p.erased != 0 {
+		dst = binary.AppendUvarint(dst, uint64(p.erased))
+	}
+	if flags&toldElsewhere != 0 {
+		dst = appendName(dst, p.Home, zoneNames)
+	}
+	return dst
+}
+
+func (p *Profile) decodeTold(d *decoder) {
+	flags := d.byte()
+	if flags >= toldNothing {
+		d.fail("unknown flag")
+		return
+	}
+	p.Refused = flags&toldRefusal != 0
+	if flags&toldErasure != 0 {
+		if p.erased = int64(d.uvarint()); p.erased <= 0 {
+			d.fail("time of an erasure out of range")
+		}
+	}
+	if flags&toldHere != 0 {
+		p.Home = p.Zone
+	}
+	if flags&toldElsewhere != 0 {
+		p.Home = d.name(zoneNames)
+	}
 }
 
 // Flags of a State.

@@ -1,15 +1,43 @@
 package timing
 
-import "strings"
+import (
+	"strings"
+	"time"
+)
 
 // Profile is all that is kept of one customer: the profiler's key state. The zero value is a customer of whom nothing is known.
 type Profile struct {
-	Zone     string // IANA name; empty: the operator's default
+	Zone     string // IANA name, as told last by an event or from outside; empty: the operator's default
+	Home     string // IANA name, as told from outside; empty: it was not
 	Segment  string // as the operator names it; empty: none known
+	Refused  bool   // the customer does not want to be observed by tracking pixels: no open may be noted
 	Channels []Channel
 
 	memory memory
+	erased int64 // Unix milliseconds; nothing of before may be noted; 0: nothing was erased
 }
+
+// Forget forgets all that was learned from events. What was told from outside stays.
+func (p *Profile) Forget() {
+	*p = Profile{Zone: p.Home, Home: p.Home, Segment: p.Segment, Refused: p.Refused, erased: p.erased}
+}
+
+// Erase begins the profile anew, and for ever: it forgets all that was learned, because of counters nothing can be taken
+// back, and remembers that no event of before an instant may be noted again, whatever its kind: what a profile holds then
+// depends on the instant only, and not on whether the erasure or the event came first. It reports false, and changes nothing,
+// where as much was erased before.
+func (p *Profile) Erase(before time.Time) bool {
+	at := before.Add(time.Millisecond - 1).UnixMilli() // up, so that no event of before escapes
+	if at <= p.erased {
+		return false
+	}
+	p.erased = at
+	p.Forget()
+	return true
+}
+
+// Erased reports whether events of an instant may not be noted.
+func (p *Profile) Erased(at time.Time) bool { return p.erased != 0 && at.UnixMilli() < p.erased }
 
 // Channel is the profile of one customer in one channel.
 type Channel struct {

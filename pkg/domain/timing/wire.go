@@ -133,6 +133,10 @@ type Events struct {
 	Machine   uint64 `json:"machine"`
 	Late      uint64 `json:"late"`
 	Duplicate uint64 `json:"duplicate"` // brought nothing that the profile did not hold: an hour already counted
+
+	// What left no trace and is in none of the above.
+	Erased      uint64 `json:"erased,omitempty"`      // of before an erasure
+	Unconsented uint64 `json:"unconsented,omitempty"` // opens of customers who have refused pixels
 }
 
 // Strata names the strata of evidence, in order of evidence.
