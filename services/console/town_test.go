@@ -137,7 +137,7 @@ func burst(observed, expected, z float64, oneIn int64, hours float64, days int, 
 func (w *town) decide(id, customer string, ago int, typ string, reason decision.Reason, now, best int, rules ...decision.Rule) {
 	at := w.now.Add(-time.Duration(ago) * time.Second)
 	w.emit(topics.Decisions, typ, id, customer, at, decision.Decision{
-		Reason: reason, DecidedAt: at, Channel: "email", Zone: "Europe/Rome", Score: timing.Score{Now: now, Best: best, BestAt: time.Date(2026, 12, 4, 9, 0, 0, 0, time.UTC), Confidence: 81, Level: "own"},
+		Reason: reason, DecidedAt: at, Channel: "email", Zone: "Europe/Rome", Score: decision.Score{Now: now, Best: best, BestAt: time.Date(2026, 12, 4, 9, 0, 0, 0, time.UTC), Confidence: 81, Level: "own"},
 		NotBefore: at, ExpiresAt: at.Add(30 * time.Minute), Arm: decision.Treatment, Propensity: 1, Rules: rules,
 		MadeFrom: decision.MadeFrom{Model: "builtin.1", Policy: "default.1", Calendar: "IT-2026.1"}, Summary: "as the rules say",
 	})

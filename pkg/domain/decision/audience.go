@@ -1,5 +1,202 @@
 package decision
 
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+)
+
 // Audiences counts, for each audience, the customers of the partition and those of them who hold another send in an hour:
 // what bounds overlap. It is the decider's partition state.
-type Audiences struct{}
+//
+// A customer belongs to an audience from the first request for it until the day of the last such request's deadline. Another
+// send is one that is not for this audience, planned or made. Hours are local ones: customers of different zones who read a
+// message at ten of their clocks are in the same hour.
+type Audiences struct {
+	byName map[string]*audience
+}
+
+// audience is the count of one.
+type audience struct {
+	members []leaving // in order of days
+	held    []held    // in order of hours and then priorities
+}
+
+// leaving is how many members leave after a day (days since 1970, UTC).
+type leaving struct{ day, n int64 }
+
+// held is how many members hold another send of a priority in a local hour.
+type held struct{ hour, priority, n int64 }
+
+// maxAudiences is how many are counted in a partition. Of any more none is bounded; the rule says so.
+const maxAudiences = 64
+
+// Bounds of one audience's counts: every day and every hour up to MaxWait, and an hour twice for what lies behind.
+const (
+	maxLeaving = 2 + int(MaxWait/day)
+	maxHeld    = (MaxPriority + 1) * 24 * (4 + int(MaxWait/day))
+)
+
+// behind is how many hours ago an hour may be in use: civil hours of the same instant are up to 26 apart.
+const behind = 14
+
+// count adds n times what s holds to the counts.
+func (a *Audiences) count(s *State, now, n int64) {
+	if a == nil || len(s.members) == 0 {
+		return
+	}
+	today, first := dayOf(now), floorDiv(now-epoch, hourly)-behind
+	for _, m := range s.members {
+		if m.until < today {
+			continue
+		}
+		c := a.audience(m.audience)
+		if c == nil {
+			continue
+		}
+		c.join(m.until, n)
+		each := func(audience string, hour int64, priority int) {
+			if audience != m.audience && hour >= first {
+				c.hold(hour, int64(priority), n)
+			}
+		}
+		for i := range s.sent {
+			each(s.sent[i].audience, s.sent[i].hour, s.sent[i].priority)
+		}
+		for i := range s.pending {
+			if p := &s.pending[i]; p.at != 0 {
+				each(p.audience, p.hour, p.priority)
+			}
+		}
+	}
+	a.forget(today, first)
+}
+
+// audience is the count of that name, made where there is none; nil where there are too many.
+func (a *Audiences) audience(name string) *audience {
+	c := a.byName[name]
+	if c == nil && len(a.byName) < maxAudiences {
+		if a.byName == nil {
+			a.byName = make(map[string]*audience)
+		}
+		c = new(audience)
+		a.byName[name] = c
+	}
+	return c
+}
+
+// forget drops what is over.
+func (a *Audiences) forget(today, first int64) {
+	for name, c := range a.byName {
+		c.members = slices.DeleteFunc(c.members, func(l leaving) bool { return l.day < today || l.n == 0 })
+		c.held = slices.DeleteFunc(c.held, func(h held) bool { return h.hour < first || h.n == 0 })
+		if len(c.members) == 0 && len(c.held) == 0 {
+			delete(a.byName, name)
+		}
+	}
+}
+
+// join counts members that leave after a day. Counts never fall below none: what was not counted, because there were too many
+// audiences then, is not taken back either.
+func (c *audience) join(day, n int64) {
+	i, found := slices.BinarySearchFunc(c.members, day, func(l leaving, day int64) int { return cmp.Compare(l.day, day) })
+	if !found {
+		c.members = slices.Insert(c.members, i, leaving{day: day})
+	}
+	c.members[i].n = max(0, c.members[i].n+n)
+}
+
+// hold counts sends.
+func (c *audience) hold(hour, priority, n int64) {
+	i, found := c.search(hour, priority)
+	if !found {
+		c.held = slices.Insert(c.held, i, held{hour: hour, priority: priority})
+	}
+	c.held[i].n = max(0, c.held[i].n+n)
+}
+
+func (c *audience) search(hour, priority int64) (int, bool) {
+	return slices.BinarySearchFunc(c.held, held{hour: hour, priority: priority}, func(x, y held) int {
+		return cmp.Or(cmp.Compare(x.hour, y.hour), cmp.Compare(x.priority, y.priority))
+	})
+}
+
+// competing is how many members of an audience hold another send of at least this priority in a local hour, and how many
+// members there are; false where the audience is not counted.
+func (a *Audiences) competing(name string, hour int64, priority int) (n, members int64, ok bool) {
+	if a == nil {
+		return 0, 0, false
+	}
+	c := a.byName[name]
+	if c == nil {
+		return 0, 0, len(a.byName) < maxAudiences
+	}
+	for _, l := range c.members {
+		members += l.n
+	}
+	for i, _ := c.search(hour, int64(priority)); i < len(c.held) && c.held[i].hour == hour; i++ {
+		n += c.held[i].n
+	}
+	return n, members, true
+}
+
+// audiencesVersion begins every encoding of Audiences.
+const audiencesVersion = 1
+
+// Append writes the counts.
+func (a *Audiences) Append(dst []byte) []byte {
+	e := encoder{append(dst, audiencesVersion)}
+	e.count(len(a.byName))
+	for _, name := range slices.Sorted(maps.Keys(a.byName)) {
+		c := a.byName[name]
+		e.text(name)
+		e.count(len(c.members))
+		var last int64
+		for _, l := range c.members {
+			e.number(l.day - last)
+			last = l.day
+			e.number(l.n)
+		}
+		e.count(len(c.held))
+		last = 0
+		for _, h := range c.held {
+			e.number(h.hour - last)
+			last = h.hour
+			e.number(h.priority)
+			e.number(h.n)
+		}
+	}
+	return e.b
+}
+
+// Decode reads what Append wrote.
+func (a *Audiences) Decode(b []byte) error {
+	*a = Audiences{}
+	if len(b) == 0 || b[0] != audiencesVersion {
+		return fmt.Errorf("decode audiences: not an encoding of version %d; was it written by a newer decider?", audiencesVersion)
+	}
+	d := decoder{b: b[1:]}
+	for range d.count(maxAudiences) {
+		name := d.text()
+		c := a.audience(name)
+		if len(c.members) > 0 || len(c.held) > 0 {
+			d.fail("an audience twice")
+		}
+		var last int64
+		for range d.count(maxLeaving) {
+			last += d.number()
+			c.members = append(c.members, leaving{last, d.number()})
+		}
+		last = 0
+		for range d.count(maxHeld) {
+			last += d.number()
+			c.held = append(c.held, held{last, d.number(), d.number()})
+		}
+	}
+	if err := d.end(); err != nil {
+		*a = Audiences{}
+		return fmt.Errorf("decode audiences: %w", err)
+	}
+	return nil
+}

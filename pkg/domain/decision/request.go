@@ -1,6 +1,11 @@
 package decision
 
-import "time"
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+)
 
 // RequestType is the CloudEvents type of send.requests.v1. The id of the envelope is the id of the request.
 const RequestType = "io.tempismo.send.request.v1"
@@ -28,9 +33,59 @@ type Request struct {
 	OnDeviation bool      `json:"on_deviation,omitempty"` // whether an unusually attentive moment may release it early
 }
 
-// MaxWait is the longest time from the placing of a request to its deadline.
-const MaxWait = 90 * day
+// Bounds of requests, which a customer's state must hold.
+const (
+	// MaxWait is the longest time from the placing of a request to its deadline.
+	MaxWait = 90 * day
 
-// MaxPending is how many requests of one customer may wait at a time. One more is refused: it expires at once, with the
-// reason TooManyPending.
-const MaxPending = 16
+	// MaxPending is how many requests of one customer may wait at a time. One more is refused: it expires at once, with the
+	// reason TooManyPending.
+	MaxPending = 16
+
+	// MaxText is how many bytes the id, the message and the audience of a request may have each.
+	MaxText = 256
+)
+
+// Parse reads the data object of the request with this id. A cancellation needs nothing but its action. The error names the
+// field; whether the request can be met is not asked here (Moment.Place).
+func (r *Request) Parse(id string, data []byte) error {
+	*r = Request{}
+	if err := json.Unmarshal(data, r); err != nil {
+		return fmt.Errorf("data: %w", err)
+	}
+	if r.ID = id; id == "" || len(id) > MaxText {
+		return fmt.Errorf("id: must have 1 to %d bytes: it is the name of the request", MaxText)
+	}
+	switch r.Action {
+	case Cancel:
+		*r = Request{ID: id, Action: Cancel}
+		return nil
+	case Place, Replace:
+		return r.check()
+	}
+	return fmt.Errorf("data.action: %q is none of place, replace and cancel", r.Action)
+}
+
+func (r *Request) check() error {
+	switch {
+	case r.Channel == "" || len(r.Channel) > MaxName || strings.Trim(r.Channel, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "":
+		return fmt.Errorf("data.channel: %q must be 1 to %d of a-z, 0-9, hyphen and underscore, e.g. email", r.Channel, MaxName)
+	case r.Message == "" || len(r.Message) > MaxText:
+		return fmt.Errorf("data.message: must have 1 to %d bytes: what is to be sent, in the words of the CRM", MaxText)
+	case len(r.Audience) > MaxText:
+		return fmt.Errorf("data.audience: has %d bytes, more than the %d allowed", len(r.Audience), MaxText)
+	case r.Priority < 0 || r.Priority > MaxPriority:
+		return fmt.Errorf("data.priority: %d is not between 0 and %d", r.Priority, MaxPriority)
+	case !r.NotBefore.IsZero() && (r.NotBefore.Year() < 1970 || r.NotBefore.Year() > 9999):
+		return fmt.Errorf("data.not_before: must lie in the years 1970 to 9999")
+	case r.Deadline.IsZero():
+		return fmt.Errorf("data.deadline: is required: from this instant on the message must not be sent")
+	case r.Deadline.Year() < 1970 || r.Deadline.Year() > 9999:
+		return fmt.Errorf("data.deadline: must lie in the years 1970 to 9999")
+	case !r.NotBefore.Before(r.Deadline):
+		return fmt.Errorf("data.deadline: %s is not after not_before %s", r.Deadline.Format(time.RFC3339), r.NotBefore.Format(time.RFC3339))
+	case !r.NotBefore.IsZero() && r.Deadline.Sub(r.NotBefore) > MaxWait:
+		return fmt.Errorf("data.deadline: is more than %d days after not_before", MaxWait/day)
+	}
+	return nil
+}

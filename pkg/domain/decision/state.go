@@ -1,81 +1,195 @@
 package decision
 
 import (
-	"encoding/binary"
-	"errors"
+	"cmp"
+	"hash/fnv"
+	"slices"
 	"time"
+
+	"github.com/tempismo/tempismo/pkg/domain/customer"
 )
 
-// State is what the decider remembers of one customer: when the customer was last written to.
+// Bounds of what is remembered of one customer.
+const (
+	maxSent    = 64      // sends of the last 7 days; more are not made, whatever the caps say
+	maxEnded   = 128     // requests that have ended
+	maxMembers = 32      // audiences
+	remembered = 7 * day // how long after its deadline an ended request is known as such
+	again      = day     // after this long a request without a slot is looked at again
+)
+
+// State is what the decider remembers of one customer: what is known of the customer, the requests that wait, those that
+// have ended, and when the customer was written to. The zero State is a customer of whom nothing is known.
 type State struct {
-	sent [MaxCap]int64 // Unix seconds of the last send-nows, oldest first
-	n    int
+	attributes []byte    // as customer.Attributes.Append writes them; empty: nothing is known
+	pending    []pending // in the order in which they are planned
+	sent       []sent    // of the last 7 days, oldest first
+	ended      []ended   // whose deadline is not long over, in any order
+	members    []member  // audiences that the customer belongs to
+
+	parsed *customer.Attributes // attributes, once they were asked for; never changed
 }
 
-// stateVersion begins every encoding.
-const stateVersion = 1
+// pending is a request that waits.
+type pending struct {
+	id, channel, message, audience string
+	priority                       int
+	notBefore, deadline            int64 // Unix milliseconds, as all times here; notBefore 0: at once
+	onDeviation                    bool
 
-// Append writes the state: the version, the number of times, the first as a varint and the distances between them.
-func (s *State) Append(dst []byte) []byte {
-	dst = append(dst, stateVersion, byte(s.n))
-	var last int64
-	for _, t := range s.sent[:s.n] {
-		dst = binary.AppendVarint(dst, t-last)
-		last = t
-	}
-	return dst
+	due  int64  // when it is looked at again
+	plan        // where it is to go out
+	why  Reason // of the plan or, where there is none, of there being none
 }
 
-// Decode reads what Append wrote.
-func (s *State) Decode(b []byte) error {
-	*s = State{}
-	if len(b) < 2 || b[0] != stateVersion || b[1] > MaxCap {
-		return errors.New("decode decision state: not an encoding of version 1; was it written by a newer decider?")
+// plan is a slot that was chosen.
+type plan struct {
+	at         int64 // when it goes out; 0: there is no slot
+	from, to   int64 // the slot
+	hour       int64 // its local hour
+	best       uint8 // score of the best allowed hour
+	bestAt     int64
+	propensity float64 // of this slot, given that the customer is not held out
+}
+
+// sent is a message that went out, or would have.
+type sent struct {
+	at       int64
+	hour     int64  // local
+	channel  string // empty: not known
+	decision string // id
+	audience string
+	priority int
+}
+
+// ended is a request that is over.
+type ended struct {
+	request uint64 // hash of its id
+	until   int64  // when it may be forgotten
+}
+
+// member is an audience that the customer belongs to until a day (days since 1970, UTC).
+type member struct {
+	audience string
+	until    int64
+}
+
+// Pending calls each for every request that waits, with the time at which it is to be looked at again.
+func (s *State) Pending(each func(request string, due time.Time)) {
+	for i := range s.pending {
+		each(s.pending[i].id, time.UnixMilli(s.pending[i].due).UTC())
 	}
-	n := int(b[1])
-	b = b[2:]
-	var last int64
-	for i := range n {
-		d, k := binary.Varint(b)
-		if k <= 0 {
-			return errors.New("decode decision state: truncated")
+}
+
+// Channels lists the channels of the requests that wait, in order: those of which a Lookup is needed.
+func (s *State) Channels() []string {
+	var list []string
+	for i := range s.pending {
+		list = append(list, s.pending[i].channel)
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// known are the attributes.
+func (s *State) known() *customer.Attributes {
+	if s.parsed == nil {
+		s.parsed = new(customer.Attributes)
+		if len(s.attributes) > 0 && s.parsed.Parse(s.attributes) != nil {
+			*s.parsed = customer.Attributes{} // written by a version that knew better: nothing is known
 		}
-		last += d
-		s.sent[i] = last
-		b = b[k:]
 	}
-	if len(b) != 0 {
-		return errors.New("decode decision state: bytes left over")
-	}
-	s.n = n
-	return nil
+	return s.parsed
 }
 
-// add remembers a send-now at t and forgets what no rule asks for any more.
-func (s *State) add(t time.Time) {
-	for s.n > 0 && (s.n == MaxCap || s.sent[0] <= t.Add(-week).Unix()) {
-		s.n = copy(s.sent[:], s.sent[1:s.n])
-	}
-	s.sent[s.n] = t.Unix()
-	if s.n > 0 {
-		s.sent[s.n] = max(s.sent[s.n], s.sent[s.n-1]) // a source's clock that ran ahead must not break the order
-	}
-	s.n++
+// learn replaces the attributes; nil: nothing is known any more.
+func (s *State) learn(attributes []byte, a *customer.Attributes) {
+	s.attributes, s.parsed = attributes, a
 }
 
-// since counts the send-nows after t.
-func (s *State) since(t time.Time) int {
-	n := 0
-	for i := s.n; i > 0 && s.sent[i-1] > t.Unix(); i-- {
-		n++
-	}
-	return n
+func (s *State) find(request string) int {
+	return slices.IndexFunc(s.pending, func(p pending) bool { return p.id == request })
 }
 
-// last returns the time of the last send-now.
-func (s *State) last() (time.Time, bool) {
-	if s.n == 0 {
-		return time.Time{}, false
+// insert puts a request into the order of planning: the higher priority first, then the earlier deadline, then the one that
+// was placed first.
+func (s *State) insert(p pending) {
+	at, _ := slices.BinarySearchFunc(s.pending, &p, func(have pending, p *pending) int {
+		if c := cmp.Or(cmp.Compare(p.priority, have.priority), cmp.Compare(have.deadline, p.deadline)); c != 0 {
+			return c
+		}
+		return -1
+	})
+	s.pending = slices.Insert(s.pending, at, p)
+}
+
+// end takes a request out of those that wait and remembers that it is over.
+func (s *State) end(i int) {
+	s.conclude(s.pending[i].id, s.pending[i].deadline)
+	s.pending = slices.Delete(s.pending, i, i+1)
+}
+
+// conclude remembers that a request is over. Of too many, the one that may be forgotten first is.
+func (s *State) conclude(request string, deadline int64) {
+	s.ended = append(s.ended, ended{hashID(request), deadline + remembered.Milliseconds()})
+	if len(s.ended) > maxEnded {
+		first := 0
+		for i, e := range s.ended {
+			if e.until < s.ended[first].until {
+				first = i
+			}
+		}
+		s.ended = slices.Delete(s.ended, first, first+1)
 	}
-	return time.Unix(s.sent[s.n-1], 0).UTC(), true
+}
+
+// isOver reports whether a request has ended.
+func (s *State) isOver(request string) bool {
+	h := hashID(request)
+	return slices.ContainsFunc(s.ended, func(e ended) bool { return e.request == h })
+}
+
+func hashID(request string) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(request))
+	return h.Sum64()
+}
+
+// join makes the customer a member of an audience at least until a day.
+func (s *State) join(audience string, until int64) {
+	for i := range s.members {
+		if m := &s.members[i]; m.audience == audience {
+			m.until = max(m.until, until)
+			return
+		}
+	}
+	if len(s.members) < maxMembers {
+		s.members = append(s.members, member{audience, until})
+	}
+}
+
+// remember notes a send. A clock that steps back must not break the order.
+func (s *State) remember(t sent) {
+	if n := len(s.sent); n > 0 {
+		t.at = max(t.at, s.sent[n-1].at)
+	}
+	s.sent = append(s.sent, t)
+}
+
+// forget drops what no rule asks for any more at the instant now.
+func (s *State) forget(now int64) {
+	s.sent = slices.DeleteFunc(s.sent, func(t sent) bool { return t.at <= now-week.Milliseconds() })
+	s.ended = slices.DeleteFunc(s.ended, func(e ended) bool { return e.until <= now })
+	s.members = slices.DeleteFunc(s.members, func(m member) bool { return m.until < dayOf(now) })
+}
+
+// dayOf is the day of an instant, in days since 1970, UTC.
+func dayOf(ms int64) int64 { return floorDiv(ms, day.Milliseconds()) }
+
+func floorDiv(a, n int64) int64 {
+	q := a / n
+	if a%n < 0 {
+		q--
+	}
+	return q
 }

@@ -85,7 +85,7 @@ func TestDeviationsAreSaidAsTheDesignSaysThem(t *testing.T) {
 
 func TestDecisionsAreSaidWithTheirReason(t *testing.T) {
 	at := time.Date(2026, 12, 3, 9, 41, 0, 0, time.UTC)
-	score := timing.Score{Now: 57, Best: 91, BestAt: time.Date(2026, 12, 4, 9, 0, 0, 0, time.UTC)}
+	score := decision.Score{Now: 57, Best: 91, BestAt: time.Date(2026, 12, 4, 9, 0, 0, 0, time.UTC)}
 	passed := []decision.Rule{{Rule: "window", Passed: true}, {Rule: "calendar", Passed: true}}
 	for _, c := range []struct {
 		name, kind     string
@@ -93,16 +93,16 @@ func TestDecisionsAreSaidWithTheirReason(t *testing.T) {
 		o              *decision.Outcome
 		text, evidence string
 	}{
-		{"send now", "send_now", decision.Decision{Reason: decision.Burst, Zone: "Europe/Rome", Score: timing.Score{Now: 83, Best: 83, BestAt: at}, Rules: passed, ExpiresAt: at.Add(30 * time.Minute)}, nil,
+		{"send now", "send_now", decision.Decision{Reason: decision.Burst, Zone: "Europe/Rome", Score: decision.Score{Now: 83, Best: 83, BestAt: at}, Rules: passed, ExpiresAt: at.Add(30 * time.Minute)}, nil,
 			"unusually attentive, and no better allowed hour lies ahead.", "Now 83, none better in the next 24 hours. All 2 rules passed. Void at 11:11."},
 		{"sent", "send_now", decision.Decision{Reason: decision.Reactivation, Zone: "Europe/Rome", Score: score, Rules: passed}, &decision.Outcome{Connector: "hubspot", Result: decision.Accepted},
 			"back after a long silence.", "Now 57, best ahead 91 on Fri 4 Dec 10:00. All 2 rules passed. Accepted by hubspot."},
 		{"a better hour ahead", "blocked", decision.Decision{Reason: decision.BetterHourAhead, Zone: "Europe/Rome", Score: score, Rules: []decision.Rule{{Rule: "best_hour", Detail: "57 now, 91 ahead"}}}, nil,
 			"a clearly better hour lies ahead: Fri 4 Dec 10:00, score 91 then, 57 now.", ""},
-		{"at night", "blocked", decision.Decision{Reason: decision.OutsideWindow, Score: timing.Score{Now: 50}, Rules: []decision.Rule{{Rule: "window", Detail: "09:30-14:00 Europe/Rome, now 02:22"}, {Rule: "quiet_hours", Detail: "21:00-08:00, now 02:22"}}}, nil,
+		{"at night", "blocked", decision.Decision{Reason: decision.OutsideWindow, Score: decision.Score{Now: 50}, Rules: []decision.Rule{{Rule: "window", Detail: "09:30-14:00 Europe/Rome, now 02:22"}, {Rule: "quiet_hours", Detail: "21:00-08:00, now 02:22"}}}, nil,
 			"outside the allowed window; not sent now.", "Against it: window (09:30-14:00 Europe/Rome, now 02:22), quiet hours (21:00-08:00, now 02:22)."},
-		{"a reason of a newer decider", "blocked", decision.Decision{Reason: "moon", Score: timing.Score{Now: 50}}, nil, "a rule forbids it now.", ""},
-		{"a type of a newer decider", "postponed", decision.Decision{Summary: "put off", Score: timing.Score{Now: 50}}, nil, "put off.", ""},
+		{"a reason of a newer decider", "blocked", decision.Decision{Reason: "moon", Score: decision.Score{Now: 50}}, nil, "a rule forbids it now.", ""},
+		{"a type of a newer decider", "postponed", decision.Decision{Summary: "put off", Score: decision.Score{Now: 50}}, nil, "put off.", ""},
 	} {
 		text, evidence := Decision(words.In("en"), c.kind, &c.d, c.o)
 		if text != c.text || evidence != c.evidence {
@@ -122,7 +122,7 @@ func TestTheDetailsOfRulesAreSaidInItalian(t *testing.T) {
 		{decision.RuleGap, "words of a newer decider", "distanza minima"},
 		{"moon", "full", "moon"},
 	} {
-		_, got := Decision(words.In("it"), "blocked", &decision.Decision{Reason: "x", Score: timing.Score{Now: 50}, Rules: []decision.Rule{{Rule: c.rule, Detail: c.detail}}}, nil)
+		_, got := Decision(words.In("it"), "blocked", &decision.Decision{Reason: "x", Score: decision.Score{Now: 50}, Rules: []decision.Rule{{Rule: c.rule, Detail: c.detail}}}, nil)
 		if want := "Ora 50, nessuna migliore nelle prossime 24 ore. Contro: " + c.want + "."; !strings.HasSuffix(got, "Contro: "+c.want+".") {
 			t.Errorf("%s, %s: %q, want %q", c.rule, c.detail, got, want)
 		}

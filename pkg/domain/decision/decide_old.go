@@ -2,29 +2,11 @@ package decision
 
 import (
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/tempismo/tempismo/pkg/domain/calendar"
-	"github.com/tempismo/tempismo/pkg/domain/deviation"
 	"github.com/tempismo/tempismo/pkg/domain/timing"
 )
-
-// Trigger is a deviation with what its envelope and its place in the log say of it.
-type Trigger struct {
-	ID        string            // of the deviation
-	Time      time.Time         // of the engagement behind it
-	Positions map[string]string // where it stood, for MadeFrom
-	Deviation deviation.Deviation
-}
-
-// share is how much of the best hour's worth this hour must have: sending at once saves waiting. That a customer who is
-// reading now answers sooner than the profile says is in Score.Worth.
-const share = 0.8
-
-// margin is share on the scale of scores, 50 points for each factor of two (package timing), for deviations that do not say
-// what the hour is worth. The scale ends at 100, twice the average hour: beyond it, hours no longer differ.
-var margin = 50 * math.Log2(share)
 
 // Decide applies the policy to a deviation at the instant now of the partition's clock, and remembers in s what it sent.
 //
@@ -66,7 +48,7 @@ func Decide(p *OldPolicy, s *State, t *Trigger, now time.Time) (Decision, bool, 
 		DecidedAt:  now.UTC(),
 		Channel:    d.Channel,
 		Zone:       d.Zone,
-		Score:      d.Score,
+		Score:      Score{Now: d.Score.Now, Best: d.Score.Best, BestAt: d.Score.BestAt, Confidence: d.Score.Confidence, Level: d.Score.Level},
 		NotBefore:  t.Time.UTC(),
 		ExpiresAt:  expires.UTC(),
 		Deviation:  t.ID,
@@ -75,10 +57,11 @@ func Decide(p *OldPolicy, s *State, t *Trigger, now time.Time) (Decision, bool, 
 		Rules:      rules,
 		MadeFrom: MadeFrom{
 			Positions: t.Positions,
-			Profile:   d.Cause.Position,
-			Model:     d.Model,
-			Policy:    p.Version,
-			Calendar:  p.Closed.Name,
+
+			Profile:  d.Cause.Position,
+			Model:    d.Model,
+			Policy:   p.Version,
+			Calendar: p.Closed.Name,
 		},
 	}
 	for _, r := range rules {
@@ -97,19 +80,8 @@ func Decide(p *OldPolicy, s *State, t *Trigger, now time.Time) (Decision, bool, 
 		out.Reason, out.Summary = Reactivation, "back after a long silence, and no clearly better hour lies ahead"
 	}
 	out.ExpiresAt = p.until(now, expires, loc).UTC()
-	s.add(now)
+	s.remember(sent{at: now.UnixMilli(), channel: d.Channel})
 	return out, true, nil
-}
-
-// reasons names what each rule blocks for.
-var reasons = map[string]Reason{
-	RuleExpiry:    Expired,
-	RuleBestHour:  BetterHourAhead,
-	RuleCalendar:  ClosedDay,
-	RuleWindow:    OutsideWindow,
-	RuleQuiet:     QuietHours,
-	RuleFrequency: FrequencyCap,
-	RuleGap:       MinimumGap,
 }
 
 // blocked is the sentence for a decision that the rule r prevented.
@@ -136,14 +108,6 @@ func (p *OldPolicy) expiry(engaged, now, expires time.Time) Rule {
 	return Rule{RuleExpiry, now.Before(expires), fmt.Sprintf("%s after the engagement, at most %s", span(now.Sub(engaged)), span(p.Expiry))}
 }
 
-func bestHour(s timing.Score, loc *time.Location) Rule {
-	detail := fmt.Sprintf("score %d now, %d on %s", s.Now, s.Best, s.BestAt.In(loc).Format("Mon 2 Jan 15:04"))
-	if s.Worth > 0 {
-		return Rule{RuleBestHour, s.Worth >= share, fmt.Sprintf("%s, and reading now it is worth %.2f of that", detail, s.Worth)}
-	}
-	return Rule{RuleBestHour, float64(s.Now-s.Best) >= margin, detail}
-}
-
 func (p *OldPolicy) calendar(now time.Time, loc *time.Location) Rule {
 	if h, closed := p.Closed.Closed(calendar.DayOf(now, loc), calendar.Place{}); closed {
 		return Rule{RuleCalendar, false, h.Name + " in " + h.In}
@@ -163,24 +127,18 @@ func (p *OldPolicy) quiet(now time.Time, loc *time.Location) Rule {
 }
 
 func (p *OldPolicy) frequency(s *State, now time.Time) Rule {
-	inDay, inWeek := s.since(now.Add(-day)), s.since(now.Add(-week))
+	list := s.list()
+	inDay, inWeek := most(list, "", now.UnixMilli(), day.Milliseconds()), most(list, "", now.UnixMilli(), week.Milliseconds())
 	passed := (p.CapPerDay == 0 || inDay < p.CapPerDay) && (p.CapPerWeek == 0 || inWeek < p.CapPerWeek)
 	return Rule{RuleFrequency, passed, fmt.Sprintf("%s in 24 hours, %s in 7 days", of(inDay, p.CapPerDay), of(inWeek, p.CapPerWeek))}
 }
 
-// of writes a count beside its cap.
-func of(n, limit int) string {
-	if limit == 0 {
-		return fmt.Sprintf("%d, no cap,", n)
-	}
-	return fmt.Sprintf("%d of %d", n, limit)
-}
-
 func (p *OldPolicy) gap(s *State, now time.Time) Rule {
-	last, ok := s.last()
-	if !ok {
+	list := s.list()
+	if len(list) == 0 {
 		return Rule{RuleGap, true, "none sent before"}
 	}
+	last := instant(list[len(list)-1].at)
 	return Rule{RuleGap, now.Sub(last) >= p.MinGap, fmt.Sprintf("last one %s ago, at least %s apart", span(now.Sub(last)), span(p.MinGap))}
 }
 
@@ -198,27 +156,9 @@ func (p *OldPolicy) until(now, expires time.Time, loc *time.Location) time.Time 
 	return expires
 }
 
-// span writes a duration for people, in its two largest units.
-func span(d time.Duration) string {
-	unit := func(n time.Duration, name string) string {
-		if n == 1 {
-			return "1 " + name
-		}
-		return fmt.Sprintf("%d %ss", n, name)
+func (s *State) list() (list []commitment) {
+	for _, t := range s.sent {
+		list = append(list, commitment{at: t.at})
 	}
-	d = max(d, 0)
-	switch days, hours, minutes := d/day, d/time.Hour, d/time.Minute; {
-	case days >= 2 && hours%24 != 0:
-		return unit(days, "day") + " " + unit(hours%24, "hour")
-	case days >= 2:
-		return unit(days, "day")
-	case hours >= 1 && minutes%60 != 0:
-		return unit(hours, "hour") + " " + unit(minutes%60, "minute")
-	case hours >= 1:
-		return unit(hours, "hour")
-	case minutes >= 1:
-		return unit(minutes, "minute")
-	default:
-		return unit(d/time.Second, "second")
-	}
+	return list
 }
