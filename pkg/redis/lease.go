@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
@@ -36,13 +38,13 @@ const (
 	answerLost   = -3
 )
 
-// KEYS are always the meta and the state hash. Lua can unpack some thousand values and miniredis fewer, so what is many
+// KEYS are always the meta hash, the state hash and the sorted set of timers. Lua can unpack some thousand values and miniredis fewer, so what is many
 // goes in chunks of 500.
 const (
 	// claimScript: ARGV token. Without positions nothing was ever committed, or it is lost: states that may still be there
 	// belong to no position, and a rebuild over them would count twice.
 	claimScript = `
-if redis.call('HEXISTS', KEYS[1], 'positions') == 0 then redis.call('UNLINK', KEYS[2]) end
+if redis.call('HEXISTS', KEYS[1], 'positions') == 0 then redis.call('UNLINK', KEYS[2], KEYS[3]) end
 redis.call('HINCRBY', KEYS[1], 'epoch', 1)
 redis.call('HSET', KEYS[1], 'owner', ARGV[1])
 return redis.call('HGETALL', KEYS[1])`
@@ -64,19 +66,24 @@ if at ~= ARGV[2] then return {-2} end
 local r = {1}
 for i = 3, #ARGV, 500 do r[#r+1] = redis.call('HMGET', KEYS[2], unpack(ARGV, i, math.min(i+499, #ARGV))) end
 return r`
+
+	// dueScript: ARGV token, positions, number of timers less one.
+	dueScript = fence + `
+if at ~= ARGV[2] then return {-2} end
+return {1, redis.call('ZRANGE', KEYS[3], 0, ARGV[3], 'WITHSCORES')}`
 )
 
-// keys are the names of the two hashes of a partition.
-func keys(group string, partition int32) (meta, state string) {
+// keys are the names of what is stored of a partition: two hashes and a sorted set, in one slot.
+func keys(group string, partition int32) (meta, state, timers string) {
 	tag := "{" + group + "." + strconv.Itoa(int(partition)) + "}"
-	return tag + ":meta", tag + ":state"
+	return tag + ":meta", tag + ":state", tag + ":timers"
 }
 
 // Claim implements stream.Store.
 func (s *Store) Claim(ctx context.Context, group string, partition int32) (stream.Lease, error) {
 	l := &lease{store: s, token: rand.Text()}
-	l.metaKey, l.stateKey = keys(group, partition)
-	flat, err := s.client.Eval(ctx, claimScript, []string{l.metaKey, l.stateKey}, l.token).StringSlice()
+	l.metaKey, l.stateKey, l.timersKey = keys(group, partition)
+	flat, err := s.client.Eval(ctx, claimScript, l.keys(), l.token).StringSlice()
 	if err != nil {
 		return nil, fmt.Errorf("claim %s: %w", l.metaKey, err)
 	}
@@ -93,7 +100,7 @@ func (s *Store) Claim(ctx context.Context, group string, partition int32) (strea
 
 // Read implements stream.Store. Meta and values are of one moment.
 func (s *Store) Read(ctx context.Context, group string, partition int32, names []string) (stream.Snapshot, error) {
-	metaKey, stateKey := keys(group, partition)
+	metaKey, stateKey, _ := keys(group, partition)
 	var snapshot stream.Snapshot
 	tx := s.client.TxPipeline()
 	meta := tx.HGetAll(ctx, metaKey)
@@ -117,7 +124,7 @@ func (s *Store) Read(ctx context.Context, group string, partition int32, names [
 
 // Scan implements stream.Store. A state that changes meanwhile is seen as it was or as it is.
 func (s *Store) Scan(ctx context.Context, group string, partition int32, each func(key string, value []byte) bool) error {
-	_, stateKey := keys(group, partition)
+	_, stateKey, _ := keys(group, partition)
 	// HSCAN gives a field twice when the hash grows meanwhile.
 	seen := map[string]struct{}{}
 	for cursor := uint64(0); ; {
@@ -142,10 +149,11 @@ func (s *Store) Scan(ctx context.Context, group string, partition int32, each fu
 
 // lease is the right that one Claim gave. Its methods may be called from several goroutines, one works at a time.
 type lease struct {
-	store             *Store
-	metaKey, stateKey string
-	token             string
-	meta              stream.Meta
+	store *Store
+	token string
+	meta  stream.Meta
+
+	metaKey, stateKey, timersKey string
 
 	mu        sync.Mutex
 	positions string // what the store holds as far as we know
@@ -155,6 +163,8 @@ type lease struct {
 	conn     *goredis.Conn
 	watching bool // and was ours, at positions, when the watch began
 }
+
+func (l *lease) keys() []string { return []string{l.metaKey, l.stateKey, l.timersKey} }
 
 // Meta implements stream.Lease.
 func (l *lease) Meta() stream.Meta { return l.meta }
@@ -179,7 +189,7 @@ func (l *lease) disconnect() {
 func (l *lease) Check(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	answer, err := l.store.client.Eval(ctx, checkScript, []string{l.metaKey, l.stateKey}, l.token, l.positions).Slice()
+	answer, err := l.store.client.Eval(ctx, checkScript, l.keys(), l.token, l.positions).Slice()
 	if err == nil {
 		err = verdict(answer)
 	}
@@ -198,7 +208,7 @@ func (l *lease) Load(ctx context.Context, names []string, values [][]byte) error
 	for i := range names {
 		args = append(args, &names[i]) // a pointer goes into an interface without a copy on the heap
 	}
-	answer, err := l.store.client.Eval(ctx, loadScript, []string{l.metaKey, l.stateKey}, args...).Slice()
+	answer, err := l.store.client.Eval(ctx, loadScript, l.keys(), args...).Slice()
 	if err == nil {
 		err = verdict(answer)
 	}
@@ -220,6 +230,55 @@ func (l *lease) Load(ctx context.Context, names []string, values [][]byte) error
 	return nil
 }
 
+// Due implements stream.Lease.
+func (l *lease) Due(ctx context.Context, until time.Time, limit int) (due []stream.Timer, next time.Time, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("due timers of %s: %w", l.timersKey, err)
+		}
+	}()
+	answer, err := l.store.client.Eval(ctx, dueScript, l.keys(), l.token, l.positions, limit).Slice()
+	if err == nil {
+		err = verdict(answer)
+	}
+	if err != nil {
+		return nil, next, err
+	}
+	flat, _ := answer[1].([]any)
+	for i := 0; i+1 < len(flat); i += 2 {
+		t, err := parseTimer(flat[i], flat[i+1])
+		if err != nil {
+			return nil, next, err
+		}
+		if t.Due.After(until) || len(due) == limit {
+			next = t.Due
+			break
+		}
+		due = append(due, t)
+	}
+	slices.SortFunc(due, func(a, b stream.Timer) int {
+		return cmp.Or(a.Due.Compare(b.Due), cmp.Compare(a.Key, b.Key), cmp.Compare(a.ID, b.ID))
+	})
+	return due, next, nil
+}
+
+// member is a timer in the sorted set: the length of its key, a colon, key and id. Its score is the due time in Unix ms.
+func member(t *stream.Timer) string { return strconv.Itoa(len(t.Key)) + ":" + t.Key + t.ID }
+
+func parseTimer(name, score any) (t stream.Timer, err error) {
+	m, _ := name.(string)
+	s, _ := score.(string)
+	length, rest, _ := strings.Cut(m, ":")
+	n, err1 := strconv.Atoi(length)
+	ms, err2 := strconv.ParseFloat(s, 64)
+	if err1 != nil || err2 != nil || n < 0 || n > len(rest) {
+		return t, fmt.Errorf("stored timer %q with score %v is damaged", m, score)
+	}
+	return stream.Timer{Key: rest[:n], ID: rest[n:], Due: time.UnixMilli(int64(ms)).UTC()}, nil
+}
+
 // value lets go-redis write a []byte from a pointer, which goes into an interface without a copy on the heap.
 type value []byte
 
@@ -231,7 +290,7 @@ func (v *value) MarshalBinary() ([]byte, error) { return *v, nil }
 // It is one round trip without a script, which costs Redis half of what a script does: a transaction that only takes place
 // if the meta hash has not been touched since it was looked at, followed by the watch and the look for the next commit.
 //
-//	MULTI, HSET state ..., HSET meta ..., EXEC, WATCH meta, HMGET meta owner positions
+//	MULTI, HSET state ..., ZADD timers ..., ZREM timers ..., HSET meta ..., EXEC, WATCH meta, HMGET meta owner positions
 //
 // Where there is no watch (the first commit, and the one after any error) a WATCH and a look come first. That is also how
 // a commit whose reply was lost finds out that it had taken place.
@@ -267,7 +326,7 @@ func (l *lease) commit(ctx context.Context, c *stream.Commit) error {
 			return nil
 		}
 		// WAIT speaks of what its own connection has written, so this one writes something.
-		return l.transact(ctx, next, next, []any{"hset", l.metaKey, fieldOwner, l.token}, nil)
+		return l.transact(ctx, next, next, []any{"hset", l.metaKey, fieldOwner, l.token})
 	}
 
 	a := append(l.args[:0], "hset", l.metaKey, fieldPositions, next, fieldPartitions, int(c.Partitions), fieldPartition, (*value)(&c.Partition),
@@ -284,7 +343,28 @@ func (l *lease) commit(ctx context.Context, c *stream.Commit) error {
 	}
 	l.args = a
 	defer clear(a) // the next batch must not keep this one's memory
-	return l.transact(ctx, base, next, a[:meta], a[meta:])
+	set, reset := l.timers(c.Timers)
+	return l.transact(ctx, base, next, a[meta:], set, reset, a[:meta])
+}
+
+// timers are the commands that bring the sorted set up to date; one that has nothing to do is nil.
+func (l *lease) timers(changed []stream.Timer) (set, reset []any) {
+	for i := range changed {
+		t := &changed[i]
+		switch {
+		case !t.Due.IsZero():
+			if set == nil {
+				set = []any{"zadd", l.timersKey}
+			}
+			set = append(set, t.Due.UnixMilli(), member(t))
+		default:
+			if reset == nil {
+				reset = []any{"zrem", l.timersKey}
+			}
+			reset = append(reset, member(t))
+		}
+	}
+	return set, reset
 }
 
 // watch begins the watch and returns the stored positions, if the partition is still ours.
@@ -315,15 +395,16 @@ func (l *lease) ours(look *goredis.SliceCmd) (positions string, err error) {
 	return positions, nil
 }
 
-// transact sends one or two commands that take place together, if nothing happened since the watch began, and begins the
-// next watch.
-func (l *lease) transact(ctx context.Context, base, next string, meta, state []any) error {
+// transact sends commands that take place together, if nothing happened since the watch began, and begins the next watch.
+// Empty commands are left out.
+func (l *lease) transact(ctx context.Context, base, next string, commands ...[]any) error {
 	pipe := l.conn.Pipeline()
 	pipe.Do(ctx, "multi")
-	if len(state) > 0 {
-		pipe.Do(ctx, state...)
+	for _, args := range commands {
+		if len(args) > 0 {
+			pipe.Do(ctx, args...)
+		}
 	}
-	pipe.Do(ctx, meta...)
 	exec := pipe.Do(ctx, "exec")
 	pipe.Do(ctx, "watch", l.metaKey)
 	look := pipe.HMGet(ctx, l.metaKey, fieldOwner, fieldPositions)
@@ -331,11 +412,11 @@ func (l *lease) transact(ctx context.Context, base, next string, meta, state []a
 	if l.store.replicas > 0 {
 		wait = pipe.Do(ctx, "wait", l.store.replicas, l.store.patience.Milliseconds())
 	}
-	commands, err := pipe.Exec(ctx)
-	if err != nil && len(commands) == 0 {
+	sent, err := pipe.Exec(ctx)
+	if err != nil && len(sent) == 0 {
 		return err
 	}
-	for _, cmd := range commands {
+	for _, cmd := range sent {
 		if err := cmd.Err(); err != nil && !(cmd == exec && errors.Is(err, goredis.Nil)) {
 			return err
 		}

@@ -1,7 +1,8 @@
 // Package redis keeps the state of the services in Redis: it implements stream.Store.
 //
-// For each (group, partition number) there are two hashes, {<group>.<partition>}:meta (owner, epoch, positions, partition
-// state, broadcast values, outbox) and {<group>.<partition>}:state (key to state). The hash tag keeps both in one slot.
+// For each (group, partition number) there are two hashes and a sorted set, {<group>.<partition>}:meta (owner, epoch, positions,
+// partition state, broadcast values, outbox), {<group>.<partition>}:state (key to state) and {<group>.<partition>}:timers
+// (pending timers by due time). The hash tag keeps them in one slot.
 // A change is one transaction, so that states, positions and outbox move together or not at all, and it takes place only
 // if the caller still owns the partition and knows where it stands; so does a load, which is a script.
 //

@@ -70,8 +70,8 @@ func suite(t *testing.T, addr string) {
 	ctx := context.Background()
 	client := open(t, addr).client
 	lose := func(t *testing.T, group string, partition int32) {
-		meta, state := keys(group, partition)
-		if err := client.Del(ctx, meta, state).Err(); err != nil {
+		meta, state, timers := keys(group, partition)
+		if err := client.Del(ctx, meta, state, timers).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -79,16 +79,24 @@ func suite(t *testing.T, addr string) {
 		Open: func(t *testing.T) stream.Store { return open(t, addr) },
 		Lose: lose,
 		Snapshot: func(t *testing.T, group string, partition int32) func() {
-			meta, state := keys(group, partition)
+			meta, state, timers := keys(group, partition)
+			due, err := client.ZRangeWithScores(ctx, timers, 0, -1).Result()
+			if err != nil {
+				t.Fatal(err)
+			}
 			before := map[string]map[string]string{}
 			for _, key := range []string{meta, state} {
-				var err error
 				if before[key], err = client.HGetAll(ctx, key).Result(); err != nil {
 					t.Fatal(err)
 				}
 			}
 			return func() {
 				lose(t, group, partition)
+				if len(due) > 0 {
+					if err := client.ZAdd(ctx, timers, due...).Err(); err != nil {
+						t.Fatal(err)
+					}
+				}
 				for key, fields := range before {
 					if len(fields) == 0 {
 						continue
@@ -115,7 +123,7 @@ func TestALostStateDoesNotComeBack(t *testing.T) {
 	if err := l.Commit(ctx, &stream.Commit{Next: map[string]int64{"in": 1}, Keys: []string{"ann"}, Values: [][]byte{[]byte("1")}, Partitions: 8}); err != nil {
 		t.Fatal(err)
 	}
-	meta, _ := keys(group, 0)
+	meta, _, _ := keys(group, 0)
 	if err := s.client.Del(ctx, meta).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -286,7 +294,7 @@ func TestAClaimBetweenTwoCommandsFences(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer l.Close()
-			meta, _ := keys(group, 0)
+			meta, _, _ := keys(group, 0)
 			left := c.count
 			e.server.Server().SetPreHook(func(_ *server.Peer, cmd string, _ ...string) bool {
 				if strings.EqualFold(cmd, c.before) {
@@ -322,7 +330,7 @@ func TestATouchedWatchIsTransient(t *testing.T) {
 	if err := l.Commit(ctx, &stream.Commit{Next: at(1), Partitions: 8}); err != nil {
 		t.Fatal(err)
 	}
-	meta, _ := keys(group, 0)
+	meta, _, _ := keys(group, 0)
 	if err := s.client.HSet(ctx, meta, "note", "seen").Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -343,7 +351,7 @@ func TestAFailedWriteIsAnError(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	_, state := keys(group, 0)
+	_, state, _ := keys(group, 0)
 	if err := s.client.Set(ctx, state, "not a hash", 0).Err(); err != nil {
 		t.Fatal(err)
 	}

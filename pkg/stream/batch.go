@@ -173,7 +173,7 @@ func (w *worker[I, S, P]) process(late context.Context) error {
 		w.rebuilding = nil
 	}
 	c := &Commit{Base: w.positions, Next: next, Keys: b.keys, Values: b.values, Partition: b.part, Broadcast: w.step.broadcast,
-		Outbox: box.bytes(), Partitions: w.partitions, Rebuilding: formatRebuilding(w.rebuilding)}
+		Outbox: box.bytes(), Partitions: w.partitions, Rebuilding: formatPositions(w.rebuilding)}
 	for i := range w.feeds {
 		w.feeds[i].release() // from here on only encoded bytes are needed, so fetching goes on
 	}
@@ -249,11 +249,7 @@ func (w *worker[I, S, P]) stepAll(box *outbox, now time.Time, report *Report) er
 	_, unobserved := w.rt.Observer.(nobody)
 	for i := range b.items {
 		it := &b.items[i]
-		var state *S
-		if it.entry != nil {
-			state = &it.entry.state
-		}
-		touched, err := w.step.apply(it.input, it.record, state)
+		touched, err := w.step.apply(it.input, it.record, it.entry)
 		if err != nil {
 			return err
 		}

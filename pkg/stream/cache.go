@@ -2,9 +2,10 @@ package stream
 
 // entry is a key's state in memory. Between batches every entry equals what is stored.
 type entry[S any] struct {
-	key   string
-	state S
-	dirty bool // changed by the batch at hand
+	key    string
+	state  S
+	dirty  bool    // changed by the batch at hand
+	timers []alarm // pending in state, by id
 }
 
 // cache holds states by key, at most about limit of them: two generations, of which the older is forgotten when the

@@ -17,7 +17,9 @@ type Context struct {
 
 	now     time.Time
 	partial bool
+	inputs  []inputInfo
 	cause   Cause
+	lookup  []byte
 	record  *Record
 	source  string // CloudEvents source of outputs for this input and partition
 	topic   string // declared name of the record's input
@@ -48,6 +50,31 @@ func (c *Context) Cause() Cause { return c.cause }
 func (c *Context) Position() (topic string, partition int32, offset int64) {
 	return c.topic, c.record.Partition, c.record.Offset
 }
+
+// Positions tells, for each input of the Job by declared name, the last record taken as of the record being stepped, that one
+// included, as "partition:offset". Inputs of which none was taken are not in it; neither are ticks, which follow from
+// the others.
+func (c *Context) Positions() map[string]string {
+	at := make(map[string]string, len(c.inputs))
+	for i := range c.inputs {
+		if in := &c.inputs[i]; in.taken > 0 && !in.ticks {
+			at[in.topic] = strconv.Itoa(int(c.partition)) + ":" + strconv.FormatInt(in.taken-1, 10)
+		}
+	}
+	return at
+}
+
+// Lookup is what the Job's Lookup made of the other service's state for this record; nil where the record did not want it.
+// It must not be changed.
+func (c *Context) Lookup() []byte { return c.lookup }
+
+// ID is the CloudEvents id that the index-th output of this record will have, dead letters apart.
+func (c *Context) ID(prefix string, index int) string {
+	return prefix + string(c.appendID(make([]byte, 0, 24), index))
+}
+
+// Key is the key of the record being stepped: whose state it is.
+func (c *Context) Key() string { return string(c.record.Key) }
 
 // Partial says that the partition's state was lost and rebuilt from a log that no longer holds its beginning: a key seen
 // for the first time may have a past that nobody knows.
@@ -133,7 +160,8 @@ func (c *Context) appendID(dst []byte, index int) []byte {
 // begin turns the context to the next record of input in.
 func (c *Context) begin(in *inputInfo, r *Record) {
 	c.record, c.topic, c.source, c.letter = r, in.topic, in.source, in.letter
-	c.index, c.cause = 0, Cause{}
+	c.index, c.cause, c.lookup = 0, Cause{}, nil
+	in.taken = r.Offset + 1
 	c.mute = r.Offset < in.mute
 }
 

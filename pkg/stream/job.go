@@ -20,7 +20,7 @@ type Codec[T any] struct {
 type Input struct {
 	Topic     string // declared name, without the run's prefix
 	Broadcast bool   // every version stands in every partition; it concerns the partition, not a key
-	Table     bool   // a record without value is a tombstone, which Decode and Step see like any other record of the key
+	Table     bool   // a record without value is a tombstone: Decode and Step see it, and its Cause may be left empty
 }
 
 // Job declares a stateful service: inputs, one state per key, one state per partition, outputs, and a pure Step. I is the
@@ -57,17 +57,22 @@ type Job[I, S, P any] struct {
 // commit. The owner of a partition appends a tick to Topic for each timer of committed state that is due; the tick is a
 // record like any other, with a position and a place in the order, so a timer fires once whatever crashes. A tick is not
 // taken before the positions at which it was made are reached, fires only the timer it names, only where that is still
-// pending with the same due time, and only in its own run; any other tick is dropped and counted.
+// pending with the same due time, and only in its own run; any other tick is dropped and counted. Due times count in
+// milliseconds, rounded up; a zero time is no timer.
 //
-// In a live run a timer is due when the wall clock says so. In a simulated run it is due when a record beyond its time, or a
-// clock tick, is next: its tick is taken before that record, and the tick's event time is the due time.
+// In a live run a timer is due when the wall clock says so. In a simulated run it is due when the partition's clock has
+// reached it or the next record would take the clock there, or when everything published is taken and a ClockTick has said
+// that nothing earlier will come. Whatever is due then fires before any other record, in order of due time, key and id;
+// the clock stands at the due time.
 type Timers[S, P any] struct {
 	Topic string // the tick log, co-partitioned with the inputs and not among them
 
 	// Pending calls each for every timer of s. An id is unique within a state.
 	Pending func(s *S, each func(id string, due time.Time))
 
-	// Fire is Step for the timer id of s. The context's Cause is the tick's: its id derives from key, timer and due.
+	// Fire is Step for the timer id of s. The context's Cause is the tick's: its id derives from key, timer and due, its
+	// time is the due time. It must leave the timer no longer pending, or pending with another due time, and it cannot
+	// refuse: any error is one of the program.
 	Fire func(c *Context, s *S, p *P, id string, due time.Time) error
 }
 
@@ -77,6 +82,7 @@ type Timers[S, P any] struct {
 // depend on it, and a Fold is given the recorded result instead of looking again.
 type Lookup[I, S, P any] struct {
 	Service string // whose state is read
+	Input   string // declared name of the input of that service whose position says how far it was
 
 	// Wanted says which records need it. Every tick does.
 	Wanted func(in *I) bool
@@ -89,8 +95,8 @@ type Lookup[I, S, P any] struct {
 // Seen is what a Lookup has read.
 type Seen struct {
 	Value      []byte // the key's stored state; nil: none
-	Position   string // of the other service's first input, "topic:partition:offset" of the last record in Value; empty: none
-	Rebuilding bool   // the state was lost and is not whole again: Value may know less than it did
+	Position   string // "topic:partition:offset" of the last record of Lookup.Input that the other service had taken; empty: none
+	Rebuilding bool   // there is no state of the service, or it was lost and is not whole again: Value may know less than it did
 	Partial    bool   // the state was rebuilt from a log that no longer holds its beginning
 }
 

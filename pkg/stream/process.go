@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 )
 
@@ -83,7 +84,7 @@ func Process[I, S, P any](ctx context.Context, job Job[I, S, P], rt Runtime) err
 			log: rt.Logger.With("partition", a.Partition()), ctx: wctx, late: late, alarms: map[string]bool{},
 		}
 		for i := range w.reports {
-			for _, in := range job.Inputs {
+			for _, in := range job.inputs() {
 				w.reports[i].Inputs = append(w.reports[i].Inputs, InputReport{Topic: in.Topic})
 			}
 		}
@@ -117,7 +118,7 @@ func lateContext(ctx context.Context, after time.Duration) (late context.Context
 // for topics that do not exist yet.
 func survey[I, S, P any](ctx context.Context, job *Job[I, S, P], rt *Runtime) ([]outTopic, int32, error) {
 	var names []string
-	for _, in := range job.Inputs {
+	for _, in := range job.inputs() {
 		names = append(names, rt.Run.Topic(in.Topic))
 	}
 	for _, name := range job.outputs() {
@@ -141,7 +142,7 @@ func survey[I, S, P any](ctx context.Context, job *Job[I, S, P], rt *Runtime) ([
 	}
 	first := rt.Run.Topic(job.Inputs[0].Topic)
 	partitions := infos[first].Partitions
-	for _, in := range job.Inputs[1:] {
+	for _, in := range job.inputs()[1:] {
 		if name := rt.Run.Topic(in.Topic); infos[name].Partitions != partitions {
 			return nil, 0, fmt.Errorf("stream: %s reads %s with %d partitions and %s with %d: they must be equal, re-create one of the topics",
 				job.Service, first, partitions, name, infos[name].Partitions)
@@ -155,10 +156,18 @@ func survey[I, S, P any](ctx context.Context, job *Job[I, S, P], rt *Runtime) ([
 	return topics, partitions, nil
 }
 
+// inputs are all that the runtime reads for the job: its Inputs, and last the tick log.
+func (j *Job[I, S, P]) inputs() []Input {
+	if j.Timers == nil {
+		return j.Inputs
+	}
+	return append(slices.Clone(j.Inputs), Input{Topic: j.Timers.Topic})
+}
+
 // outputs names the topics that the job may write to: its outputs, and last the dead-letter topic of each input.
 func (j *Job[I, S, P]) outputs() []string {
 	names := append([]string(nil), j.Outputs...)
-	for _, in := range j.Inputs {
+	for _, in := range j.inputs() {
 		names = append(names, in.Topic+deadLetterSuffix)
 	}
 	return names
@@ -180,5 +189,12 @@ func (j *Job[I, S, P]) validate() error {
 	need(j.Decode != nil && j.Step != nil, "Decode and Step are required")
 	need(j.State.Append != nil && j.State.Decode != nil, "State needs Append and Decode")
 	need((j.Partition.Append == nil) == (j.Partition.Decode == nil), "Partition needs both of Append and Decode, or neither")
+	if t := j.Timers; t != nil {
+		need(t.Topic != "" && t.Pending != nil && t.Fire != nil, "Timers needs Topic, Pending and Fire")
+		need(!slices.ContainsFunc(j.Inputs, func(in Input) bool { return in.Topic == t.Topic }), "the topic of Timers must not be among the Inputs")
+	}
+	if l := j.Lookup; l != nil {
+		need(l.Service != "" && l.Input != "" && l.Wanted != nil && l.Result != nil, "Lookup needs Service, Input, Wanted and Result")
+	}
 	return errors.Join(errs...)
 }

@@ -21,6 +21,17 @@ type stepper[I, S, P any] struct {
 
 	broadcast  map[string][]byte // values adopted since the last commit, by declared topic
 	duplicates int
+
+	seen     func(r *Record) Seen   // what the look-up for a record has read
+	recorded func(r *Record) []byte // or what its result was, where it is not looked up again
+
+	alarms  *agenda // the pending timers of all keys, where somebody asks for the first
+	rearmed changes // since the last commit
+	pending []alarm // scratch of rearm
+	horizon horizon
+	fired   int
+	stale   int
+	late    time.Duration // the largest distance from a timer's due time to the time of its tick
 }
 
 // inputInfo is what the stepper knows of an input in one partition.
@@ -29,9 +40,12 @@ type inputInfo struct {
 	wire      string
 	rank      int // in the order of declared names: breaks ties between equal record times
 	broadcast bool
+	table     bool
+	ticks     bool // the tick log
 	source    string
 	letter    int   // index of its dead-letter topic among the outbox's topics
 	mute      int64 // outputs of records below this offset are not emitted again
+	taken     int64 // the offset after that of the last record taken; 0: none was
 
 	// Highest position seen by source. Nearly every record has the source of the one before, whose position stands in
 	// lastSeen until another source comes or the state is written.
@@ -44,19 +58,20 @@ type inputInfo struct {
 // dead-letter topic of each input.
 func newStepper[I, S, P any](job *Job[I, S, P], run Run, partition int32, topics []outTopic) *stepper[I, S, P] {
 	s := &stepper[I, S, P]{job: job, broadcast: map[string][]byte{}}
-	s.ctx = Context{run: run, service: job.Service, partition: partition}
+	inputs := job.inputs()
 	var names []string
-	for _, in := range job.Inputs {
+	for _, in := range inputs {
 		names = append(names, in.Topic)
 	}
 	slices.Sort(names)
-	for i, in := range job.Inputs {
+	for i, in := range inputs {
 		rank, _ := slices.BinarySearch(names, in.Topic)
 		s.inputs = append(s.inputs, inputInfo{
-			topic: in.Topic, wire: run.Topic(in.Topic), rank: rank, broadcast: in.Broadcast, source: run.Source(job.Service, in.Topic, partition),
-			letter: len(topics) - len(job.Inputs) + i, seen: map[string]string{},
+			topic: in.Topic, wire: run.Topic(in.Topic), rank: rank, broadcast: in.Broadcast, table: in.Table, ticks: i == len(job.Inputs),
+			source: run.Source(job.Service, in.Topic, partition), letter: len(topics) - len(inputs) + i, seen: map[string]string{},
 		})
 	}
+	s.ctx = Context{run: run, service: job.Service, partition: partition, inputs: s.inputs}
 	return s
 }
 
@@ -69,9 +84,9 @@ type PanicError struct {
 
 func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 
-// apply brings one record of input i to bear on st, the state of its key (nil for a broadcast input). touched says that
-// st may have changed. An error means that st and the partition's state are spoilt and nothing of the batch may be kept.
-func (s *stepper[I, S, P]) apply(i int, r *Record, st *S) (touched bool, err error) {
+// apply brings one record of input i to bear on e, the entry of its key (nil for a broadcast input). touched says that
+// its state may have changed. An error means that it and the partition's state are spoilt and nothing of the batch may be kept.
+func (s *stepper[I, S, P]) apply(i int, r *Record, e *entry[S]) (touched bool, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			touched, err = false, &PanicError{v, debug.Stack()}
@@ -82,21 +97,32 @@ func (s *stepper[I, S, P]) apply(i int, r *Record, st *S) (touched bool, err err
 	}()
 	c, in := &s.ctx, &s.inputs[i]
 	c.begin(in, r)
-	if !s.fresh(in, r) {
+	sequence, fresh := in.fresh(r)
+	if !fresh {
 		s.duplicates++
 		return false, nil
 	}
+	in.accept(sequence)
 	mark, count := len(c.out.buf), c.out.count
-	stage, err := s.step(in, r, st)
+	var stage string
+	if in.ticks {
+		touched, stage, err = s.tick(in, r, e)
+	} else {
+		stage, err = s.step(in, r, e)
+		touched = err == nil || stage == "step"
+	}
 	switch {
 	case err == nil:
-		return true, nil
 	case IsPermanent(err):
 		c.out.rewind(mark, count)
 		c.deadLetter(stage, err)
-		return stage == "step", nil
+	default:
+		return false, fmt.Errorf("%s: %w", stage, err)
 	}
-	return false, fmt.Errorf("%s: %w", stage, err)
+	if touched && e != nil && s.job.Timers != nil && !in.ticks {
+		s.rearm(e)
+	}
+	return touched, nil
 }
 
 var (
@@ -105,37 +131,76 @@ var (
 	errNoID    = Permanent(errors.New("id: empty"))
 )
 
-func (s *stepper[I, S, P]) step(in *inputInfo, r *Record, st *S) (stage string, err error) {
+func (s *stepper[I, S, P]) step(in *inputInfo, r *Record, e *entry[S]) (stage string, err error) {
 	c := &s.ctx
-	switch {
-	case len(r.Key) == 0 && !in.broadcast:
-		return "key", errNoKey
-	case len(r.Value) == 0:
-		return "value", errNoValue
-	}
-	c.cause, err = s.job.Decode(r, &s.in)
-	switch {
-	case err != nil:
-		return "decode", err
-	case c.cause.ID == "":
-		return "decode", errNoID
+	if c.cause, stage, err = s.decode(in, r); err != nil {
+		return stage, err
 	}
 	if in.broadcast {
 		if err := s.adopt(in.topic, r.Value); err != nil {
 			return "adopt", err
 		}
 		s.broadcast[in.topic] = append([]byte(nil), r.Value...)
-	} else if t := s.clock(r); t.After(c.now) {
-		c.now = t
+		return "step", s.job.Step(c, nil, &s.p, &s.in)
 	}
-	return "step", s.job.Step(c, st, &s.p, &s.in)
+	s.advance(r)
+	if l := s.job.Lookup; l != nil && l.Wanted(&s.in) {
+		c.lookup = s.lookup(r, &e.state, &s.in)
+	}
+	return "step", s.job.Step(c, &e.state, &s.p, &s.in)
 }
 
-func (s *stepper[I, S, P]) clock(r *Record) time.Time {
-	if s.ctx.run.Simulated {
-		return s.ctx.cause.Time
+// decode reads the record into s.in.
+func (s *stepper[I, S, P]) decode(in *inputInfo, r *Record) (cause Cause, stage string, err error) {
+	tombstone := in.table && len(r.Value) == 0
+	switch {
+	case len(r.Key) == 0 && !in.broadcast:
+		return cause, "key", errNoKey
+	case len(r.Value) == 0 && !tombstone:
+		return cause, "value", errNoValue
 	}
-	return r.Time
+	if cause, err = s.job.Decode(r, &s.in); err != nil {
+		return cause, "decode", err
+	}
+	if tombstone {
+		if cause.ID == "" {
+			cause.ID = fmt.Sprintf("%s:%d:%d", in.topic, r.Partition, r.Offset)
+		}
+		switch {
+		case !cause.Time.IsZero():
+		case s.ctx.run.Simulated: // the time at which it was written is not of the run's time
+			cause.Time = s.ctx.now
+		default:
+			cause.Time = r.Time
+		}
+	}
+	if cause.ID == "" {
+		return cause, "decode", errNoID
+	}
+	return cause, "", nil
+}
+
+// advance moves the partition's clock to the record at hand, whose cause is known.
+func (s *stepper[I, S, P]) advance(r *Record) {
+	t := r.Time
+	if s.ctx.run.Simulated {
+		t = s.ctx.cause.Time
+	}
+	if t.After(s.ctx.now) {
+		s.ctx.now = t
+	}
+}
+
+// lookup is what the Job makes of the other service's state for the record at hand. in is nil for a tick.
+func (s *stepper[I, S, P]) lookup(r *Record, st *S, in *I) []byte {
+	if s.recorded != nil {
+		return s.recorded(r)
+	}
+	var seen Seen
+	if s.seen != nil {
+		seen = s.seen(r)
+	}
+	return s.job.Lookup.Result(&s.ctx, st, &s.p, in, seen)
 }
 
 func (s *stepper[I, S, P]) adopt(topic string, value []byte) error {
@@ -145,10 +210,10 @@ func (s *stepper[I, S, P]) adopt(topic string, value []byte) error {
 	return s.job.Adopt(&s.p, topic, value)
 }
 
-// fresh reports whether the record's source position is higher than every one seen of its source, and notes it. Records
-// without a source position are always fresh.
-func (s *stepper[I, S, P]) fresh(in *inputInfo, r *Record) bool {
-	var source, sequence []byte
+// fresh reports whether the record's source position is higher than every one seen of its source. Records without a
+// source position are always fresh. accept notes it.
+func (in *inputInfo) fresh(r *Record) (sequence []byte, fresh bool) {
+	var source []byte
 	for i := range r.Headers {
 		switch h := &r.Headers[i]; h.Key {
 		case "source":
@@ -158,30 +223,33 @@ func (s *stepper[I, S, P]) fresh(in *inputInfo, r *Record) bool {
 		}
 	}
 	if len(source) == 0 || !isSequence(sequence) {
-		return true
+		return nil, true
 	}
 	if in.last != string(source) {
 		in.note()
 		in.last = string(source)
 		in.lastSeen = append(in.lastSeen[:0], in.seen[in.last]...)
 	}
-	if !later(sequence, in.lastSeen) {
-		return false
+	return sequence, later(sequence, in.lastSeen)
+}
+
+func (in *inputInfo) accept(sequence []byte) {
+	if sequence != nil {
+		in.lastSeen = append(in.lastSeen[:0], sequence...)
 	}
-	in.lastSeen = append(in.lastSeen[:0], sequence...)
-	return true
 }
 
 func (in *inputInfo) note() {
-	if in.last != "" {
+	if in.last != "" && len(in.lastSeen) > 0 {
 		in.seen[in.last] = string(in.lastSeen)
 	}
 }
 
-// partitionVersion starts the stored partition state. Layout: version, flags (1: partial, 2: the clock is set), clock as
-// Unix seconds and nanoseconds (varints), number of source positions and each as topic, source, sequence (length-prefixed), sorted;
-// then the job's own bytes.
-const partitionVersion = 1
+// partitionVersion starts the stored partition state. Layout: version, flags (1: partial, 2: the clock is set, 4: the horizon
+// is), clock as Unix seconds and nanoseconds, the horizon's two times in Unix ms (varints), number of inputs and each as topic
+// (length-prefixed) and what was taken of it, number of source positions and each as topic, source, sequence
+// (length-prefixed), sorted; then the job's own bytes. Version 1 had neither horizon nor inputs.
+const partitionVersion = 2
 
 // appendPartition appends what is stored of the partition beside the states by key.
 func (s *stepper[I, S, P]) appendPartition(dst []byte) []byte {
@@ -195,9 +263,22 @@ func (s *stepper[I, S, P]) appendPartition(dst []byte) []byte {
 		flags |= 2
 		now = c.now
 	}
+	if s.horizon != (horizon{}) {
+		flags |= 4
+	}
 	dst = append(dst, partitionVersion, flags)
 	dst = binary.AppendVarint(dst, now.Unix())
 	dst = binary.AppendUvarint(dst, uint64(now.Nanosecond()))
+	if flags&4 != 0 {
+		dst = binary.AppendVarint(dst, s.horizon.until)
+		dst = binary.AppendVarint(dst, s.horizon.written)
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(s.inputs)))
+	for i := range s.inputs {
+		dst = binary.AppendUvarint(dst, uint64(len(s.inputs[i].topic)))
+		dst = append(dst, s.inputs[i].topic...)
+		dst = binary.AppendUvarint(dst, uint64(s.inputs[i].taken))
+	}
 	n := 0
 	for i := range s.inputs {
 		in := &s.inputs[i]
@@ -225,42 +306,69 @@ func (s *stepper[I, S, P]) setPartition(b []byte) error {
 	if len(b) == 0 {
 		return nil
 	}
-	partial, now, own, err := readPartition(b, func(topic, source, sequence []byte) {
-		for i := range s.inputs {
-			if s.inputs[i].topic == string(topic) {
-				s.inputs[i].seen[string(source)] = string(sequence)
-			}
-		}
-	})
+	stored, err := readPartition(b)
 	if err != nil {
 		return err
 	}
-	s.ctx.partial, s.ctx.now = partial, now
-	if s.job.Partition.Decode != nil && len(own) > 0 {
-		if err := s.job.Partition.Decode(own, &s.p); err != nil {
+	for i := range s.inputs {
+		in := &s.inputs[i]
+		in.taken = stored.taken[in.topic]
+		for source, sequence := range stored.seen[in.topic] {
+			in.seen[source] = sequence
+		}
+	}
+	s.ctx.partial, s.ctx.now, s.horizon = stored.partial, stored.now, stored.horizon
+	if s.job.Partition.Decode != nil && len(stored.own) > 0 {
+		if err := s.job.Partition.Decode(stored.own, &s.p); err != nil {
 			return fmt.Errorf("partition state: %w", err)
 		}
 	}
 	return nil
 }
 
-// readPartition reads stored partition state; own is the job's part of it.
-func readPartition(b []byte, seen func(topic, source, sequence []byte)) (partial bool, now time.Time, own []byte, err error) {
+// storedPartition is what appendPartition wrote, read.
+type storedPartition struct {
+	partial bool
+	now     time.Time
+	horizon horizon
+	taken   map[string]int64             // by topic
+	seen    map[string]map[string]string // sequence by topic and source
+	own     []byte                       // the job's
+}
+
+func readPartition(b []byte) (storedPartition, error) {
+	p := storedPartition{taken: map[string]int64{}, seen: map[string]map[string]string{}}
 	r := reader{b: b}
-	if v := r.byte(); v != partitionVersion {
-		return false, now, nil, fmt.Errorf("partition state: version %d is unknown to this binary: start the newer one", v)
+	version := r.byte()
+	if version < 1 || version > partitionVersion {
+		return p, fmt.Errorf("partition state: version %d is unknown to this binary: start the newer one", version)
 	}
 	flags, seconds, nanos := r.byte(), r.varint(), r.uvarint()
+	p.partial = flags&1 != 0
 	if flags&2 != 0 {
-		now = time.Unix(seconds, int64(nanos)).UTC()
+		p.now = time.Unix(seconds, int64(nanos)).UTC()
+	}
+	if flags&4 != 0 {
+		p.horizon = horizon{until: r.varint(), written: r.varint()}
+	}
+	if version > 1 {
+		for n := r.uvarint(); n > 0 && !r.bad; n-- {
+			topic := string(r.bytes(r.uvarint()))
+			p.taken[topic] = int64(r.uvarint())
+		}
 	}
 	for n := r.uvarint(); n > 0 && !r.bad; n-- {
-		seen(r.bytes(r.uvarint()), r.bytes(r.uvarint()), r.bytes(r.uvarint()))
+		topic, source, sequence := string(r.bytes(r.uvarint())), string(r.bytes(r.uvarint())), string(r.bytes(r.uvarint()))
+		if p.seen[topic] == nil {
+			p.seen[topic] = map[string]string{}
+		}
+		p.seen[topic][source] = sequence
 	}
 	if r.bad {
-		return false, now, nil, errors.New("partition state: stored bytes are damaged")
+		return p, errors.New("partition state: stored bytes are damaged")
 	}
-	return flags&1 != 0, now, r.b, nil
+	p.own = r.b
+	return p, nil
 }
 
 // JobPartition returns the job's own partition-scoped state within m.Partition, as the job's Partition codec wrote it, for
@@ -269,6 +377,6 @@ func (m *Meta) JobPartition() ([]byte, error) {
 	if len(m.Partition) == 0 {
 		return nil, nil
 	}
-	_, _, own, err := readPartition(m.Partition, func(_, _, _ []byte) {})
-	return own, err
+	p, err := readPartition(m.Partition)
+	return p.own, err
 }

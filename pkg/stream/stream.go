@@ -162,6 +162,9 @@ type Lease interface {
 	// reply answers nil. Errors: ErrFenced, ErrOffset, ErrLost; everything else is transient and may or may not have
 	// been applied.
 	Commit(ctx context.Context, c *Commit) error
+	// Due returns the earliest timers, at most limit, of those that are due at until, in order of due time, and when the
+	// first one that is not among them is due (zero: there is none), if token and positions are still ours. Errors as Load.
+	Due(ctx context.Context, until time.Time, limit int) (due []Timer, next time.Time, err error)
 	// Check asks whether token and positions are still ours. Errors as Load.
 	Check(ctx context.Context) error
 	Close() error
@@ -173,11 +176,19 @@ type Commit struct {
 	Next       map[string]int64 // positions after
 	Keys       []string
 	Values     [][]byte
+	Timers     []Timer // those that changed, each once; one without a due time is no longer pending
 	Partition  []byte
 	Broadcast  map[string][]byte // only those that changed
 	Outbox     []byte            // replaces that of the batch before; may be empty
 	Partitions int32
 	Rebuilding []byte
+}
+
+// Timer is a wish of a key's state to be woken up.
+type Timer struct {
+	Key string
+	ID  string    // within the state of Key
+	Due time.Time // UTC, in milliseconds
 }
 
 // permanent marks an error that the same input will always cause.

@@ -6,9 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 )
 
@@ -220,7 +217,7 @@ func (w *worker[I, S, P]) restore(m *Meta) error {
 func (w *worker[I, S, P]) locate(m *Meta) error {
 	w.positions = maps.Clone(m.Positions)
 	w.dirtyBox = len(m.Outbox) > 0
-	w.rebuilding = parseRebuilding(m.Rebuilding)
+	w.rebuilding = parsePositions(m.Rebuilding)
 	next := maps.Clone(m.Positions)
 	if next == nil {
 		next = map[string]int64{}
@@ -277,39 +274,12 @@ func (w *worker[I, S, P]) locate(m *Meta) error {
 		w.rebuilding = ends
 	}
 	// Written before the first record is read, so that readers of the state are warned and a next claim finds positions.
-	c := Commit{Next: next, Partition: w.step.appendPartition(nil), Partitions: w.partitions, Rebuilding: formatRebuilding(w.rebuilding)}
+	c := Commit{Next: next, Partition: w.step.appendPartition(nil), Partitions: w.partitions, Rebuilding: formatPositions(w.rebuilding)}
 	if err := w.retry(w.ctx, "commit", func() error { return w.lease.Commit(w.ctx, &c) }); err != nil {
 		return err
 	}
 	w.positions = next
 	return nil
-}
-
-// formatRebuilding writes what Meta.Rebuilding holds: topic=offset, sorted, separated by spaces.
-func formatRebuilding(until map[string]int64) []byte {
-	var b []byte
-	for _, topic := range slices.Sorted(maps.Keys(until)) {
-		if len(b) > 0 {
-			b = append(b, ' ')
-		}
-		b = append(append(b, topic...), '=')
-		b = strconv.AppendInt(b, until[topic], 10)
-	}
-	return b
-}
-
-func parseRebuilding(b []byte) map[string]int64 {
-	var until map[string]int64
-	for f := range strings.FieldsSeq(string(b)) {
-		topic, offset, _ := strings.Cut(f, "=")
-		if n, err := strconv.ParseInt(offset, 10, 64); err == nil {
-			if until == nil {
-				until = map[string]int64{}
-			}
-			until[topic] = n
-		}
-	}
-	return until
 }
 
 // startFeeds starts reading; the returned function ends it and waits.
@@ -352,7 +322,7 @@ func (w *worker[I, S, P]) leave(late context.Context) {
 		return
 	}
 	if w.dirtyBox {
-		c := Commit{Base: w.positions, Next: w.positions, Partition: w.step.appendPartition(nil), Partitions: w.partitions, Rebuilding: formatRebuilding(w.rebuilding)}
+		c := Commit{Base: w.positions, Next: w.positions, Partition: w.step.appendPartition(nil), Partitions: w.partitions, Rebuilding: formatPositions(w.rebuilding)}
 		if err := w.retry(late, "commit", func() error { return w.lease.Commit(late, &c) }); err != nil {
 			w.log.Warn("the outbox was not cleared; the next owner publishes it again", "error", err)
 			return

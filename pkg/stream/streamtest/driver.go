@@ -2,6 +2,7 @@ package streamtest
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -40,7 +41,8 @@ func NewDriver[I, S, P any](t testing.TB, job stream.Job[I, S, P], run stream.Ru
 }
 
 // Pipe applies one record and returns what was published for it. Topic is the declared name; the Driver gives the record
-// its offset, and, where Time is zero, a record time a millisecond after the last.
+// its offset, and, where Time is zero, a record time a millisecond after the last. Timers that would be due fire only in
+// Advance.
 func (d *Driver[I, S, P]) Pipe(r stream.Record) []Output {
 	d.t.Helper()
 	declared := r.Topic
@@ -59,6 +61,41 @@ func (d *Driver[I, S, P]) Pipe(r stream.Record) []Output {
 		d.recode(string(r.Key))
 	}
 	d.recodePartition()
+	return d.parse(fmt.Sprintf("record %s:%d", declared, r.Offset), out)
+}
+
+// Advance fires every timer that is due at until, in order, and returns what was published.
+func (d *Driver[I, S, P]) Advance(until time.Time) []Output {
+	d.t.Helper()
+	var all []Output
+	for {
+		timer, ok := d.fold.Next()
+		if !ok || timer.Due.After(until) {
+			break
+		}
+		out, err := d.fold.Fire()
+		if err != nil {
+			d.t.Fatalf("timer %s of %s: %v", timer.ID, timer.Key, err)
+		}
+		d.recode(timer.Key)
+		d.recodePartition()
+		all = append(all, d.parse("timer "+timer.ID+" of "+timer.Key, out)...)
+	}
+	if until.After(d.clock) {
+		d.clock = until
+	}
+	return all
+}
+
+// Look sets what look-ups find of a key; until then they find nothing.
+func (d *Driver[I, S, P]) Look(seen func(key string) stream.Seen) { d.fold.Look(seen) }
+
+// Next is the timer that fires first; ok is false if none is pending.
+func (d *Driver[I, S, P]) Next() (t stream.Timer, ok bool) { return d.fold.Next() }
+
+// parse reads the envelopes of outputs.
+func (d *Driver[I, S, P]) parse(cause string, out []stream.Output) []Output {
+	d.t.Helper()
 	outputs := make([]Output, len(out))
 	for i, o := range out {
 		outputs[i].Output = o
@@ -66,8 +103,9 @@ func (d *Driver[I, S, P]) Pipe(r stream.Record) []Output {
 			outputs[i].Failed = header(o.Headers, "__connect.errors.exception.message")
 			continue
 		}
+		var err error
 		if outputs[i].Event, err = stream.ParseEvent(o.Value); err != nil {
-			d.t.Fatalf("record %s:%d: output %d is no CloudEvent: %v\n%s", declared, r.Offset, i, err, o.Value)
+			d.t.Fatalf("%s: output %d is no CloudEvent: %v\n%s", cause, i, err, o.Value)
 		}
 	}
 	return outputs

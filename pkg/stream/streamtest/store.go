@@ -1,10 +1,12 @@
 package streamtest
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/tempismo/tempismo/pkg/stream"
 )
@@ -25,6 +27,7 @@ type part struct {
 	meta   stream.Meta
 	token  uint64
 	states map[string][]byte
+	timers map[[2]string]time.Time // by key and id
 }
 
 func (p *part) clone() *part {
@@ -32,6 +35,7 @@ func (p *part) clone() *part {
 	for k, v := range p.states {
 		c.states[k] = slices.Clone(v)
 	}
+	c.timers = maps.Clone(p.timers)
 	return c
 }
 
@@ -82,7 +86,7 @@ func (s *Store) Claim(_ context.Context, group string, partition int32) (stream.
 	at := place{group, partition}
 	p := s.parts[at]
 	if p == nil {
-		p = &part{states: map[string][]byte{}}
+		p = &part{states: map[string][]byte{}, timers: map[[2]string]time.Time{}}
 		s.parts[at] = p
 	}
 	s.tokens++
@@ -160,6 +164,33 @@ func (l *lease) Check(context.Context) error {
 	return err
 }
 
+func (l *lease) Due(_ context.Context, until time.Time, limit int) (due []stream.Timer, next time.Time, err error) {
+	l.store.mu.Lock()
+	defer l.store.mu.Unlock()
+	p, err := l.check()
+	if err != nil {
+		return nil, next, err
+	}
+	if !maps.Equal(p.meta.Positions, l.positions) {
+		return nil, next, stream.ErrOffset
+	}
+	all := make([]stream.Timer, 0, len(p.timers))
+	for name, at := range p.timers {
+		all = append(all, stream.Timer{Key: name[0], ID: name[1], Due: at})
+	}
+	slices.SortFunc(all, func(a, b stream.Timer) int {
+		return cmp.Or(a.Due.Compare(b.Due), cmp.Compare(a.Key, b.Key), cmp.Compare(a.ID, b.ID))
+	})
+	n := 0
+	for n < len(all) && n < limit && !all[n].Due.After(until) {
+		n++
+	}
+	if n < len(all) {
+		next = all[n].Due
+	}
+	return all[:n], next, nil
+}
+
 func (l *lease) Load(_ context.Context, keys []string, values [][]byte) error {
 	l.store.mu.Lock()
 	defer l.store.mu.Unlock()
@@ -192,6 +223,13 @@ func (l *lease) Commit(_ context.Context, c *stream.Commit) error {
 	}
 	for i, k := range c.Keys {
 		p.states[k] = slices.Clone(c.Values[i])
+	}
+	for _, t := range c.Timers {
+		if name := [2]string{t.Key, t.ID}; t.Due.IsZero() {
+			delete(p.timers, name)
+		} else {
+			p.timers[name] = t.Due
+		}
 	}
 	m := &p.meta
 	m.Positions, m.Partitions = maps.Clone(c.Next), c.Partitions

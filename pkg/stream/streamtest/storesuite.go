@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -62,6 +63,22 @@ func TestStore(t *testing.T, h StoreHarness) {
 		}
 	}
 	at := func(n int64) map[string]int64 { return map[string]int64{"in": n} }
+	clock := func(second int) time.Time { return time.UnixMilli(1_790_000_000_001 + int64(second)*1000).UTC() }
+	timer := func(key, id string, due int) stream.Timer { return stream.Timer{Key: key, ID: id, Due: clock(due)} }
+	due := func(f fixture, l stream.Lease, until, limit int, want []string, wantNext int) {
+		f.Helper()
+		timers, next, err := l.Due(f.ctx, clock(until), limit)
+		if err != nil {
+			f.Fatalf("due: %v", err)
+		}
+		var got []string
+		for _, t := range timers {
+			got = append(got, fmt.Sprintf("%s/%s@%d", t.Key, t.ID, int(t.Due.Sub(clock(0)).Seconds())))
+		}
+		if !slices.Equal(got, want) || wantNext == 0 && !next.IsZero() || wantNext != 0 && !next.Equal(clock(wantNext)) {
+			f.Errorf("due at %d, at most %d: %q, next %v; want %q, next %d", until, limit, got, next, want, wantNext)
+		}
+	}
 	first := func() stream.Commit {
 		return stream.Commit{
 			Next: map[string]int64{"in": 5, "models": 1}, Keys: []string{"ann", "bob"}, Values: [][]byte{[]byte("a\x00\xff\r\n"), {}},
@@ -281,6 +298,63 @@ func TestStore(t *testing.T, h StoreHarness) {
 				if err != nil || !s.Lost || s.Values[0] != nil {
 					f.Errorf("%v: %+v, %v", where, s, err)
 				}
+			}
+		}},
+		{"timers come back by due time, and say when the next is due", func(f fixture) {
+			l := claim(f)
+			commit(f, l, stream.Commit{Next: at(1), Partitions: 8, Timers: []stream.Timer{timer("bob", "r2", 7), timer("ann", "r1", 5), timer("ann:1", "r\x001", 9)}})
+			due(f, l, 4, 10, nil, 5)
+			due(f, l, 5, 10, []string{"ann/r1@5"}, 7)
+			due(f, l, 8, 10, []string{"ann/r1@5", "bob/r2@7"}, 9)
+			due(f, l, 9, 10, []string{"ann/r1@5", "bob/r2@7", "ann:1/r\x001@9"}, 0)
+			due(f, l, 9, 2, []string{"ann/r1@5", "bob/r2@7"}, 9)
+			due(f, l, 9, 0, nil, 5)
+		}},
+		{"a commit sets timers, sets them anew and takes them away", func(f fixture) {
+			l := claim(f)
+			commit(f, l, stream.Commit{Next: at(1), Partitions: 8, Timers: []stream.Timer{timer("ann", "r1", 5), timer("ann", "r2", 6), timer("bob", "r1", 7)}})
+			commit(f, l, stream.Commit{Base: at(1), Next: at(2), Partitions: 8, Timers: []stream.Timer{timer("ann", "r1", 8), {Key: "ann", ID: "r2"}, {Key: "bob", ID: "never"}}})
+			due(f, claim(f), 9, 10, []string{"bob/r1@7", "ann/r1@8"}, 0)
+		}},
+		{"a commit that is not applied leaves the timers alone", func(f fixture) {
+			old := claim(f)
+			commit(f, old, stream.Commit{Next: at(1), Partitions: 8, Timers: []stream.Timer{timer("ann", "r1", 5)}})
+			l := claim(f)
+			c := stream.Commit{Base: at(1), Next: at(2), Partitions: 8, Timers: []stream.Timer{{Key: "ann", ID: "r1"}, timer("bob", "r1", 6)}}
+			expect(f, "commit of a zombie", old.Commit(f.ctx, &c), stream.ErrFenced)
+			c.Base = at(3)
+			expect(f, "commit from elsewhere", l.Commit(f.ctx, &c), stream.ErrOffset)
+			due(f, l, 9, 10, []string{"ann/r1@5"}, 0)
+		}},
+		{"timers are shown to nobody but the owner who knows where he stands", func(f fixture) {
+			l := claim(f)
+			commit(f, l, stream.Commit{Next: at(1), Partitions: 8, Timers: []stream.Timer{timer("ann", "r1", 5)}})
+			heir := claim(f)
+			_, _, err := l.Due(f.ctx, clock(9), 10)
+			expect(f, "a zombie asks", err, stream.ErrFenced)
+			if h.Snapshot != nil {
+				restore := h.Snapshot(f.T, f.group, 3)
+				commit(f, heir, stream.Commit{Base: at(1), Next: at(2), Partitions: 8, Timers: []stream.Timer{{Key: "ann", ID: "r1"}, timer("bob", "r1", 6)}})
+				restore()
+				_, _, err = heir.Due(f.ctx, clock(9), 10)
+				expect(f, "after a rollback", err, stream.ErrOffset)
+				due(f, claim(f), 9, 10, []string{"ann/r1@5"}, 0)
+			}
+			h.Lose(f.T, f.group, 3)
+			_, _, err = heir.Due(f.ctx, clock(9), 10)
+			expect(f, "after a loss", err, stream.ErrLost)
+			due(f, claim(f), 9, 10, nil, 0)
+		}},
+		{"twenty thousand timers go in one commit", func(f fixture) {
+			l := claim(f)
+			c := stream.Commit{Next: at(1), Partitions: 8}
+			for i := range 20_000 {
+				c.Timers = append(c.Timers, stream.Timer{Key: fmt.Sprintf("customer-%d", i), ID: "r", Due: clock(1 + i%100)})
+			}
+			commit(f, l, c)
+			all, next, err := l.Due(f.ctx, clock(50), 15_000)
+			if err != nil || len(all) != 10_000 || !next.Equal(clock(51)) {
+				f.Errorf("%d timers, next %v, error %v", len(all), next, err)
 			}
 		}},
 		{"a context that has ended ends the call", func(f fixture) {
