@@ -46,8 +46,23 @@ var contract = map[string]struct {
 	topics.Deviations: {[]string{deviation.Type}, deviation.Deviation{}, "deviation"},
 	topics.Models:     {[]string{timing.ModelType}, timing.Model{}, "model"},
 	topics.Requests:   {[]string{decision.RequestType}, decision.Request{}, "request"},
-	topics.Decisions:  {[]string{decision.SendNowType, decision.BlockedType, decision.ExpiredType}, decision.Decision{}, "decision"},
+	topics.Ticks:      {[]string{stream.TickType}, tick{}, "tick"},
+	topics.Decisions:  {[]string{decision.SendNowType, decision.WaitType, decision.HeldOutType, decision.BlockedType, decision.ExpiredType, decision.CancelledType}, decision.Decision{}, "decision"},
 	topics.Outcomes:   {[]string{decision.OutcomeType}, decision.Outcome{}, "outcome"},
+}
+
+// tick is the data of a tick. The runtime keeps its own to itself: nobody else writes or reads them.
+type tick struct {
+	Timer string           `json:"timer"`
+	Due   time.Time        `json:"due"`
+	After map[string]int64 `json:"after,omitempty"`
+}
+
+func TestAClockTickIsATick(t *testing.T) {
+	m := stream.ClockTick(stream.Run{ID: "demo", Simulated: true}, time.Date(2026, 12, 3, 9, 0, 0, 0, time.UTC))
+	if err := validate(compile(t, topics.Ticks), m.Value); err != nil {
+		t.Error(err)
+	}
 }
 
 func compile(t *testing.T, topic string) *jsonschema.Schema {
@@ -435,7 +450,7 @@ func TestClosedListsAreTheSame(t *testing.T) {
 		{topics.Deviations, "#/$defs/deviation/properties/kind", tests},
 		{topics.Digests, "#/$defs/tail/properties/stratum", timing.Strata[:]},
 		{topics.Decisions, "#/properties/type", contract[topics.Decisions].types},
-		{topics.Decisions, "#/$defs/decision/properties/reason", constants(t, "decision/wire.go", "Reason", "NotActionable", "OtherChannel")}, // these two are counted, never written
+		{topics.Decisions, "#/$defs/decision/properties/reason", constants(t, "decision/wire.go", "Reason", "NotActionable", "OtherChannel", "NoTrigger", "Incomplete", "AlreadyEnded", "UnknownRequest", "Unchanged")}, // these are counted, never written
 		{topics.Requests, "#/$defs/request/properties/action", constants(t, "decision/request.go", "Action")},
 		{topics.Outcomes, "#/$defs/outcome/properties/result", constants(t, "decision/wire.go", "Result")},
 	} {
