@@ -8,53 +8,87 @@ import (
 	"net/http"
 	"net/url"
 
+	"github.com/tempismo/tempismo/pkg/domain/calendar"
 	"github.com/tempismo/tempismo/pkg/domain/engagement"
+	"github.com/tempismo/tempismo/pkg/stream"
 )
 
-// readEvents reads CloudEvents over HTTP (CloudEvents 1.0, HTTP protocol binding): one in structured or binary mode, many
-// as a JSON array or as lines.
-func (s *server) readEvents(r *http.Request, body []byte) (batch, error) {
-	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil {
-		media = ""
-	}
-	var documents [][]byte
-	switch binary := r.Header.Get("ce-specversion") != ""; {
-	case media == "application/json" && binary:
-		document, err := unbind(r.Header, body)
-		if err != nil {
-			b := batch{}
-			b.refuse(0, err)
-			return b, invalid(&b)
-		}
-		documents = [][]byte{document}
-	case media == "application/cloudevents+json", media == "application/cloudevents-batch+json", media == "application/json":
-		if documents, err = split(body); err != nil {
-			return batch{}, &refusal{status: http.StatusBadRequest, detail: "the body is not JSON: " + err.Error()}
-		}
-	case media == "application/x-ndjson":
-		for line := range bytes.Lines(body) {
-			if line = bytes.TrimSpace(line); len(line) > 0 {
-				documents = append(documents, line)
-			}
-		}
-	default:
-		return batch{}, &refusal{status: http.StatusUnsupportedMediaType,
-			detail: "send application/cloudevents+json, application/cloudevents-batch+json, application/json or application/x-ndjson"}
-	}
+// readEvents reads engagement events.
+func (s *server) readEvents(r *http.Request, body []byte, traceparent string) (batch, error) {
 	var b batch
+	documents, err := b.documents(r.Header, body)
+	if err != nil {
+		return b, err
+	}
 	for i, document := range documents {
 		var e engagement.Event
 		if err := e.Parse(document); err != nil {
 			b.refuse(i, err)
 			continue
 		}
-		b.take(i, e)
-	}
-	if len(b.wrong) > 0 {
-		return b, invalid(&b)
+		m, err := s.event(&e, traceparent)
+		b.take(i, m, err)
 	}
 	return b, nil
+}
+
+// event checks what only a live system can check, names the actor, and encodes the event.
+func (s *server) event(e *engagement.Event, traceparent string) (stream.Message, error) {
+	if s.ahead(e.Time) {
+		return stream.Message{}, &engagement.FieldError{Field: "time", Reason: errAhead}
+	}
+	if e.Zone != "" {
+		if _, err := calendar.Zone(e.Zone); err != nil {
+			return stream.Message{}, &engagement.FieldError{Field: "data.zone", Reason: "must be an IANA time zone such as Europe/Rome"}
+		}
+	}
+	if e.Actor == engagement.Human {
+		// A sender that says human may not know the list of machines; the cautious verdict stands.
+		e.Actor, e.ActorRule = engagement.Classify(e.Kind, false, e.UserAgent)
+	}
+	if !validTrace(e.Trace) {
+		e.Trace = traceparent
+	}
+	e.Subject = s.customer(e.Subject)
+	value := e.Append(make([]byte, 0, 1024))
+	if len(value) > engagement.MaxEvent {
+		return stream.Message{}, &engagement.FieldError{Reason: fmt.Sprintf("has %d bytes, more than the %d allowed", len(value), engagement.MaxEvent)}
+	}
+	return stream.Message{Key: []byte(e.Subject), Value: value, Headers: headers}, nil
+}
+
+// documents takes a request apart into CloudEvents (CloudEvents 1.0, HTTP protocol binding): one in structured or binary
+// mode, many as a JSON array or as lines. The error is a *refusal.
+func (b *batch) documents(h http.Header, body []byte) ([][]byte, error) {
+	media, _, err := mime.ParseMediaType(h.Get("Content-Type"))
+	if err != nil {
+		media = ""
+	}
+	switch binary := h.Get("ce-specversion") != ""; {
+	case media == "application/json" && binary:
+		document, err := unbind(h, body)
+		if err != nil {
+			b.refuse(0, err)
+			return nil, nil
+		}
+		return [][]byte{document}, nil
+	case media == "application/cloudevents+json", media == "application/cloudevents-batch+json", media == "application/json":
+		documents, err := split(body)
+		if err != nil {
+			return nil, &refusal{status: http.StatusBadRequest, detail: "the body is not JSON: " + err.Error()}
+		}
+		return documents, nil
+	case media == "application/x-ndjson":
+		var documents [][]byte
+		for line := range bytes.Lines(body) {
+			if line = bytes.TrimSpace(line); len(line) > 0 {
+				documents = append(documents, line)
+			}
+		}
+		return documents, nil
+	}
+	return nil, &refusal{status: http.StatusUnsupportedMediaType,
+		detail: "send application/cloudevents+json, application/cloudevents-batch+json, application/json or application/x-ndjson"}
 }
 
 // split returns the elements of a JSON array, or the document itself if it is no array.
@@ -77,7 +111,7 @@ func split(body []byte) ([][]byte, error) {
 	return documents, nil
 }
 
-// attributes are the CloudEvents attributes that an engagement event keeps, in the order in which it is written.
+// attributes are the CloudEvents attributes that are kept, in the order in which it is written.
 var attributes = []string{"specversion", "id", "source", "type", "subject", "time", "traceparent"}
 
 // unbind makes a structured document of a request in binary mode: attributes in ce- headers, the data as the body.

@@ -1,10 +1,12 @@
-// Package ingest is the way in: it takes engagement events over HTTP, as CloudEvents or as webhooks of email service
-// providers, and appends them to engagement.events.v1.
+// Package ingest is the way in: over HTTP it takes engagement events, as CloudEvents or as webhooks of email service
+// providers, messages that are to wait for their moment, and what is known of customers, and appends them to
+// engagement.events.v1, send.requests.v1 and customer.attributes.v1. It also answers when a customer is best written to.
 //
-// A request is answered with 202 only after Kafka has acknowledged every event of it; whatever else happens, the answer
-// says that the sender still owns the events. A request is taken whole or not at all. It is not a queue: what it has in
-// flight is bounded, and beyond that it says 503. It does not drop duplicates, which are normal and which the profiler
-// recognises by their ids, and it remembers nothing from one event to the next: rules that compare events are the profiler's.
+// What is sent is answered with 202 only after Kafka has acknowledged all of it; whatever else happens, the answer
+// says that the sender still owns it. It is taken whole or not at all. It is not a queue: what it has in
+// flight is bounded, and beyond that it says 503. It does not drop duplicates, which are normal and which are
+// recognised by their ids, and it remembers nothing from one event to the next: rules that compare events are the profiler's.
+// It decides nothing: of the best times it tells what the decider would think of them, with the same code.
 package ingest
 
 import (
@@ -18,6 +20,7 @@ import (
 	"github.com/tempismo/tempismo/pkg/app"
 	"github.com/tempismo/tempismo/pkg/config"
 	"github.com/tempismo/tempismo/pkg/kafka"
+	"github.com/tempismo/tempismo/pkg/redis"
 	"github.com/tempismo/tempismo/pkg/stream"
 	"github.com/tempismo/tempismo/pkg/topics"
 )
@@ -25,11 +28,12 @@ import (
 // Config is set by operators.
 type Config struct {
 	Kafka kafka.Config `embed:"" prefix:"kafka-" envprefix:"KAFKA_"`
+	Redis redis.Config `embed:"" prefix:"redis-" envprefix:"REDIS_"`
 	Run   config.Run   `embed:"" prefix:"run-" envprefix:"RUN_"`
 
-	Listen    string        `name:"listen" env:"LISTEN" default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Where POST /v1/events and the webhooks are served."`
-	Tokens    config.Secret `name:"api-tokens" env:"API_TOKENS" help:"Bearer tokens of which POST /v1/events wants one, separated by commas."`
-	Anonymous bool          `name:"anonymous" env:"ANONYMOUS" help:"Take events without a token from beyond this machine; for a listener that something else guards."`
+	Listen    string        `name:"listen" env:"LISTEN" default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Where the API and the webhooks are served."`
+	Tokens    config.Secret `name:"api-tokens" env:"API_TOKENS" help:"Bearer tokens of which the API wants one, separated by commas."`
+	Anonymous bool          `name:"anonymous" env:"ANONYMOUS" help:"Serve the API without a token beyond this machine; for a listener that something else guards."`
 	Pseudonym config.Secret `name:"pseudonym-key" env:"PSEUDONYM_KEY" help:"Replace customer ids by a keyed hash (HMAC-SHA256) of them. Everybody who writes customer ids has to use the same key."`
 	SendGrid  SendGrid      `embed:"" prefix:"sendgrid-" envprefix:"SENDGRID_"`
 
@@ -62,7 +66,7 @@ func (c Config) withDefaults() Config {
 // Validate reports everything that is wrong with c.
 func (c Config) Validate() error {
 	c = c.withDefaults()
-	problems := []error{c.Kafka.Validate(), c.Run.Validate()}
+	problems := []error{c.Kafka.Validate(), c.Redis.Validate(), c.Run.Validate()}
 	if c.Listener == nil {
 		host, _, err := net.SplitHostPort(c.Listen)
 		switch {
@@ -112,25 +116,28 @@ func Run(ctx context.Context, c Config, set app.Settings) error {
 	}
 	defer log.Close()
 	run := stream.Run{ID: c.Run.ID, Simulated: c.Run.Simulated()}
-	if _, err := log.Topics(ctx, run.Topic(topics.Events)); err != nil {
-		return fmt.Errorf("look up the topic of events (tempismo topics creates what is missing): %w", err)
+	infos, err := log.Topics(ctx, run.Topic(topics.Events), run.Topic(topics.Requests), run.Topic(topics.Attributes))
+	if err != nil {
+		return fmt.Errorf("look up the topics (tempismo topics creates what is missing): %w", err)
 	}
 	out, err := kafka.NewWriter(ctx, log, run)
 	if err != nil {
 		return fmt.Errorf("open a writer: %w", err)
 	}
 	defer out.Close() // after the server, whose last requests still wait for it
-	s, err := newServer(c, out, set, time.Now)
+	store := &shelf{config: c.Redis}
+	defer store.close()
+	s, err := newServer(c, out, store, infos[run.Topic(topics.Requests)].Partitions, set, time.Now)
 	if err != nil {
 		return err
 	}
 	ln := c.Listener
 	if ln == nil {
 		if ln, err = net.Listen("tcp", c.Listen); err != nil {
-			return fmt.Errorf("listen for events: %w: choose another LISTEN", err)
+			return fmt.Errorf("listen: %w: choose another LISTEN", err)
 		}
 	}
-	set.Log.InfoContext(ctx, "taking events", "address", ln.Addr().String(), "run", c.Run.ID, "sendgrid", len(c.SendGrid.Keys) > 0)
+	set.Log.InfoContext(ctx, "taking events and requests", "address", ln.Addr().String(), "run", c.Run.ID, "sendgrid", len(c.SendGrid.Keys) > 0)
 	return app.Group(ctx,
 		func(ctx context.Context) error {
 			watch(ctx, log, run.Topic(topics.Events), set)

@@ -95,7 +95,7 @@ func (s *server) verify(h http.Header, body []byte) error {
 }
 
 // readSendGrid reads an event webhook of SendGrid: a JSON array of events.
-func (s *server) readSendGrid(r *http.Request, body []byte) (batch, error) {
+func (s *server) readSendGrid(r *http.Request, body []byte, traceparent string) (batch, error) {
 	if err := s.verify(r.Header, body); err != nil {
 		return batch{}, err
 	}
@@ -114,11 +114,9 @@ func (s *server) readSendGrid(r *http.Request, body []byte) (batch, error) {
 		case !ok:
 			b.ignored++
 		default:
-			b.take(i, e)
+			m, err := s.event(&e, traceparent)
+			b.take(i, m, err)
 		}
-	}
-	if len(b.wrong) > 0 {
-		return b, invalid(&b)
 	}
 	return b, nil
 }

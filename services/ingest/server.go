@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -23,7 +24,6 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tempismo/tempismo/pkg/app"
-	"github.com/tempismo/tempismo/pkg/domain/calendar"
 	"github.com/tempismo/tempismo/pkg/domain/engagement"
 	"github.com/tempismo/tempismo/pkg/kafka"
 	"github.com/tempismo/tempismo/pkg/stream"
@@ -56,6 +56,7 @@ func (b *budget) give(n int64) { b.used.Add(-n) }
 type server struct {
 	config   Config
 	out      writer
+	almanac  almanac
 	room     budget
 	tokens   [][sha256.Size]byte // hashed, so that comparing takes the same time whatever their lengths
 	keys     []*ecdsa.PublicKey
@@ -65,8 +66,9 @@ type server struct {
 	requests metric.Float64Histogram
 }
 
-func newServer(c Config, out writer, set app.Settings, now func() time.Time) (*server, error) {
-	s := &server{config: c, out: out, room: budget{limit: c.MaxFlight}, now: now, tracer: set.Telemetry.Tracer()}
+func newServer(c Config, out writer, store snapshots, partitions int32, set app.Settings, now func() time.Time) (*server, error) {
+	run := stream.Run{ID: c.Run.ID, Simulated: c.Run.Simulated()}
+	s := &server{config: c, out: out, almanac: almanac{store: store, run: run, partitions: partitions}, room: budget{limit: c.MaxFlight}, now: now, tracer: set.Telemetry.Tracer()}
 	if c.Tokens != "" {
 		for token := range strings.SplitSeq(string(c.Tokens), ",") {
 			s.tokens = append(s.tokens, sha256.Sum256([]byte(strings.TrimSpace(token))))
@@ -76,7 +78,7 @@ func newServer(c Config, out writer, set app.Settings, now func() time.Time) (*s
 	s.keys, problems[0] = publicKeys(c.SendGrid.Keys)
 	m := set.Telemetry.Meter()
 	s.events, problems[1] = m.Int64Counter("tempismo.ingest.events", metric.WithUnit("{event}"),
-		metric.WithDescription("Events by endpoint and what became of them: accepted, ignored (not engagement), rejected (not valid), unacknowledged (the sender was told to try again)."))
+		metric.WithDescription("Events, requests and customers by endpoint and what became of them: accepted, ignored (not engagement), rejected (not valid), unacknowledged (the sender was told to try again)."))
 	s.requests, problems[2] = m.Float64Histogram("http.server.request.duration", metric.WithUnit("s"), metric.WithDescription("Duration of requests by route and status."))
 	_, problems[3] = m.Int64ObservableGauge("tempismo.ingest.in_flight", metric.WithUnit("By"), metric.WithDescription("Bytes of requests that are being answered."),
 		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error { o.Observe(s.room.used.Load()); return nil }))
@@ -85,40 +87,48 @@ func newServer(c Config, out writer, set app.Settings, now func() time.Time) (*s
 
 // batch is what a request says.
 type batch struct {
-	events  []engagement.Event // their strings may be views into the body
-	index   []int              // of each of them in the request
-	ignored int                // valid, but not engagement
-	wrong   []wrong
-	rename  func(field string) string // what the sender calls a field; nil: as we do
+	messages []stream.Message
+	ids      []string // by which its elements are known, where the sender is to be told
+	ignored  int      // valid, but not engagement
+	wrong    []wrong
+	rename   func(field string) string // what the sender calls a field; nil: as we do
 }
 
-// take keeps event i of the request.
-func (b *batch) take(i int, e engagement.Event) {
-	b.events, b.index = append(b.events, e), append(b.index, i)
+// take keeps element i of the request as m, or err as a mistake in it.
+func (b *batch) take(i int, m stream.Message, err error) {
+	if err != nil {
+		b.refuse(i, err)
+		return
+	}
+	b.messages = append(b.messages, m)
 }
 
 // wrong names one mistake in a request.
 type wrong struct {
-	Index  int    `json:"index"` // of the event in the request
-	Field  string `json:"field"` // empty: the event as a whole
+	Index  int    `json:"index"` // of the element in the request
+	Field  string `json:"field"` // empty: the element as a whole
 	Reason string `json:"reason"`
 }
 
 // maxWrong bounds the mistakes that an answer lists.
 const maxWrong = 20
 
-// refuse keeps err as a mistake in event i of the request.
+// refuse keeps err as a mistake in element i of the request.
 func (b *batch) refuse(i int, err error) {
 	w := wrong{Index: i, Reason: err.Error()}
-	var f *engagement.FieldError
-	if errors.As(err, &f) {
+	if f := (*engagement.FieldError)(nil); errors.As(err, &f) {
 		w.Field, w.Reason = f.Field, f.Reason
-		if b.rename != nil {
-			w.Field = b.rename(f.Field)
-		}
+	} else if field, reason, ok := strings.Cut(w.Reason, ": "); ok && path.MatchString(field) {
+		w.Field, w.Reason = field, reason
+	}
+	if b.rename != nil {
+		w.Field = b.rename(w.Field)
 	}
 	b.wrong = append(b.wrong, w)
 }
+
+// path is how the domain's errors begin: with the field that is wrong.
+var path = regexp.MustCompile(`^(id|data)[a-z0-9_.[\]]*$`)
 
 // refusal is an answer other than 202.
 type refusal struct {
@@ -129,65 +139,92 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.detail }
 
-// reader turns a request into a batch; the error is a *refusal.
-type reader func(r *http.Request, body []byte) (batch, error)
+// endpoint is a way in.
+type endpoint struct {
+	route, topic string
+	noun         string                  // what one element is
+	allow        func(http.Header) error // looks at a request before room is made for its body
+	read         reader
+	answer       func(b *batch) any // of a request that was taken
+}
+
+// reader turns a request into a batch. A mistake in an element is kept in the batch; the error, a *refusal, concerns the
+// whole. The elements' trace is traceparent where they name none.
+type reader func(r *http.Request, body []byte, traceparent string) (batch, error)
 
 func (s *server) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("POST /v1/events", s.endpoint("/v1/events", s.authorized, s.readEvents))
-	if len(s.keys) > 0 {
-		mux.Handle("POST /v1/webhooks/sendgrid", s.endpoint("/v1/webhooks/sendgrid", signed, s.readSendGrid))
+	for _, e := range s.endpoints() {
+		mux.Handle("POST "+e.route, s.take(&e))
 	}
+	mux.Handle("GET "+bestTimesRoute, s.bestTimes())
 	return mux
 }
 
-// endpoint is everything that the endpoints have in common. allow looks at a request before room is made for its body.
-func (s *server) endpoint(route string, allow func(http.Header) error, read reader) http.Handler {
+func (s *server) endpoints() []endpoint {
+	counts := func(b *batch) any { return map[string]int{"accepted": len(b.messages), "ignored": b.ignored} }
+	all := []endpoint{
+		{"/v1/events", topics.Events, "event", s.authorized, s.readEvents, counts},
+		{"/v1/requests", topics.Requests, "request", s.authorized, s.readRequests, func(b *batch) any {
+			return map[string]any{"accepted": len(b.messages), "ids": b.ids}
+		}},
+		{"/v1/customers", topics.Attributes, "customer", s.authorized, s.readCustomers, func(b *batch) any {
+			return map[string]int{"accepted": len(b.messages)}
+		}},
+	}
+	if len(s.keys) > 0 {
+		all = append(all, endpoint{"/v1/webhooks/sendgrid", topics.Events, "event", signed, s.readSendGrid, counts})
+	}
+	return all
+}
+
+// take is everything that the ways in have in common.
+func (s *server) take(e *endpoint) http.Handler {
 	at := func(outcome string) metric.MeasurementOption {
-		return metric.WithAttributeSet(attribute.NewSet(attribute.String("http.route", route), attribute.String("outcome", outcome)))
+		return metric.WithAttributeSet(attribute.NewSet(attribute.String("http.route", e.route), attribute.String("outcome", outcome)))
 	}
 	accepted, ignored, rejected, unacknowledged := at("accepted"), at("ignored"), at("rejected"), at("unacknowledged")
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		ctx, span, traceparent := span(s.tracer, r, "POST "+route)
+		ctx, span, traceparent := span(s.tracer, r, "POST "+e.route)
 		defer span.End()
 		var b batch
-		err := allow(r.Header)
+		err := e.allow(r.Header)
 		if err == nil {
-			b, err = s.take(ctx, w, r, read, traceparent)
+			b, err = s.append(ctx, w, r, e, traceparent)
 		}
 		status := http.StatusAccepted
 		var no *refusal
 		switch {
 		case err == nil:
-			s.events.Add(ctx, int64(len(b.events)), accepted)
+			s.events.Add(ctx, int64(len(b.messages)), accepted)
 			s.events.Add(ctx, int64(b.ignored), ignored)
-			reply(w, status, "application/json", map[string]int{"accepted": len(b.events), "ignored": b.ignored})
+			reply(w, status, "application/json", e.answer(&b))
 		case errors.As(err, &no):
 			status = no.status
 			if len(no.wrong) > 0 {
-				s.events.Add(ctx, int64(len(b.events)+b.ignored+len(b.wrong)), rejected)
+				s.events.Add(ctx, int64(len(b.messages)+b.ignored+len(b.wrong)), rejected)
 			} else if status == http.StatusServiceUnavailable {
-				s.events.Add(ctx, int64(len(b.events)), unacknowledged)
+				s.events.Add(ctx, int64(len(b.messages)), unacknowledged)
 			}
 			refuse(w, no)
 		default: // the client has gone
 			status = 499
-			s.events.Add(ctx, int64(len(b.events)), unacknowledged)
+			s.events.Add(ctx, int64(len(b.messages)), unacknowledged)
 		}
 		if status >= 500 {
 			span.SetStatus(codes.Error, err.Error())
 		}
-		span.SetAttributes(attribute.Int("http.response.status_code", status), attribute.Int("tempismo.events", len(b.events)))
-		s.requests.Record(ctx, time.Since(start).Seconds(), metric.WithAttributes(attribute.String("http.route", route), attribute.Int("http.response.status_code", status)))
+		span.SetAttributes(attribute.Int("http.response.status_code", status), attribute.Int("tempismo.records", len(b.messages)))
+		s.requests.Record(ctx, time.Since(start).Seconds(), metric.WithAttributes(attribute.String("http.route", e.route), attribute.Int("http.response.status_code", status)))
 	})
 }
 
 // bodyTimeout bounds how long a sender may take to send what it has announced: the room for it is reserved meanwhile.
 const bodyTimeout = 30 * time.Second
 
-// take reads a request and has its events appended. Errors are a *refusal, or that of a client that has gone.
-func (s *server) take(ctx context.Context, w http.ResponseWriter, r *http.Request, read reader, traceparent string) (batch, error) {
+// append reads a request and has its elements appended. Errors are a *refusal, or that of a client that has gone.
+func (s *server) append(ctx context.Context, w http.ResponseWriter, r *http.Request, e *endpoint, traceparent string) (batch, error) {
 	size := r.ContentLength
 	if size < 0 {
 		size = s.config.MaxBody
@@ -210,25 +247,16 @@ func (s *server) take(ctx context.Context, w http.ResponseWriter, r *http.Reques
 		}
 		return batch{}, &refusal{status: http.StatusBadRequest, detail: "the body ends too early: " + err.Error()}
 	}
-	b, err := read(r, body)
+	b, err := e.read(r, body, traceparent)
 	if err != nil {
 		return b, err
 	}
-	messages := make([]stream.Message, 0, len(b.events))
-	for i := range b.events {
-		m, err := s.message(&b.events[i], traceparent)
-		if err != nil {
-			b.refuse(b.index[i], err)
-			continue
-		}
-		messages = append(messages, m)
-	}
 	if len(b.wrong) > 0 {
-		return b, invalid(&b)
+		return b, invalid(&b, e.noun)
 	}
 	waiting, cancel := context.WithTimeout(ctx, s.config.Patience)
 	defer cancel()
-	err = s.out.WriteAll(waiting, topics.Events, messages)
+	err = s.out.WriteAll(waiting, e.topic, b.messages)
 	switch {
 	case err == nil:
 		return b, nil
@@ -237,18 +265,17 @@ func (s *server) take(ctx context.Context, w http.ResponseWriter, r *http.Reques
 	case errors.Is(err, kafka.ErrTooLarge):
 		return b, &refusal{status: http.StatusRequestEntityTooLarge, detail: err.Error()}
 	}
-	return b, &refusal{status: http.StatusServiceUnavailable, detail: "Kafka has not acknowledged the events; send them again with the same ids, one that was appended after all counts once"}
+	return b, &refusal{status: http.StatusServiceUnavailable, detail: fmt.Sprintf("Kafka has not acknowledged the %ss; send them again with the same ids, one that was appended after all counts once", e.noun)}
 }
 
 func (s *server) tooLarge() *refusal {
-	return &refusal{status: http.StatusRequestEntityTooLarge, detail: fmt.Sprintf("the body is larger than %d bytes: send fewer events at once", s.config.MaxBody)}
+	return &refusal{status: http.StatusRequestEntityTooLarge, detail: fmt.Sprintf("the body is larger than %d bytes: send less at once", s.config.MaxBody)}
 }
 
 // invalid refuses a batch for its mistakes.
-func invalid(b *batch) *refusal {
-	noun := "events are"
-	if len(b.wrong) == 1 {
-		noun = "event is"
+func invalid(b *batch, noun string) *refusal {
+	if noun += " is"; len(b.wrong) > 1 {
+		noun = strings.TrimSuffix(noun, " is") + "s are"
 	}
 	return &refusal{
 		status: http.StatusBadRequest,
@@ -257,39 +284,28 @@ func invalid(b *batch) *refusal {
 	}
 }
 
-// maxAhead is how far ahead of this machine's clock the time of an event may be; beyond it a clock is wrong, and the event
+// maxAhead is how far ahead of this machine's clock the time of an element may be; beyond it a clock is wrong, and an event
 // would hold the customer's profile back until that time has come.
 const maxAhead = 60 * time.Second
 
 var headers = []stream.Header{{Key: "content-type", Value: []byte("application/cloudevents+json")}}
 
-// message checks what only a live system can check, names the actor, and encodes the event.
-func (s *server) message(e *engagement.Event, traceparent string) (stream.Message, error) {
-	if !s.config.Run.Simulated() && e.Time.After(s.now().Add(maxAhead)) {
-		return stream.Message{}, &engagement.FieldError{Field: "time", Reason: fmt.Sprintf("lies more than %v ahead of the time here", maxAhead)}
+// ahead reports whether t lies further ahead of the time here than clocks differ. In a simulated run any time is as good
+// as another.
+func (s *server) ahead(t time.Time) bool {
+	return !s.config.Run.Simulated() && t.After(s.now().Add(maxAhead))
+}
+
+var errAhead = fmt.Sprintf("lies more than %v ahead of the time here", maxAhead)
+
+// customer is the id by which a customer is known on the topics.
+func (s *server) customer(id string) string {
+	if s.config.Pseudonym == "" {
+		return id
 	}
-	if e.Zone != "" {
-		if _, err := calendar.Zone(e.Zone); err != nil {
-			return stream.Message{}, &engagement.FieldError{Field: "data.zone", Reason: "must be an IANA time zone such as Europe/Rome"}
-		}
-	}
-	if e.Actor == engagement.Human {
-		// A sender that says human may not know the list of machines; the cautious verdict stands.
-		e.Actor, e.ActorRule = engagement.Classify(e.Kind, false, e.UserAgent)
-	}
-	if !validTrace(e.Trace) {
-		e.Trace = traceparent
-	}
-	if s.config.Pseudonym != "" {
-		mac := hmac.New(sha256.New, []byte(s.config.Pseudonym))
-		mac.Write([]byte(e.Subject))
-		e.Subject = hex.EncodeToString(mac.Sum(nil)[:16])
-	}
-	value := e.Append(make([]byte, 0, 1024))
-	if len(value) > engagement.MaxEvent {
-		return stream.Message{}, &engagement.FieldError{Reason: fmt.Sprintf("has %d bytes, more than the %d allowed", len(value), engagement.MaxEvent)}
-	}
-	return stream.Message{Key: []byte(e.Subject), Value: value, Headers: headers}, nil
+	mac := hmac.New(sha256.New, []byte(s.config.Pseudonym))
+	mac.Write([]byte(id))
+	return hex.EncodeToString(mac.Sum(nil)[:16])
 }
 
 // authorized checks the bearer token (RFC 6750), if tokens are set.

@@ -93,7 +93,7 @@ func (c *crew) trainer() {
 }
 
 func (c *crew) ingest(ln net.Listener) {
-	add(c, "ingest", ingest.Run, func(x *ingest.Config) *kafka.Config { return &x.Kafka }, nil, func(x *ingest.Config) { x.Listener = ln })
+	add(c, "ingest", ingest.Run, func(x *ingest.Config) *kafka.Config { return &x.Kafka }, func(x *ingest.Config) *redis.Config { return &x.Redis }, func(x *ingest.Config) { x.Listener = ln })
 }
 
 func (c *crew) connector() {

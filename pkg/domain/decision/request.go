@@ -2,6 +2,7 @@ package decision
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -51,7 +52,7 @@ const (
 func (r *Request) Parse(id string, data []byte) error {
 	*r = Request{}
 	if err := json.Unmarshal(data, r); err != nil {
-		return fmt.Errorf("data: %w", err)
+		return unreadable(data, err)
 	}
 	if r.ID = id; id == "" || len(id) > MaxText {
 		return fmt.Errorf("id: must have 1 to %d bytes: it is the name of the request", MaxText)
@@ -64,6 +65,23 @@ func (r *Request) Parse(id string, data []byte) error {
 		return r.check()
 	}
 	return fmt.Errorf("data.action: %q is none of place, replace and cancel", r.Action)
+}
+
+// unreadable names the field at which reading the data came to its end.
+func unreadable(data []byte, err error) error {
+	if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) && wrong.Field != "" {
+		return fmt.Errorf("data.%s: is %s, want %s", wrong.Field, wrong.Value, wrong.Type)
+	}
+	// Of times encoding/json says what is wrong, and not where.
+	var raw map[string]json.RawMessage
+	if json.Unmarshal(data, &raw) == nil {
+		for _, name := range [...]string{"not_before", "deadline"} {
+			if v, ok := raw[name]; ok && new(time.Time).UnmarshalJSON(v) != nil {
+				return fmt.Errorf("data.%s: %s is no time such as 2026-12-03T09:00:00Z", name, v)
+			}
+		}
+	}
+	return fmt.Errorf("data: %w", err)
 }
 
 func (r *Request) check() error {
