@@ -27,6 +27,7 @@ const (
 	fieldPartition  = "partition"
 	fieldOutbox     = "outbox"
 	fieldRebuilding = "rebuilding"
+	fieldPartial    = "partial"
 	broadcastPrefix = "broadcast "
 )
 
@@ -100,10 +101,34 @@ func (s *Store) Claim(ctx context.Context, group string, partition int32) (strea
 
 // Read implements stream.Store. Meta and values are of one moment.
 func (s *Store) Read(ctx context.Context, group string, partition int32, names []string) (stream.Snapshot, error) {
+	return s.read(ctx, group, partition, names, func(tx goredis.Pipeliner, metaKey string) func() map[string]string {
+		return tx.HGetAll(ctx, metaKey).Val
+	})
+}
+
+// Peek implements stream.Store. Meta and values are of one moment.
+func (s *Store) Peek(ctx context.Context, group string, partition int32, names []string) (stream.Snapshot, error) {
+	small := []string{fieldEpoch, fieldPositions, fieldPartitions, fieldRebuilding, fieldPartial}
+	return s.read(ctx, group, partition, names, func(tx goredis.Pipeliner, metaKey string) func() map[string]string {
+		some := tx.HMGet(ctx, metaKey, small...)
+		return func() map[string]string {
+			fields := map[string]string{}
+			for i, v := range some.Val() {
+				if text, ok := v.(string); ok {
+					fields[small[i]] = text
+				}
+			}
+			return fields
+		}
+	})
+}
+
+// read asks for values and for what of the meta hash look asks for.
+func (s *Store) read(ctx context.Context, group string, partition int32, names []string, look func(goredis.Pipeliner, string) func() map[string]string) (stream.Snapshot, error) {
 	metaKey, stateKey, _ := keys(group, partition)
 	var snapshot stream.Snapshot
 	tx := s.client.TxPipeline()
-	meta := tx.HGetAll(ctx, metaKey)
+	meta := look(tx, metaKey)
 	var values *goredis.SliceCmd
 	if len(names) > 0 {
 		values = tx.HMGet(ctx, stateKey, names...)
@@ -112,7 +137,7 @@ func (s *Store) Read(ctx context.Context, group string, partition int32, names [
 		return snapshot, fmt.Errorf("read %s: %w", stateKey, err)
 	}
 	var err error
-	if snapshot.Meta, err = parseMeta(meta.Val()); err != nil {
+	if snapshot.Meta, err = parseMeta(meta()); err != nil {
 		return snapshot, fmt.Errorf("read %s: %w", metaKey, err)
 	}
 	if values != nil {
@@ -330,7 +355,7 @@ func (l *lease) commit(ctx context.Context, c *stream.Commit) error {
 	}
 
 	a := append(l.args[:0], "hset", l.metaKey, fieldPositions, next, fieldPartitions, int(c.Partitions), fieldPartition, (*value)(&c.Partition),
-		fieldOutbox, (*value)(&c.Outbox), fieldRebuilding, (*value)(&c.Rebuilding))
+		fieldOutbox, (*value)(&c.Outbox), fieldRebuilding, (*value)(&c.Rebuilding), fieldPartial, c.Partial)
 	for topic, v := range c.Broadcast {
 		a = append(a, broadcastPrefix+topic, v)
 	}
@@ -526,6 +551,7 @@ func parseMeta(fields map[string]string) (stream.Meta, error) {
 	m.Partition = bytesOf(fields[fieldPartition])
 	m.Outbox = bytesOf(fields[fieldOutbox])
 	m.Rebuilding = bytesOf(fields[fieldRebuilding])
+	m.Partial = fields[fieldPartial] == "1"
 	for name, v := range fields {
 		if topic, ok := strings.CutPrefix(name, broadcastPrefix); ok {
 			if m.Broadcast == nil {

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"maps"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -17,6 +18,10 @@ type batch[S any] struct {
 	states  []byte // the encoded states, one after the other
 	ends    []int  // of each
 	part    []byte
+	forced  bool // ticks that must fire before anything else, of a simulated run
+
+	wanted []string // keys to look up in the state of another service
+	seen   map[string]Seen
 }
 
 // item is one record and the state of its key (nil for a broadcast input).
@@ -40,6 +45,9 @@ func (w *worker[I, S, P]) gather(late context.Context) (ok bool, err error) {
 			}
 			continue
 		default:
+		}
+		if err := w.ring(late); err != nil {
+			return false, err
 		}
 		if w.take() {
 			return true, nil
@@ -65,6 +73,7 @@ func (w *worker[I, S, P]) gather(late context.Context) (ok bool, err error) {
 			}
 			w.pause.reset()
 			idle.Reset(idleCheck)
+		case <-w.alarmClock():
 		}
 	}
 }
@@ -74,11 +83,11 @@ func (w *worker[I, S, P]) arrived(a fetched) error {
 		return a.err
 	}
 	f := &w.feeds[a.input]
-	f.records, f.taken, f.next, f.end, f.waiting = a.records, 0, a.next, a.end, false
+	f.records, f.taken, f.next, f.end, f.waiting = a.records, 0, a.next, max(a.end, f.end), false
 	if len(f.records) == 0 {
 		f.release()
 	}
-	return nil
+	return w.heed(a)
 }
 
 // release lets the goroutine fetch the next records: nobody looks at these any more.
@@ -90,10 +99,14 @@ func (f *feed) release() {
 }
 
 // take fills the batch with the records at hand, in order of record time, topic and offset. It takes nothing while an
-// input whose log holds more has nothing at hand: otherwise the order would depend on who fetched first.
+// input whose log holds more has nothing at hand: otherwise the order would depend on who fetched first. A tick of ours is
+// passed over until the positions are reached at which it was made.
 func (w *worker[I, S, P]) take() bool {
 	b := &w.batch
 	b.items = b.items[:0]
+	if b.forced = w.holding(); b.forced {
+		return w.takeTicks()
+	}
 	bytes := 0
 	for len(b.items) < w.rt.BatchRecords && bytes < w.rt.BatchBytes {
 		best := -1
@@ -103,7 +116,7 @@ func (w *worker[I, S, P]) take() bool {
 				best = -1
 				break
 			}
-			if f.taken < len(f.records) && (best < 0 || w.before(i, best)) {
+			if f.taken < len(f.records) && (best < 0 || w.before(i, best)) && (!w.step.inputs[i].ticks || w.reached(&f.records[f.taken])) {
 				best = i
 			}
 		}
@@ -147,6 +160,9 @@ func (w *worker[I, S, P]) process(late context.Context) error {
 	if err := w.load(late, report); err != nil {
 		return err
 	}
+	if err := w.look(late); err != nil {
+		return err
+	}
 	loaded := time.Now()
 	report.Load = loaded.Sub(began)
 
@@ -172,11 +188,15 @@ func (w *worker[I, S, P]) process(late context.Context) error {
 	if whole {
 		w.rebuilding = nil
 	}
-	c := &Commit{Base: w.positions, Next: next, Keys: b.keys, Values: b.values, Partition: b.part, Broadcast: w.step.broadcast,
-		Outbox: box.bytes(), Partitions: w.partitions, Rebuilding: formatPositions(w.rebuilding)}
+	c := &Commit{Base: w.positions, Next: next, Keys: b.keys, Values: b.values, Timers: w.step.rearmed.list, Partition: b.part, Broadcast: w.step.broadcast,
+		Outbox: box.bytes(), Partitions: w.partitions, Rebuilding: formatPositions(w.rebuilding), Partial: w.step.ctx.partial}
 	for i := range w.feeds {
 		w.feeds[i].release() // from here on only encoded bytes are needed, so fetching goes on
 	}
+	if maps.Equal(next, w.positions) {
+		return nil // timers are to fire before the first record
+	}
+	report.Ticks, w.bell.appended = w.bell.appended, 0
 	stepped := time.Now()
 	report.Step = stepped.Sub(loaded)
 
@@ -192,6 +212,8 @@ func (w *worker[I, S, P]) process(late context.Context) error {
 	report.Commit = time.Since(acked)
 	w.positions, w.dirtyBox = next, box.count > 0
 	clear(w.step.broadcast)
+	w.bell.set(w.step.rearmed.list)
+	w.step.rearmed.reset()
 	for _, e := range b.dirty {
 		e.dirty = false
 	}
@@ -235,6 +257,7 @@ func (w *worker[I, S, P]) load(late context.Context, report *Report) error {
 					return err
 				}
 			}
+			w.step.arm(e)
 		}
 		return nil
 	})
@@ -245,10 +268,17 @@ func (w *worker[I, S, P]) stepAll(box *outbox, now time.Time, report *Report) er
 	b, c := &w.batch, &w.step.ctx
 	box.reset()
 	c.out, c.published, c.suppressed, c.letters, w.step.duplicates = box, now, 0, 0, 0
+	w.step.fired, w.step.stale, w.step.late = 0, 0, 0
 	b.dirty = b.dirty[:0]
 	_, unobserved := w.rt.Observer.(nobody)
 	for i := range b.items {
 		it := &b.items[i]
+		if wait, err := w.mustWait(it); err != nil {
+			return err
+		} else if wait {
+			w.giveBack(i, report)
+			break
+		}
 		touched, err := w.step.apply(it.input, it.record, it.entry)
 		if err != nil {
 			return err
@@ -265,6 +295,7 @@ func (w *worker[I, S, P]) stepAll(box *outbox, now time.Time, report *Report) er
 			break
 		}
 	}
+	report.Fired, report.Stale, report.Late = w.step.fired, w.step.stale, w.step.late
 	report.Outputs, report.Suppressed, report.DeadLetters, report.Duplicates, report.Keys = box.count, c.suppressed, c.letters, w.step.duplicates, len(b.dirty)
 	return guard(func() error {
 		b.keys, b.values, b.states, b.ends = b.keys[:0], b.values[:0], b.states[:0], b.ends[:0]

@@ -46,9 +46,13 @@ type Report struct {
 	Outputs     int // records published, dead letters included
 	Suppressed  int // outputs not emitted because a run before a rollback or loss had published them
 	DeadLetters int
-	Duplicates  int // records dropped because their source position had been seen
-	Keys        int // states written
-	Misses      int // states that were not in the cache
+	Duplicates  int           // records dropped because their source position had been seen
+	Keys        int           // states written
+	Ticks       int           // appended since the batch before, for timers that were due
+	Fired       int           // timers
+	Stale       int           // ticks dropped: their timer was no longer pending with that due time, or is of another run
+	Late        time.Duration // from a due time to the record time of its tick, the largest; of a live run
+	Misses      int           // states that were not in the cache
 	Load        time.Duration
 	Step        time.Duration
 	Wait        time.Duration // for the acknowledgements of the batch before

@@ -146,6 +146,7 @@ type parcel struct {
 	topic     string // on the wire
 	partition int32
 	messages  []Message
+	end       int64 // offset after what was acknowledged
 }
 
 // parcels reads stored outbox bytes. Messages are views into b.

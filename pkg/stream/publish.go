@@ -18,6 +18,11 @@ func (w *worker[I, S, P]) deliver(ctx context.Context, b []byte) error {
 	if err != nil {
 		return err
 	}
+	return w.ship(ctx, todo)
+}
+
+// ship publishes parcels and returns when all is acknowledged.
+func (w *worker[I, S, P]) ship(ctx context.Context, todo []parcel) error {
 	return w.retry(ctx, "publish", func() error {
 		if w.producer == nil {
 			p, err := w.rt.Log.Producer(ctx)
@@ -60,10 +65,11 @@ func (w *worker[I, S, P]) send(ctx context.Context, p *parcel) error {
 			}
 			n++
 		}
-		if _, err := w.producer.Produce(ctx, p.topic, p.partition, p.messages[:n]); err != nil {
+		base, err := w.producer.Produce(ctx, p.topic, p.partition, p.messages[:n])
+		if err != nil {
 			return err
 		}
-		p.messages = p.messages[n:]
+		p.messages, p.end = p.messages[n:], base+int64(n)
 	}
 	return nil
 }

@@ -129,6 +129,9 @@ type Store interface {
 	// not the owner.
 	Read(ctx context.Context, group string, partition int32, keys []string) (Snapshot, error)
 
+	// Peek is Read without what may be large: Partition, Broadcast and Outbox are missing.
+	Peek(ctx context.Context, group string, partition int32, keys []string) (Snapshot, error)
+
 	// Scan calls each for every key of the partition, in no particular order, until it returns false.
 	Scan(ctx context.Context, group string, partition int32, each func(key string, value []byte) bool) error
 }
@@ -149,6 +152,7 @@ type Meta struct {
 	Broadcast  map[string][]byte // last record value of each broadcast input, by topic
 	Outbox     []byte            // outputs of the last commit; empty after a clean shutdown
 	Rebuilding []byte            // until where a lost state is being rebuilt; empty when whole
+	Partial    bool              // the state was rebuilt from a log that no longer holds its beginning
 }
 
 // Lease is the right to write a partition, as long as nobody claims it anew.
@@ -182,6 +186,7 @@ type Commit struct {
 	Outbox     []byte            // replaces that of the batch before; may be empty
 	Partitions int32
 	Rebuilding []byte
+	Partial    bool
 }
 
 // Timer is a wish of a key's state to be woken up.

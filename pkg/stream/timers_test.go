@@ -1,6 +1,7 @@
 package stream_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -184,4 +185,122 @@ func TestATombstoneReachesTheStep(t *testing.T) {
 			t.Errorf("a record without value on what is no table: %+v", out)
 		}
 	}
+}
+
+// clockBench is one worker of the alarm clock on a log and a store in memory, inside a synctest bubble. The bubble's clock
+// starts at midnight of 2000-01-01, so live times are said relative to it.
+type clockBench struct {
+	*bench
+	clock stream.Job[order, diary, struct{}]
+}
+
+func ringing(t *testing.T, run stream.Run, story func(b *clockBench)) {
+	t.Helper()
+	within(t, func(plain *bench) {
+		b := &clockBench{bench: plain, clock: alarmClock()}
+		b.rt.Run = run
+		for _, topic := range []string{"orders", "other", "rules", "ticks", "orders.dlq", "other.dlq", "rules.dlq", "ticks.dlq", "rings"} {
+			b.log.Create(run.Topic(topic), stream.TopicInfo{Partitions: 1, MaxMessageBytes: 1 << 20})
+		}
+		story(b)
+	})
+}
+
+func (b *clockBench) start() {
+	ctx, cancel := context.WithCancel(b.Context())
+	done := make(chan error, 1)
+	go func() { done <- stream.Process(ctx, b.clock, b.rt) }()
+	b.stop = func() error {
+		cancel()
+		b.stop = func() error { return nil }
+		return <-done
+	}
+	b.settle()
+}
+
+// tell appends an order; at is its event time.
+func (b *clockBench) tell(key, what string) {
+	b.log.Append(b.rt.Run.Topic("orders"), 0, stream.Message{Key: []byte(key), Value: []byte(what)})
+}
+
+func (b *clockBench) rung() (all []string) {
+	for _, r := range b.log.Records(b.rt.Run.Topic("rings"), 0) {
+		e, err := stream.ParseEvent(r.Value)
+		if err != nil {
+			b.Fatal(err)
+		}
+		all = append(all, rings([]streamtest.Output{{Event: e}})...)
+	}
+	return all
+}
+
+func (b *clockBench) diary(key string) (s diary) {
+	snap, err := b.store.Read(b.Context(), b.rt.Run.Group("clock"), 0, []string{key})
+	if err == nil && len(snap.Values[0]) > 0 {
+		err = json.Unmarshal(snap.Values[0], &s)
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	return s
+}
+
+func (b *clockBench) ticks() int { return len(b.log.Records(b.rt.Run.Topic("ticks"), 0)) }
+
+func TestATimerOfALiveRunFiresWhenItIsDue(t *testing.T) {
+	ringing(t, stream.Run{ID: "r1"}, func(b *clockBench) {
+		b.clock.Step = func(c *stream.Context, s *diary, _ *struct{}, in *order) error {
+			s.Timers = map[string]time.Time{}
+			if in.words[0] == "set" {
+				d, err := time.ParseDuration(in.words[2])
+				if err != nil {
+					return err
+				}
+				s.Timers[in.words[1]] = c.Now().Add(d)
+			}
+			return nil
+		}
+		b.tell("ann", "10:00 set r1 20m")
+		b.tell("bob", "10:00 set r1 10m")
+		b.start()
+		b.sleep(9 * time.Minute)
+		b.expect("before", b.rung(), []string(nil))
+		b.sleep(time.Minute)
+		b.expect("bob's", b.rung(), []string{"r1 at 00:10 due 00:10"})
+		b.tell("ann", "10:00 unset r1")
+		b.tell("bob", "10:00 set r2 50m")
+		b.settle()
+		b.expect("stopped", b.stop(), nil)
+		b.sleep(2 * time.Hour)
+		b.start()
+		b.expect("a timer that came due while nobody worked", b.rung(), []string{"r1 at 00:10 due 00:10", "r2 at 02:10 due 01:00"})
+		b.expect("ticks", b.ticks(), 2)
+		b.expect("fired", b.seen.sum(func(r *stream.Report) int { return r.Fired }), 2)
+		b.expect("appended", b.seen.sum(func(r *stream.Report) int { return r.Ticks }), 2)
+		b.expect("late", b.seen.sum(func(r *stream.Report) int { return int(r.Late.Minutes()) }), 70)
+	})
+}
+
+func TestATimerOfASimulatedRunFiresBeforeTheRecordBeyondIt(t *testing.T) {
+	ringing(t, stream.Run{ID: "s", Simulated: true}, func(b *clockBench) {
+		b.tell("ann", "10:00 set a 10:30")
+		b.tell("bob", "10:05 set b 10:20")
+		b.tell("ann", "10:10 set again-1-5 10:28")
+		b.tell("ann", "10:25 set c 10:26")
+		b.tell("ann", "10:31 nothing")
+		b.tell("bob", "10:31 now n")
+		b.tell("bob", "10:31 set d 11:00")
+		b.start()
+		want := []string{"b at 10:20 due 10:20", "c at 10:26 due 10:26", "again-1-5 at 10:28 due 10:28", "a at 10:30 due 10:30", "n at 10:31 due 10:31"}
+		b.expect("rung", b.rung(), want)
+		b.log.Append("sim.s.ticks", 0, stream.ClockTick(b.rt.Run, clockAt("10:59")))
+		b.settle()
+		want = append(want, "again-0-5 at 10:33 due 10:33")
+		b.expect("up to 10:59", b.rung(), want)
+		b.log.Append("sim.s.ticks", 0, stream.ClockTick(b.rt.Run, clockAt("11:00")))
+		b.settle()
+		want = append(want, "d at 11:00 due 11:00")
+		b.expect("up to 11:00", b.rung(), want)
+		b.expect("bob", b.diary("bob").Entries, []string{"10:05 set b 10:20", "10:20 fired b", "10:31 now n", "10:31 fired n", "10:31 set d 11:00", "11:00 fired d"})
+	})
 }

@@ -44,6 +44,7 @@ type worker[I, S, P any] struct {
 	acks       chan error // of the batch before, if inFlight
 	inFlight   bool
 	batch      batch[S]
+	bell       bell
 }
 
 // refusal ends Process: going on would do harm, and trying again cannot help.
@@ -178,7 +179,10 @@ func (w *worker[I, S, P]) takeOver() error {
 	if err := w.restore(&m); err != nil {
 		return err
 	}
-	return w.locate(&m)
+	if err := w.locate(&m); err != nil {
+		return err
+	}
+	return w.windUp()
 }
 
 func (w *worker[I, S, P]) readHints() error {
@@ -274,7 +278,7 @@ func (w *worker[I, S, P]) locate(m *Meta) error {
 		w.rebuilding = ends
 	}
 	// Written before the first record is read, so that readers of the state are warned and a next claim finds positions.
-	c := Commit{Next: next, Partition: w.step.appendPartition(nil), Partitions: w.partitions, Rebuilding: formatPositions(w.rebuilding)}
+	c := Commit{Next: next, Partition: w.step.appendPartition(nil), Partitions: w.partitions, Rebuilding: formatPositions(w.rebuilding), Partial: w.step.ctx.partial}
 	if err := w.retry(w.ctx, "commit", func() error { return w.lease.Commit(w.ctx, &c) }); err != nil {
 		return err
 	}
@@ -322,7 +326,7 @@ func (w *worker[I, S, P]) leave(late context.Context) {
 		return
 	}
 	if w.dirtyBox {
-		c := Commit{Base: w.positions, Next: w.positions, Partition: w.step.appendPartition(nil), Partitions: w.partitions, Rebuilding: formatPositions(w.rebuilding)}
+		c := Commit{Base: w.positions, Next: w.positions, Partition: w.step.appendPartition(nil), Partitions: w.partitions, Rebuilding: formatPositions(w.rebuilding), Partial: w.step.ctx.partial}
 		if err := w.retry(late, "commit", func() error { return w.lease.Commit(late, &c) }); err != nil {
 			w.log.Warn("the outbox was not cleared; the next owner publishes it again", "error", err)
 			return

@@ -112,6 +112,13 @@ func (s *Store) Read(_ context.Context, group string, partition int32, keys []st
 	return snap, nil
 }
 
+// Peek returns values and the small part of meta, unfenced.
+func (s *Store) Peek(ctx context.Context, group string, partition int32, keys []string) (stream.Snapshot, error) {
+	snap, err := s.Read(ctx, group, partition, keys)
+	snap.Partition, snap.Broadcast, snap.Outbox = nil, nil, nil
+	return snap, err
+}
+
 // Scan visits every key in the order of keys.
 func (s *Store) Scan(_ context.Context, group string, partition int32, each func(string, []byte) bool) error {
 	s.mu.Lock()
@@ -232,7 +239,7 @@ func (l *lease) Commit(_ context.Context, c *stream.Commit) error {
 		}
 	}
 	m := &p.meta
-	m.Positions, m.Partitions = maps.Clone(c.Next), c.Partitions
+	m.Positions, m.Partitions, m.Partial = maps.Clone(c.Next), c.Partitions, c.Partial
 	m.Partition, m.Outbox, m.Rebuilding = slices.Clone(c.Partition), slices.Clone(c.Outbox), slices.Clone(c.Rebuilding)
 	if len(c.Broadcast) > 0 {
 		b := maps.Clone(m.Broadcast)

@@ -82,7 +82,7 @@ func TestStore(t *testing.T, h StoreHarness) {
 	first := func() stream.Commit {
 		return stream.Commit{
 			Next: map[string]int64{"in": 5, "models": 1}, Keys: []string{"ann", "bob"}, Values: [][]byte{[]byte("a\x00\xff\r\n"), {}},
-			Partition: []byte("part\x00"), Broadcast: map[string][]byte{"models": []byte("m1")}, Outbox: []byte("out\x00box"), Partitions: 8, Rebuilding: []byte("in=9"),
+			Partition: []byte("part\x00"), Broadcast: map[string][]byte{"models": []byte("m1")}, Outbox: []byte("out\x00box"), Partitions: 8, Rebuilding: []byte("in=9"), Partial: true,
 		}
 	}
 
@@ -110,7 +110,7 @@ func TestStore(t *testing.T, h StoreHarness) {
 			commit(f, claim(f), c)
 			l := claim(f)
 			m := l.Meta()
-			if m.Lost || m.Epoch != 2 || m.Partitions != 8 || !maps.Equal(m.Positions, c.Next) || !bytes.Equal(m.Partition, c.Partition) ||
+			if m.Lost || !m.Partial || m.Epoch != 2 || m.Partitions != 8 || !maps.Equal(m.Positions, c.Next) || !bytes.Equal(m.Partition, c.Partition) ||
 				!bytes.Equal(m.Outbox, c.Outbox) || !bytes.Equal(m.Rebuilding, c.Rebuilding) || !bytes.Equal(m.Broadcast["models"], []byte("m1")) {
 				f.Errorf("meta: %+v", m)
 			}
@@ -124,7 +124,7 @@ func TestStore(t *testing.T, h StoreHarness) {
 			next := map[string]int64{"in": 6, "models": 1}
 			commit(f, l, stream.Commit{Base: first().Next, Next: next, Partition: []byte("p2"), Partitions: 8, Broadcast: map[string][]byte{"policies": []byte("p1")}})
 			m := claim(f).Meta()
-			if len(m.Outbox) != 0 || len(m.Rebuilding) != 0 || string(m.Partition) != "p2" || string(m.Broadcast["models"]) != "m1" || string(m.Broadcast["policies"]) != "p1" {
+			if len(m.Outbox) != 0 || len(m.Rebuilding) != 0 || m.Partial || string(m.Partition) != "p2" || string(m.Broadcast["models"]) != "m1" || string(m.Broadcast["policies"]) != "p1" {
 				f.Errorf("meta: %+v", m)
 			}
 		}},
@@ -269,11 +269,21 @@ func TestStore(t *testing.T, h StoreHarness) {
 			if s, err := f.Read(f.ctx, f.group, 3, []string{"ann"}); err != nil || !s.Lost || len(s.Values) != 1 || s.Values[0] != nil {
 				f.Errorf("read of nothing: %+v, %v", s, err)
 			}
+			if s, err := f.Peek(f.ctx, f.group, 3, nil); err != nil || !s.Lost {
+				f.Errorf("peek at nothing: %+v, %v", s, err)
+			}
 			l := claim(f)
 			commit(f, l, first())
 			s, err := f.Read(f.ctx, f.group, 3, []string{"ann", "nobody"})
 			if err != nil || s.Lost || !maps.Equal(s.Positions, first().Next) || string(s.Rebuilding) != "in=9" || string(s.Values[0]) != string(first().Values[0]) || s.Values[1] != nil {
 				f.Errorf("read: %+v, %v", s, err)
+			}
+			s, err = f.Peek(f.ctx, f.group, 3, []string{"ann", "nobody"})
+			if err != nil || s.Lost || !s.Partial || s.Partitions != 8 || s.Epoch != 1 || !maps.Equal(s.Positions, first().Next) || string(s.Rebuilding) != "in=9" || string(s.Values[0]) != string(first().Values[0]) || s.Values[1] != nil {
+				f.Errorf("peek: %+v, %v", s, err)
+			}
+			if s.Partition != nil || s.Outbox != nil || s.Broadcast != nil {
+				f.Errorf("peek is large: %+v", s)
 			}
 			got := map[string]string{}
 			if err := f.Scan(f.ctx, f.group, 3, func(k string, v []byte) bool { got[k] = string(v); return true }); err != nil ||
