@@ -65,13 +65,14 @@ func (e *Embedded) Close() error {
 
 func (e *Embedded) path() string { return filepath.Join(e.dir, snapshotName) }
 
-// hash is one record of the snapshot; the last one has no name, so that a file that ends early shows.
-type hash struct {
+// entry is one record of the snapshot; the last one has no name, so that a file that ends early shows.
+type entry struct {
 	Name   string
-	Fields []string // field, value, ...
+	Fields []string           // of a hash: field, value, ...
+	Scores map[string]float64 // of a sorted set
 }
 
-// save writes all hashes into a new file and renames it into place when it is complete and on disk.
+// save writes everything into a new file and renames it into place when it is complete and on disk.
 func (e *Embedded) save() (err error) {
 	f, err := os.CreateTemp(e.dir, snapshotName+".*")
 	if err != nil {
@@ -85,19 +86,15 @@ func (e *Embedded) save() (err error) {
 	w := bufio.NewWriterSize(f, 1<<20)
 	enc := gob.NewEncoder(w)
 	for _, name := range e.server.Keys() {
-		fields, err := e.server.HKeys(name)
+		kept, err := e.read(name)
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		h := hash{Name: name, Fields: make([]string, 0, 2*len(fields))}
-		for _, field := range fields {
-			h.Fields = append(h.Fields, field, e.server.HGet(name, field))
-		}
-		if err := enc.Encode(h); err != nil {
+		if err := enc.Encode(kept); err != nil {
 			return err
 		}
 	}
-	if err := enc.Encode(hash{}); err != nil {
+	if err := enc.Encode(entry{}); err != nil {
 		return err
 	}
 	if err := w.Flush(); err != nil {
@@ -112,6 +109,20 @@ func (e *Embedded) save() (err error) {
 	return os.Rename(f.Name(), e.path())
 }
 
+func (e *Embedded) read(name string) (kept entry, err error) {
+	kept.Name = name
+	if e.server.Type(name) == "zset" {
+		kept.Scores, err = e.server.SortedSet(name)
+		return kept, err
+	}
+	fields, err := e.server.HKeys(name)
+	kept.Fields = make([]string, 0, 2*len(fields))
+	for _, field := range fields {
+		kept.Fields = append(kept.Fields, field, e.server.HGet(name, field))
+	}
+	return kept, err
+}
+
 // load reads the snapshot, if there is one, and removes it.
 func (e *Embedded) load() error {
 	f, err := os.Open(e.path())
@@ -124,16 +135,23 @@ func (e *Embedded) load() error {
 	defer f.Close()
 	dec := gob.NewDecoder(bufio.NewReaderSize(f, 1<<20))
 	for {
-		var h hash
-		if err := dec.Decode(&h); err != nil {
+		var kept entry
+		if err := dec.Decode(&kept); err != nil {
 			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
 			}
 			return err
 		}
-		if h.Name == "" {
+		if kept.Name == "" {
 			return os.Remove(e.path())
 		}
-		e.server.HSet(h.Name, h.Fields...)
+		if len(kept.Fields) > 0 {
+			e.server.HSet(kept.Name, kept.Fields...)
+		}
+		for member, score := range kept.Scores {
+			if _, err := e.server.ZAdd(kept.Name, score, member); err != nil {
+				return err
+			}
+		}
 	}
 }

@@ -444,7 +444,8 @@ func TestEmbeddedKeepsItsStateOverACleanStop(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &stream.Commit{Next: map[string]int64{"in": 1}, Keys: []string{"ann", "bob"}, Values: [][]byte{binary, {}}, Partitions: 8, Partition: binary}
+	c := &stream.Commit{Next: map[string]int64{"in": 1}, Keys: []string{"ann", "bob"}, Values: [][]byte{binary, {}}, Partitions: 8, Partition: binary,
+		Timers: []stream.Timer{{Key: string(binary), ID: "1", Due: time.UnixMilli(1_790_000_000_001).UTC()}}}
 	if err := l.Commit(ctx, c); err != nil {
 		t.Fatal(err)
 	}
@@ -455,6 +456,12 @@ func TestEmbeddedKeepsItsStateOverACleanStop(t *testing.T) {
 	got, err := s.Read(ctx, group, 2, []string{"ann", "bob"})
 	if err != nil || got.Lost || !bytes.Equal(got.Values[0], binary) || got.Values[1] == nil || !bytes.Equal(got.Partition, binary) {
 		t.Fatalf("after a clean stop: %+v, %v", got, err)
+	}
+	if l, err = s.Claim(ctx, group, 2); err != nil {
+		t.Fatal(err)
+	}
+	if due, _, err := l.Due(ctx, c.Timers[0].Due, 10); err != nil || len(due) != 1 || due[0] != c.Timers[0] {
+		t.Errorf("timers after a clean stop: %+v, %v", due, err)
 	}
 
 	// This one is killed: it leaves no snapshot, and the old one must not pass for the state.

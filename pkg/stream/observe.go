@@ -51,7 +51,7 @@ type Report struct {
 	Ticks       int           // appended since the batch before, for timers that were due
 	Fired       int           // timers
 	Stale       int           // ticks dropped: their timer was no longer pending with that due time, or is of another run
-	Late        time.Duration // from a due time to the record time of its tick, the largest; of a live run
+	Late        time.Duration // from a due time to the firing, the largest; 0 in a simulated run
 	Misses      int           // states that were not in the cache
 	Load        time.Duration
 	Step        time.Duration

@@ -31,7 +31,7 @@ type stepper[I, S, P any] struct {
 	horizon horizon
 	fired   int
 	stale   int
-	late    time.Duration // the largest distance from a timer's due time to the time of its tick
+	late    time.Duration // the largest distance from a due time to the firing, in a live run
 }
 
 // inputInfo is what the stepper knows of an input in one partition.

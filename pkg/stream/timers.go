@@ -128,7 +128,7 @@ func (s *stepper[I, S, P]) tick(in *inputInfo, r *Record, e *entry[S]) (touched 
 	}
 	s.fired++
 	if !c.run.Simulated {
-		s.late = max(s.late, r.Time.Sub(at))
+		s.late = max(s.late, c.published.Sub(at))
 	}
 	s.rearm(e)
 	if e.timer(t.Timer) == due {

@@ -23,6 +23,8 @@ type instruments struct {
 
 	bytes, suppressed, deadLetters, duplicates, keys, misses metric.Int64Counter
 	takeovers, retries                                       metric.Int64Counter
+	ticks, fired, stale                                      metric.Int64Counter
+	firing                                                   metric.Float64Histogram // live: how late timers fire
 	alarms                                                   metric.Int64UpDownCounter
 	owned                                                    metric.Int64UpDownCounter
 	lagRecords                                               metric.Int64ObservableGauge
@@ -32,6 +34,7 @@ type instruments struct {
 // Bounds of the histograms in seconds: those that the messaging conventions give, and finer ones below for phases.
 var (
 	durations = metric.WithExplicitBucketBoundaries(.005, .01, .025, .05, .075, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10)
+	delays    = metric.WithExplicitBucketBoundaries(.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600)
 	phases    = metric.WithExplicitBucketBoundaries(.0001, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10)
 )
 
@@ -48,6 +51,10 @@ func newInstruments(m metric.Meter) (instruments, error) {
 	in.duplicates = b.counter("tempismo.stream.duplicates", "{message}", "Records dropped because their source position had been seen.")
 	in.keys = b.counter("tempismo.stream.states.written", "{state}", "States written to the store.")
 	in.misses = b.counter("tempismo.stream.states.loaded", "{state}", "States that were not in the cache and were loaded from the store.")
+	in.ticks = b.counter("tempismo.stream.ticks", "{tick}", "Ticks appended for timers that were due.")
+	in.fired = b.counter("tempismo.stream.timers.fired", "{timer}", "Timers that fired.")
+	in.stale = b.counter("tempismo.stream.ticks.stale", "{tick}", "Ticks dropped: their timer had fired, was taken away or set anew, or is of another run.")
+	in.firing = b.histogram("tempismo.stream.timers.delay", "From a timer's due time to its firing: of the most late one in a batch of a live run.", delays)
 	in.takeovers = b.counter("tempismo.stream.takeovers", "{takeover}", "Claims of a partition, by cause.")
 	in.retries = b.counter("tempismo.stream.retries", "{retry}", "Operations that failed and are tried again, by operation.")
 	in.alarms = b.upDown("tempismo.stream.alarms", "{alarm}", "Conditions that an operator must know of, as long as they stand, by kind.")
@@ -191,6 +198,12 @@ func (o *observer) Batch(r *stream.Report) {
 	o.duplicates.Add(ctx, int64(r.Duplicates), o.plain)
 	o.keys.Add(ctx, int64(r.Keys), o.plain)
 	o.misses.Add(ctx, int64(r.Misses), o.plain)
+	o.ticks.Add(ctx, int64(r.Ticks), o.plain)
+	o.fired.Add(ctx, int64(r.Fired), o.plain)
+	o.stale.Add(ctx, int64(r.Stale), o.plain)
+	if r.Late > 0 {
+		o.firing.Record(ctx, r.Late.Seconds(), o.plain)
+	}
 	o.processed.Record(ctx, end.Sub(r.Start).Seconds(), o.plain)
 	for i, d := range [...]time.Duration{r.Load, r.Step, r.Wait, r.Commit, r.Publish} {
 		o.instruments.phase.Record(ctx, d.Seconds(), o.phase[i])
