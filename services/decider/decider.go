@@ -1,18 +1,20 @@
-// Package decider is the service that turns deviations into decisions: it reads timing.deviations.v1, applies the policy
-// and writes send.decisions.v1.
+// Package decider is the service that decides when to write to whom: messages that wait (send.requests.v1) are released at
+// their best allowed slot, by a tick (send.ticks.v1) or earlier by a deviation (timing.deviations.v1); a deviation may also
+// send without a request. It writes send.decisions.v1.
 //
-// It works in trigger mode: what moves it is a deviation, and it keeps no message waiting for a better hour. The rules are
-// in pkg/domain/decision, the care for crashes in pkg/stream; here they meet.
+// The rules are those of the policy in force (send.policies.v1), and are applied in pkg/domain/decision; the care for
+// crashes and timers is in pkg/stream. Here they meet. It learns nothing about customers: their profiles are the
+// profiler's, and are looked up.
 package decider
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -20,9 +22,8 @@ import (
 
 	"github.com/tempismo/tempismo/pkg/app"
 	"github.com/tempismo/tempismo/pkg/config"
-	"github.com/tempismo/tempismo/pkg/domain/calendar"
 	"github.com/tempismo/tempismo/pkg/domain/decision"
-	"github.com/tempismo/tempismo/pkg/domain/deviation"
+	"github.com/tempismo/tempismo/pkg/domain/timing"
 	"github.com/tempismo/tempismo/pkg/kafka"
 	"github.com/tempismo/tempismo/pkg/redis"
 	"github.com/tempismo/tempismo/pkg/stream"
@@ -32,76 +33,26 @@ import (
 // Service is the decider's name in groups, sources and keys.
 const Service = "decider"
 
-// Config is set by operators.
-type Config struct {
-	Kafka  kafka.Config `embed:"" prefix:"kafka-" envprefix:"KAFKA_"`
-	Redis  redis.Config `embed:"" prefix:"redis-" envprefix:"REDIS_"`
-	Run    config.Run   `embed:"" prefix:"run-" envprefix:"RUN_"`
-	Policy Policy       `embed:""`
-}
+// profiler is the service whose profiles are looked up.
+const profiler = "profiler"
 
-// Policy is the policy as operators write it. Its defaults are those of decision.OldDefault.
-type Policy struct {
-	Version    string        `name:"policy-version" env:"POLICY_VERSION" placeholder:"NAME" help:"Name of this policy in decisions. Empty: a short hash of its rules."`
-	Channel    string        `name:"channel" env:"CHANNEL" default:"email" help:"Channel that is decided about."`
-	Window     string        `name:"window" env:"WINDOW" default:"09:30-14:00" placeholder:"HH:MM-HH:MM" help:"Local hours in which messages may go out; 00:00-24:00 opens the whole day."`
-	Quiet      string        `name:"quiet" env:"QUIET" default:"21:00-08:00" placeholder:"HH:MM-HH:MM" help:"Local hours in which none may, whatever the window says. Empty: none."`
-	ClosedDays string        `name:"closed-days" env:"CLOSED_DAYS" enum:"it,none" default:"it" help:"Days on which none may: it (Italian national holidays) or none."`
-	CapPerDay  int           `name:"cap-per-day" env:"CAP_PER_DAY" default:"1" help:"Most messages to one customer in any 24 hours; 0: no cap."`
-	CapPerWeek int           `name:"cap-per-week" env:"CAP_PER_WEEK" default:"3" help:"Most messages to one customer in any 7 days; 0: no cap."`
-	MinGap     time.Duration `name:"min-gap" env:"MIN_GAP" default:"24h" help:"Least time between two messages to one customer."`
-	Expiry     time.Duration `name:"expiry" env:"EXPIRY" default:"30m" help:"How long after the engagement a decision may be carried out; at most 24h."`
+// Config is set by operators. What is decided by is no part of it: policies have a topic.
+type Config struct {
+	Kafka kafka.Config `embed:"" prefix:"kafka-" envprefix:"KAFKA_"`
+	Redis redis.Config `embed:"" prefix:"redis-" envprefix:"REDIS_"`
+	Run   config.Run   `embed:"" prefix:"run-" envprefix:"RUN_"`
 }
 
 // Validate names everything that is wrong with the configuration.
 func (c Config) Validate() error {
-	_, err := c.Policy.policy()
-	return errors.Join(c.Kafka.Validate(), c.Redis.Validate(), c.Run.Validate(), err)
-}
-
-// policy builds the policy of the domain.
-func (c Policy) policy() (decision.OldPolicy, error) {
-	var errs []error
-	window := func(name, text string) calendar.Window {
-		w, err := calendar.ParseWindow(text)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", name, err))
-		}
-		return w
-	}
-	p := decision.OldPolicy{
-		Version: c.Version, Channel: c.Channel,
-		Window: window("WINDOW", c.Window), Quiet: window("QUIET", c.Quiet), Closed: calendar.None,
-		CapPerDay: c.CapPerDay, CapPerWeek: c.CapPerWeek, MinGap: c.MinGap, Expiry: c.Expiry,
-	}
-	if c.ClosedDays == "it" {
-		p.Closed = calendar.Italy
-	}
-	if p.Version == "" {
-		p.Version = fingerprint(&p)
-	}
-	if len(errs) == 0 {
-		errs = append(errs, p.Validate())
-	}
-	return p, errors.Join(errs...)
-}
-
-// fingerprint names a policy that nobody has named: the same rules have the same name everywhere.
-func fingerprint(p *decision.OldPolicy) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s|%s|%s|%s|%d|%d|%s|%s",
-		p.Channel, p.Window, p.Quiet, p.Closed.Name, p.CapPerDay, p.CapPerWeek, p.MinGap, p.Expiry))
-	return "p-" + hex.EncodeToString(sum[:4])
+	return errors.Join(c.Kafka.Validate(), c.Redis.Validate(), c.Run.Validate())
 }
 
 // Run decides until ctx ends.
 func Run(ctx context.Context, c Config, set app.Settings) error {
 	set = set.WithDefaults()
-	policy, err := c.Policy.policy()
-	if err != nil {
-		return err
-	}
-	count, err := set.Telemetry.Meter().Int64Counter("tempismo.decider.deviations", metric.WithUnit("{deviation}"),
-		metric.WithDescription("Deviations by what became of them: the reason of the decision, or why there was none. Batches that are done again after a crash are counted again."))
+	count, err := set.Telemetry.Meter().Int64Counter("tempismo.decider.decisions", metric.WithUnit("{decision}"),
+		metric.WithDescription("What was decided, by the topic of what caused it, the type of the decision (none: nothing was written) and its reason. Batches that are done again after a crash are counted again."))
 	if err != nil {
 		return fmt.Errorf("make the instruments: %w", err)
 	}
@@ -119,79 +70,188 @@ func Run(ctx context.Context, c Config, set app.Settings) error {
 		return fmt.Errorf("open redis: %w", err)
 	}
 	defer store.Close()
-	set.Log.InfoContext(ctx, "deciding", "policy", policy.Version, "window", policy.Window.String(), "quiet", policy.Quiet.String(), "closed_days", policy.Closed.Name)
-	return stream.Process(ctx, Job(policy, count), stream.Runtime{
-		Log: log, Store: store, Run: stream.Run{ID: c.Run.ID, Simulated: c.Run.Simulated()}, Logger: set.Log, Observer: observer,
+	set.Log.InfoContext(ctx, "deciding", "run", c.Run.ID)
+	run := stream.Run{ID: c.Run.ID, Simulated: c.Run.Simulated()}
+	return stream.Process(ctx, Job(run, count), stream.Runtime{
+		Log: log, Store: store, Run: run, Logger: set.Log, Observer: observer,
 	})
 }
 
-// input is a deviation as it stands on the topic.
-type input struct {
-	subject   string
-	deviation deviation.Deviation
+// Partition is what the decider knows beside its customers: whom messages are for, and what it decides by.
+type Partition struct {
+	audiences decision.Audiences
+	policy    *decision.Policy // in force; nil: the default
+	model     *timing.Model    // in force; nil: the built-in one
 }
 
-// none is the state of a partition: the decider needs none.
-type none struct{}
-
-// Job declares the decider.
-func Job(policy decision.OldPolicy, count metric.Int64Counter) stream.Job[input, decision.State, none] {
-	return stream.Job[input, decision.State, none]{
+// Job declares the decider of a run. count counts what becomes of its inputs.
+func Job(run stream.Run, count metric.Int64Counter) stream.Job[Input, decision.State, Partition] {
+	d := decider{count: count, policy: decision.Default(), model: timing.Builtin()}
+	return stream.Job[Input, decision.State, Partition]{
 		Service: Service,
-		Inputs:  []stream.Input{{Topic: topics.Deviations}},
-		Outputs: []string{topics.Decisions},
-		Decode:  decode,
-		Step: func(c *stream.Context, s *decision.State, _ *none, in *input) error {
-			return step(c, s, in, &policy, count)
+		Inputs: []stream.Input{
+			{Topic: topics.Deviations}, {Topic: topics.Requests}, {Topic: topics.Attributes, Table: true}, {Topic: topics.Erasures}, {Topic: topics.Outcomes},
+			{Topic: topics.Policies, Broadcast: true}, {Topic: topics.Models, Broadcast: true},
 		},
+		Outputs: []string{topics.Decisions},
+		Decode: func(r *stream.Record, in *Input) (stream.Cause, error) {
+			cause, err := decode(r, in, run.Base(r.Topic))
+			return cause, stream.Permanent(err)
+		},
+		Step: d.step,
 		State: stream.Codec[decision.State]{
 			Append: func(dst []byte, s *decision.State) []byte { return s.Append(dst) },
 			Decode: func(b []byte, s *decision.State) error { return s.Decode(b) },
 		},
-		Partition: stream.Codec[none]{
-			Append: func(dst []byte, _ *none) []byte { return dst },
-			Decode: func([]byte, *none) error { return nil },
+		Partition: stream.Codec[Partition]{
+			Append: func(dst []byte, p *Partition) []byte { return p.audiences.Append(dst) },
+			Decode: func(b []byte, p *Partition) error { return p.audiences.Decode(b) },
+		},
+		Adopt: adopt,
+		Timers: &stream.Timers[decision.State, Partition]{
+			Topic:   topics.Ticks,
+			Pending: func(s *decision.State, each func(string, time.Time)) { s.Pending(each) },
+			Fire:    d.fire,
+		},
+		Lookup: &stream.Lookup[Input, decision.State, Partition]{
+			Service: profiler,
+			Input:   topics.Events,
+			Wanted:  func(in *Input) bool { return in.wantsLookup() },
+			Result:  d.lookUp,
 		},
 	}
 }
 
-// decode reads a deviation. All its errors are permanent: the bytes will not change.
-func decode(r *stream.Record, in *input) (stream.Cause, error) {
-	e, err := stream.ParseEvent(r.Value)
-	if err != nil {
-		return stream.Cause{}, stream.Permanent(err)
+// adopt puts a policy or a model in force.
+func adopt(p *Partition, topic string, value []byte) (err error) {
+	switch topic {
+	case topics.Policies:
+		var policy *decision.Policy
+		if policy, err = decision.ParsePolicyRecord(value); err == nil {
+			p.policy = policy
+		}
+	case topics.Models:
+		var model *timing.Model
+		if model, err = timing.ParseModelRecord(value); err == nil {
+			p.model = model
+		}
 	}
-	switch {
-	case e.Type != deviation.Type:
-		return stream.Cause{}, stream.Permanent(fmt.Errorf("type: %q is not %s", e.Type, deviation.Type))
-	case e.Subject != string(r.Key):
-		return stream.Cause{}, stream.Permanent(errors.New("subject: is not the key of the record"))
-	case e.Time.IsZero():
-		return stream.Cause{}, stream.Permanent(errors.New("time: missing"))
-	}
-	*in = input{subject: e.Subject}
-	if err := json.Unmarshal(e.Data, &in.deviation); err != nil {
-		return stream.Cause{}, stream.Permanent(fmt.Errorf("data: %w", err))
-	}
-	return stream.Cause{ID: e.ID, Time: e.Time, Trace: e.Traceparent}, nil
+	return stream.Permanent(err)
 }
 
-// step decides about one deviation.
-func step(c *stream.Context, s *decision.State, in *input, policy *decision.OldPolicy, count metric.Int64Counter) error {
-	cause := c.Cause()
-	topic, partition, offset := c.Position()
-	d, ok, err := decision.Decide(policy, s, &decision.Trigger{
-		ID:        cause.ID,
-		Time:      cause.Time,
-		Positions: map[string]string{topic: strconv.Itoa(int(partition)) + ":" + strconv.FormatInt(offset, 10)},
-		Deviation: in.deviation,
-	}, c.Now())
+// decider is what the Step has at hand.
+type decider struct {
+	count  metric.Int64Counter
+	policy decision.Policy // in force until one is applied
+	model  *timing.Model   // likewise
+}
+
+func (d *decider) inForce(p *Partition) *decision.Policy {
+	if p.policy == nil {
+		return &d.policy
+	}
+	return p.policy
+}
+
+// lookUp boils a profile down to what decisions take from it. One that is being rebuilt is not looked at: it knows less
+// than it did.
+func (d *decider) lookUp(c *stream.Context, _ *decision.State, p *Partition, _ *Input, seen stream.Seen) []byte {
+	var profile *timing.Profile
+	if len(seen.Value) > 0 && !seen.Rebuilding {
+		profile = new(timing.Profile)
+		if err := profile.Decode(seen.Value); err != nil {
+			panic(fmt.Errorf("profile of %s: %w", c.Key(), err)) // a newer profiler's: tried again, visibly, until this binary is as new
+		}
+	}
+	model := p.model
+	if model == nil {
+		model = d.model
+	}
+	l := decision.NewLookup(profile, model, slices.Sorted(maps.Keys(d.inForce(p).Channels)), c.Now())
+	if profile != nil {
+		l.Profile = seen.Position
+	}
+	l.Partial = seen.Rebuilding
+	b, err := json.Marshal(l)
+	if err != nil {
+		panic(err) // it always encodes
+	}
+	return b
+}
+
+// moment is what is decided with.
+func (d *decider) moment(c *stream.Context, p *Partition) (*decision.Moment, error) {
+	m := &decision.Moment{
+		Policy: d.inForce(p), Now: c.Now(), Customer: c.Key(), Audiences: &p.audiences, Positions: c.Positions(), Partial: c.Partial(),
+		ID: func(n int) string { return c.ID(decision.Prefix, n) },
+	}
+	if raw := c.Lookup(); raw != nil {
+		m.Lookup = new(decision.Lookup)
+		if err := json.Unmarshal(raw, m.Lookup); err != nil {
+			return nil, fmt.Errorf("look-up: %w", err)
+		}
+		m.Partial = m.Partial || m.Lookup.Partial
+	}
+	return m, nil
+}
+
+// step takes one record.
+func (d *decider) step(c *stream.Context, s *decision.State, p *Partition, in *Input) error {
+	if s == nil { // adopted
+		return nil
+	}
+	m, err := d.moment(c, p)
+	if err != nil {
+		return err
+	}
+	topic, _, _ := c.Position()
+	var out []decision.Decision
+	var reason decision.Reason
+	switch topic {
+	case topics.Deviations:
+		out, reason = m.Deviate(s, &decision.Trigger{ID: c.Cause().ID, Time: c.Cause().Time, Deviation: in.deviation})
+	case topics.Requests:
+		out, reason = m.Place(s, &in.request)
+	case topics.Attributes:
+		out, err = m.Know(s, in.attributes)
+	case topics.Erasures:
+		if in.erasure.All() {
+			out = m.Erase(s)
+		}
+	case topics.Outcomes:
+		m.Settle(s, &in.outcome)
+	}
 	if err != nil {
 		return stream.Permanent(err)
 	}
-	count.Add(context.Background(), 1, metric.WithAttributes(attribute.String("reason", string(d.Reason))))
-	if ok {
-		c.Emit(stream.Emission{Topic: topics.Decisions, Type: d.Type, Prefix: decision.Prefix, Subject: in.subject, Data: d.Append(nil)})
+	d.emit(c, topic, c.Cause().Time, out)
+	if len(out) == 0 && reason != "" {
+		d.tell(topic, "none", reason)
 	}
 	return nil
+}
+
+// fire takes the timer of a request. Its decisions are of the time at which they are made: where the timer was due while
+// nobody was there, the moment is not over for that.
+func (d *decider) fire(c *stream.Context, s *decision.State, p *Partition, request string, _ time.Time) error {
+	m, err := d.moment(c, p)
+	if err != nil {
+		return err
+	}
+	d.emit(c, topics.Ticks, c.Now(), m.Tick(s, request))
+	return nil
+}
+
+// emit writes decisions in the order in which they were made.
+func (d *decider) emit(c *stream.Context, cause string, at time.Time, out []decision.Decision) {
+	for i := range out {
+		c.Emit(stream.Emission{Topic: topics.Decisions, Type: out[i].Type, Prefix: decision.Prefix, Subject: c.Key(), Time: at, Data: out[i].Append(nil)})
+		d.tell(cause, strings.TrimSuffix(strings.TrimPrefix(out[i].Type, "io.tempismo.decision."), ".v1"), out[i].Reason)
+	}
+}
+
+// tell counts a decision, or why there was none.
+func (d *decider) tell(cause, kind string, reason decision.Reason) {
+	d.count.Add(context.Background(), 1, metric.WithAttributeSet(attribute.NewSet(
+		attribute.String("cause", cause), attribute.String("type", kind), attribute.String("reason", string(reason)))))
 }

@@ -2,13 +2,15 @@ package decider
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"go.opentelemetry.io/otel/metric/noop"
 
-	"github.com/tempismo/tempismo/pkg/config"
+	"github.com/tempismo/tempismo/pkg/domain/calendar"
+	"github.com/tempismo/tempismo/pkg/domain/customer"
 	"github.com/tempismo/tempismo/pkg/domain/decision"
 	"github.com/tempismo/tempismo/pkg/domain/deviation"
 	"github.com/tempismo/tempismo/pkg/domain/timing"
@@ -17,134 +19,440 @@ import (
 	"github.com/tempismo/tempismo/pkg/topics"
 )
 
-const traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+const (
+	anna        = "C-20417"
+	traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+)
 
 var engaged = time.Date(2026, 12, 3, 9, 41, 52, 0, time.UTC) // a Thursday, 10:41:52 in Rome
 
-// record is a burst of C-20417 at t, as the detector writes it, changed by change.
-func record(t time.Time, change func(e *stream.Event, d *deviation.Deviation)) stream.Record {
+// record wraps data as it stands on a topic, changed by change.
+func record(topic, typ, id string, t time.Time, data any, change func(e *stream.Event)) stream.Record {
+	b, err := json.Marshal(data)
+	if err != nil {
+		panic(err)
+	}
+	e := stream.Event{ID: id, Source: "/test", Type: typ, Subject: anna, Time: t, Traceparent: traceparent, Data: b}
+	if change != nil {
+		change(&e)
+	}
+	return stream.Record{Topic: topic, Time: t.Add(200 * time.Millisecond), Key: []byte(anna), Value: e.Append(nil)}
+}
+
+// burst is a deviation at t, as the detector writes it, changed by change.
+func burst(t time.Time, change func(d *deviation.Deviation)) stream.Record {
 	d := deviation.Deviation{
 		Kind: timing.Burst, Channel: "email", Zone: "Europe/Rome", Actionable: true,
 		Score: timing.Score{Now: 83, Best: 84, BestAt: t.Add(24 * time.Hour)},
 		Cause: deviation.Cause{ID: "sg-1", Position: "engagement.events.v1:0:17"}, Model: "builtin.1",
 	}
-	e := stream.Event{
-		ID: "dv-" + t.Format("150405.000"), Source: "/tempismo/detector/r1/engagement.scored.v1/0", Type: deviation.Type,
-		Subject: "C-20417", Time: t, Traceparent: traceparent,
-	}
-	key := e.Subject
 	if change != nil {
-		change(&e, &d)
+		change(&d)
 	}
-	data, err := json.Marshal(d)
+	return record(topics.Deviations, deviation.Type, "dv-"+t.Format("02-150405"), t, d, nil)
+}
+
+// request is a record of a request at t.
+func request(id string, t time.Time, r decision.Request) stream.Record {
+	return record(topics.Requests, decision.RequestType, id, t, r, nil)
+}
+
+// preview waits until Friday evening.
+var preview = decision.Request{Action: decision.Place, Channel: "email", Message: "winter-preview", Deadline: time.Date(2026, 12, 4, 17, 0, 0, 0, time.UTC)}
+
+// told is a record of what is known of the customer at t; nil: nothing any more.
+func told(t time.Time, a *customer.Attributes) stream.Record {
+	if a == nil {
+		return stream.Record{Topic: topics.Attributes, Time: t, Key: []byte(anna)}
+	}
+	return record(topics.Attributes, customer.Type, "c-"+t.Format("150405"), t, a, nil)
+}
+
+// policy is a record that puts the default policy into force, changed by change.
+func policy(version string, change func(p *decision.Policy)) stream.Record {
+	p := decision.Default()
+	p.Version = version
+	if change != nil {
+		change(&p)
+	}
+	e := stream.Event{ID: "pl-" + version, Source: "/test", Type: decision.PolicyType, Time: engaged.Add(-time.Hour), Data: p.Append(nil)}
+	return stream.Record{Topic: topics.Policies, Time: engaged.Add(-time.Hour), Value: e.Append(nil)}
+}
+
+type driver struct {
+	*streamtest.Driver[Input, decision.State, Partition]
+	t *testing.T
+}
+
+func newDriver(t *testing.T, run stream.Run) driver {
+	t.Helper()
+	return driver{streamtest.NewDriver(t, Job(run, noop.Int64Counter{}), run), t}
+}
+
+// made is a decision as it was published.
+type made struct {
+	decision.Decision
+	envelope stream.Event
+}
+
+// read reads what was published. A dead letter fails the test.
+func (d driver) read(out []streamtest.Output) (all []made) {
+	d.t.Helper()
+	for _, o := range out {
+		if o.Failed != "" {
+			d.t.Fatalf("dead letter: %s", o.Failed)
+		}
+		m := made{envelope: o.Event}
+		if err := m.Parse(o.Event.Type, o.Event.Data); err != nil {
+			d.t.Fatal(err)
+		}
+		if o.Topic != topics.Decisions || string(o.Key) != anna || o.Event.Subject != anna || !strings.HasPrefix(o.Event.ID, decision.Prefix) {
+			d.t.Errorf("went to %s with key %q, subject %q and id %s", o.Topic, o.Key, o.Event.Subject, o.Event.ID)
+		}
+		all = append(all, m)
+	}
+	return all
+}
+
+func (d driver) pipe(r stream.Record) []made {
+	d.t.Helper()
+	return d.read(d.Pipe(r))
+}
+
+func (d driver) advance(until time.Time) []made {
+	d.t.Helper()
+	return d.read(d.Advance(until))
+}
+
+// tell says in short what was decided.
+func tell(all []made) string {
+	var words []string
+	for _, m := range all {
+		kind := strings.TrimSuffix(strings.TrimPrefix(m.Type, "io.tempismo.decision."), ".v1")
+		words = append(words, strings.TrimSpace(kind+" "+string(m.Reason)+" "+m.Request))
+	}
+	return strings.Join(words, ", ")
+}
+
+func (d driver) want(got []made, want string) []made {
+	d.t.Helper()
+	if s := tell(got); s != want {
+		d.t.Fatalf("\n got %s\nwant %s", s, want)
+	}
+	return got
+}
+
+// reader is the profile of a customer who reads in the hour of engaged, every day.
+func reader() stream.Seen {
+	p := timing.Profile{Zone: "Europe/Rome"}
+	w := timing.World{Model: timing.Builtin()}
+	rome, err := calendar.Zone(p.Zone)
 	if err != nil {
 		panic(err)
 	}
-	e.Data = data
-	return stream.Record{Topic: topics.Deviations, Time: t.Add(200 * time.Millisecond), Key: []byte(key), Value: e.Append(nil)}
-}
-
-// driver runs the decider with the policy that flags and environment give.
-func driver(t *testing.T, run stream.Run, args ...string) *streamtest.Driver[input, decision.State, none] {
-	t.Helper()
-	var c Config
-	if err := config.Parse(&c, "decider", args, func(string) (string, bool) { return "", false }); err != nil {
-		t.Fatal(err)
+	for day := -70; day < 0; day++ {
+		hour, minute := calendar.LocalHour(engaged.AddDate(0, 0, day), rome)
+		c := p.Channel("email")
+		c.Delivered(&w, hour-1)
+		c.Engaged(&w, hour, minute)
 	}
-	policy, err := c.Policy.policy()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return streamtest.NewDriver(t, Job(policy, noop.Int64Counter{}), run)
+	return stream.Seen{Value: p.Append(nil), Position: "engagement.events.v1:0:141"}
 }
 
 func TestABurstBecomesADecision(t *testing.T) {
-	d := driver(t, stream.Run{ID: "r1"})
-	out := d.Pipe(record(engaged, nil))
-	if len(out) != 1 {
-		t.Fatalf("%d outputs, want 1", len(out))
-	}
-	e := out[0].Event
-	if out[0].Topic != topics.Decisions || string(out[0].Key) != "C-20417" || e.Subject != "C-20417" {
-		t.Errorf("went to %s with key %q and subject %q", out[0].Topic, out[0].Key, e.Subject)
-	}
-	if e.Type != decision.SendNowType || !strings.HasPrefix(e.ID, "d-") || !e.Time.Equal(engaged) || e.Traceparent != traceparent {
+	d := newDriver(t, stream.Run{ID: "r1"})
+	got := d.want(d.pipe(burst(engaged, nil)), "send_now burst")[0]
+	if e := got.envelope; !e.Time.Equal(engaged) || e.Traceparent != traceparent {
 		t.Errorf("envelope %+v", e)
 	}
-	var got decision.Decision
-	if err := got.Parse(e.Type, e.Data); err != nil {
-		t.Fatal(err)
-	}
-	if got.Reason != decision.Burst || !got.ExpiresAt.Equal(engaged.Add(30*time.Minute)) || got.Deviation != "dv-094152.000" {
-		t.Errorf("decision %+v", got)
+	if !got.ExpiresAt.Equal(engaged.Add(30*time.Minute)) || got.Deviation != "dv-03-094152" {
+		t.Errorf("decision %+v", got.Decision)
 	}
 	if !got.DecidedAt.Equal(engaged.Add(200 * time.Millisecond)) {
 		t.Errorf("decided at %v: in a live run the clock is that of the records", got.DecidedAt)
 	}
-	if p := got.MadeFrom.Positions[topics.Deviations]; p != "0:0" || got.MadeFrom.Profile != "engagement.events.v1:0:17" {
+	if p := got.MadeFrom.Positions[topics.Deviations]; p != "0:0" || got.MadeFrom.Policy != decision.Default().Version {
 		t.Errorf("made from %+v", got.MadeFrom)
 	}
 }
 
-func TestWhatBecomesOfDeviations(t *testing.T) {
-	type change = func(e *stream.Event, d *deviation.Deviation)
-	rows := []struct {
-		name   string
-		args   []string
-		change change
-		typ    string // empty: nothing is written
-		failed string // part of the dead letter's reason
-	}{
-		{"an actionable burst is a send-now", nil, nil, decision.SendNowType, ""},
-		{"a burst beyond the gate leaves no record", nil, func(_ *stream.Event, d *deviation.Deviation) { d.Actionable = false }, "", ""},
-		{"a silence leaves no record", nil, func(_ *stream.Event, d *deviation.Deviation) { d.Kind, d.Actionable = timing.Silence, false }, "", ""},
-		{"another channel leaves no record", []string{"--channel=sms"}, nil, "", ""},
-		{"outside the configured window it is blocked", []string{"--window=15:00-16:00"}, nil, decision.BlockedType, ""},
-		{"an engagement of twelve hours ago is past acting on", nil, func(e *stream.Event, _ *deviation.Deviation) { e.Time = engaged.Add(-12 * time.Hour) }, decision.ExpiredType, ""},
-		{"an unknown zone is a dead letter", nil, func(_ *stream.Event, d *deviation.Deviation) { d.Zone = "Mars/Olympus" }, "", "zone"},
-		{"another type is a dead letter", nil, func(e *stream.Event, _ *deviation.Deviation) { e.Type = "io.tempismo.scored.v1" }, "", "type"},
-		{"a subject that is not the key is a dead letter", nil, func(e *stream.Event, _ *deviation.Deviation) { e.Subject = "C-1" }, "", "subject"},
-		{"a deviation without a time is a dead letter", nil, func(e *stream.Event, _ *deviation.Deviation) { e.Time = time.Time{} }, "", "time"},
-	}
-	for _, r := range rows {
-		t.Run(r.name, func(t *testing.T) {
-			out := driver(t, stream.Run{ID: "r1"}, r.args...).Pipe(record(engaged, r.change))
-			switch {
-			case r.failed != "":
-				if len(out) != 1 || out[0].Topic != topics.DeadLetter(topics.Deviations) || !strings.Contains(out[0].Failed, r.failed) {
-					t.Errorf("got %+v, want a dead letter that names the %s", out, r.failed)
-				}
-			case r.typ == "":
-				if len(out) != 0 {
-					t.Errorf("got %s, want nothing", out[0].Event.Type)
-				}
-			case len(out) != 1 || out[0].Event.Type != r.typ:
-				t.Errorf("got %+v, want one %s", out, r.typ)
+// A request waits for its slot, is released there once, and its decisions say by which records and which profile.
+func TestARequestIsReleasedByItsTimer(t *testing.T) {
+	for _, run := range []stream.Run{{ID: "r1"}, {ID: "import", Simulated: true}} {
+		t.Run(run.ID, func(t *testing.T) {
+			d := newDriver(t, run)
+			d.Look(func(string) stream.Seen { return reader() })
+			wait := d.pipe(request("r-1", engaged.Add(-3*time.Hour), preview))
+			if len(wait) != 1 || wait[0].Type != decision.WaitType || wait[0].Slot == nil || wait[0].Request != "r-1" {
+				t.Fatalf("got %s", tell(wait))
+			}
+			if l := wait[0].Lookup; l == nil || l.Profile != "engagement.events.v1:0:141" || l.Zone != "Europe/Rome" {
+				t.Errorf("looked up %+v", l)
+			}
+			due := wait[0].Due
+			if early := d.advance(due.Add(-time.Millisecond)); len(early) != 0 {
+				t.Fatalf("before it is due: %s", tell(early))
+			}
+			sent := d.advance(due)
+			if len(sent) != 1 || sent[0].Type != decision.SendNowType || sent[0].Message != "winter-preview" || sent[0].Lookup == nil {
+				t.Fatalf("got %s", tell(sent))
+			}
+			if !sent[0].envelope.Time.Equal(due) || sent[0].envelope.ID == wait[0].envelope.ID || sent[0].MadeFrom.Positions[topics.Requests] != "0:0" {
+				t.Errorf("envelope %+v, made from %+v", sent[0].envelope, sent[0].MadeFrom)
+			}
+			if late := d.advance(due.AddDate(0, 1, 0)); len(late) != 0 {
+				t.Errorf("and after it was sent: %s", tell(late))
 			}
 		})
 	}
-	t.Run("data that is no deviation is a dead letter", func(t *testing.T) {
-		r := record(engaged, nil)
-		r.Value = []byte(strings.Replace(string(r.Value), `"kind":"burst"`, `"kind":7`, 1))
-		if out := driver(t, stream.Run{ID: "r1"}).Pipe(r); len(out) != 1 || !strings.Contains(out[0].Failed, "data") {
-			t.Errorf("got %+v", out)
+}
+
+// What one id of a request is asked to do at different times leads to decisions with ids of their own.
+func TestARequestIsReplacedAndCancelled(t *testing.T) {
+	d := newDriver(t, stream.Run{ID: "r1"})
+	at := engaged.Add(-3 * time.Hour)
+	other := preview
+	other.Action, other.Message = decision.Replace, "winter-sale"
+	first := d.pipe(request("r-1", at, preview))
+	second := d.pipe(request("r-1", at.Add(time.Minute), other))
+	third := d.want(d.pipe(request("r-1", at.Add(2*time.Minute), decision.Request{Action: decision.Cancel})), "cancelled requested r-1")
+	ids := map[string]bool{}
+	for _, m := range slices.Concat(first, second, third) {
+		ids[m.envelope.ID] = true
+	}
+	if len(first) != 1 || len(second) != 1 || len(ids) != 3 || second[0].Message != "winter-sale" {
+		t.Errorf("got %s; %s; ids %v", tell(first), tell(second), ids)
+	}
+	if after := d.advance(preview.Deadline.AddDate(0, 1, 0)); len(after) != 0 {
+		t.Errorf("after its end: %s", tell(after))
+	}
+	d.want(d.pipe(request("r-1", at.Add(3*time.Minute), preview)), "")
+}
+
+func TestADeviationReleasesARequestThatWaitsForOne(t *testing.T) {
+	d := newDriver(t, stream.Run{ID: "r1"})
+	waiting := preview
+	waiting.OnDeviation = true
+	d.Look(func(string) stream.Seen { return reader() })
+	d.pipe(request("r-1", engaged.Add(-20*time.Minute), waiting))
+	got := d.pipe(burst(engaged, nil))
+	if len(got) != 1 || got[0].Type != decision.SendNowType || got[0].Reason != decision.Burst || got[0].Request != "r-1" || got[0].Deviation == "" {
+		t.Fatalf("got %s", tell(got))
+	}
+	if p := got[0].MadeFrom.Positions; p[topics.Requests] != "0:0" || p[topics.Deviations] != "0:0" {
+		t.Errorf("made from %v", p)
+	}
+	if after := d.advance(preview.Deadline.AddDate(0, 1, 0)); len(after) != 0 {
+		t.Errorf("and after it was sent: %s", tell(after))
+	}
+}
+
+// A policy counts from its record on, for whatever is decided after it.
+func TestAPolicySwitchesBetweenTwoRecords(t *testing.T) {
+	d := newDriver(t, stream.Run{ID: "r1"})
+	by := func(want, version string) {
+		t.Helper()
+		at := engaged.AddDate(0, 0, int(d.Now().Sub(engaged).Hours()/24)+1)
+		if got := d.want(d.pipe(burst(at, nil)), want); got[0].MadeFrom.Policy != version {
+			t.Errorf("policy %s, want %s", got[0].MadeFrom.Policy, version)
+		}
+	}
+	d.pipe(burst(engaged, nil))
+	by("send_now burst", decision.Default().Version)
+	d.pipe(policy("7", func(p *decision.Policy) {
+		c := p.Channels["email"]
+		c.Windows, c.Prime = []calendar.Opening{{Window: calendar.Window{From: 15 * 60, To: 16 * 60}}}, nil
+		p.Channels["email"] = c
+	}))
+	by("blocked window", "7")
+}
+
+func TestWhatIsKnownOfACustomerCounts(t *testing.T) {
+	at := engaged.Add(-3 * time.Hour)
+	refusal := &customer.Attributes{Consents: customer.Consents{Mailing: &customer.Consent{At: at}}}
+	t.Run("who refuses mail waits for none", func(t *testing.T) {
+		d := newDriver(t, stream.Run{ID: "r1"})
+		d.pipe(request("r-1", at, preview))
+		d.want(d.pipe(told(at.Add(time.Minute), refusal)), "cancelled no_consent r-1")
+		d.want(d.pipe(burst(engaged, nil)), "blocked no_consent")
+	})
+	t.Run("a tombstone takes the refusal back", func(t *testing.T) {
+		d := newDriver(t, stream.Run{ID: "r1"})
+		d.pipe(told(at, refusal))
+		d.pipe(told(at.Add(time.Minute), nil))
+		d.want(d.pipe(burst(engaged, nil)), "send_now burst")
+	})
+	t.Run("a customer who moves is planned anew", func(t *testing.T) {
+		d := newDriver(t, stream.Run{ID: "r1"})
+		before := d.pipe(request("r-1", at, preview))
+		d.want(d.pipe(told(at.Add(time.Minute), &customer.Attributes{Zone: "America/New_York"})), "")
+		after := d.advance(at.Add(2 * time.Minute))
+		if len(before) != 1 || len(after) != 1 || after[0].Type != decision.WaitType || after[0].Zone != "America/New_York" || after[0].Slot.From.Equal(before[0].Slot.From) {
+			t.Errorf("got %s, then %s", tell(before), tell(after))
 		}
 	})
+	t.Run("who is erased is forgotten", func(t *testing.T) {
+		d := newDriver(t, stream.Run{ID: "r1"})
+		d.pipe(told(at, refusal))
+		d.pipe(told(at.Add(time.Second), &customer.Attributes{Segment: "premium"}))
+		d.pipe(request("r-1", at.Add(2*time.Second), preview))
+		erase := func(signal string) []made {
+			e := customer.Erasure{Signals: []string{signal}, Before: at.Add(time.Minute)}
+			return d.pipe(record(topics.Erasures, customer.ErasureType, "er-"+signal, at.Add(time.Minute), e, nil))
+		}
+		d.want(erase(customer.SignalOpen), "")
+		d.want(erase(customer.SignalAll), "cancelled erased r-1")
+		if bytes := d.State(anna).Append(nil); strings.Contains(string(bytes), "premium") {
+			t.Errorf("the state still holds %q", bytes)
+		}
+	})
+}
+
+// A send that the CRM refused does not count as one.
+func TestARefusedSendGivesItsPlaceBack(t *testing.T) {
+	for _, tt := range []struct {
+		result decision.Result
+		want   string
+	}{{decision.Accepted, "blocked frequency_cap"}, {decision.Unknown, "blocked frequency_cap"}, {decision.Refused, "send_now burst"}} {
+		d := newDriver(t, stream.Run{ID: "r1"})
+		sent := d.want(d.pipe(burst(engaged, nil)), "send_now burst")[0]
+		o := decision.Outcome{Decision: sent.envelope.ID, Connector: "webhook", Result: tt.result, Attempts: 1}
+		d.pipe(record(topics.Outcomes, decision.OutcomeType, "o-1", engaged.Add(time.Second), o, nil))
+		d.want(d.pipe(burst(engaged.Add(time.Hour), nil)), tt.want)
+	}
+}
+
+// While the profiler rebuilds what it has lost, nothing is triggered, and requests are planned as for a stranger.
+func TestAProfileThatIsRebuiltIsNotBelieved(t *testing.T) {
+	d := newDriver(t, stream.Run{ID: "r1"})
+	d.Look(func(string) stream.Seen { s := reader(); s.Rebuilding = true; return s })
+	d.want(d.pipe(burst(engaged, nil)), "")
+	got := d.pipe(request("r-1", engaged.Add(time.Minute), preview))
+	if len(got) != 1 || got[0].Score.Level != timing.LevelBusinessHours || got[0].Lookup == nil || !got[0].Lookup.Partial || got[0].Lookup.Profile != "" {
+		t.Errorf("got %s from %+v", tell(got), got)
+	}
+}
+
+// A replay that does not look anything up, but is given what was recorded, decides alike.
+func TestRecordedLookUpsReplayTheDecisions(t *testing.T) {
+	run := stream.Run{ID: "r1"}
+	records := []stream.Record{request("r-1", engaged.Add(-3*time.Hour), preview), burst(engaged, nil)}
+	d := newDriver(t, run)
+	d.Look(func(string) stream.Seen { return reader() })
+	var want []made
+	recorded := map[string][]byte{}
+	for i, r := range records {
+		if i == 1 {
+			want = append(want, d.advance(engaged)...)
+		}
+		out := d.pipe(r)
+		if len(out) > 0 && out[0].Lookup != nil {
+			b, err := json.Marshal(out[0].Lookup)
+			if err != nil {
+				t.Fatal(err)
+			}
+			recorded[r.Topic] = b
+		}
+		want = append(want, out...)
+	}
+	fold, err := stream.NewFold(Job(run, noop.Int64Counter{}), run, 0, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fold.Recorded(func(r *stream.Record) []byte {
+		if b := recorded[r.Topic]; b != nil {
+			return b
+		}
+		return recorded[topics.Requests]
+	})
+	var got []stream.Output
+	for i := range records {
+		if i == 1 {
+			out, err := fold.Advance(engaged)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, out...)
+		}
+		out, err := fold.Apply(&records[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, out...)
+	}
+	if len(got) != len(want) || len(got) == 0 {
+		t.Fatalf("%d decisions, want %d", len(got), len(want))
+	}
+	for i := range got {
+		e, err := stream.ParseEvent(got[i].Value)
+		if err != nil || string(e.Data) != string(want[i].envelope.Data) || e.ID != want[i].envelope.ID {
+			t.Errorf("decision %d:\n got %s\nwant %s", i, e.Data, want[i].envelope.Data)
+		}
+	}
+}
+
+func TestWhatCannotBeReadIsADeadLetter(t *testing.T) {
+	type change = func(e *stream.Event)
+	data := func(text string) change { return func(e *stream.Event) { e.Data = []byte(text) } }
+	kinds := []struct {
+		topic, typ string
+		data       any
+		broken     string // data that no record of the topic may have
+		field      string // that the reason names
+	}{
+		{topics.Deviations, deviation.Type, deviation.Deviation{Kind: timing.Burst}, `{"kind":7}`, "data"},
+		{topics.Requests, decision.RequestType, preview, `{"action":"postpone"}`, "data.action"},
+		{topics.Attributes, customer.Type, customer.Attributes{}, `{"zone":7}`, "data.zone"},
+		{topics.Erasures, customer.ErasureType, customer.Erasure{Signals: []string{"open"}, Before: engaged}, `{"signals":["smell"],"erased_before":"2026-12-03T09:00:00Z"}`, "data.signals"},
+		{topics.Outcomes, decision.OutcomeType, decision.Outcome{Decision: "d-1", Result: decision.Accepted}, `{"result":"accepted"}`, "decision"},
+	}
+	for _, k := range kinds {
+		for _, tt := range []struct {
+			name   string
+			change change
+			field  string
+		}{
+			{"of another type", func(e *stream.Event) { e.Type = "io.tempismo.scored.v1" }, "type"},
+			{"whose subject is not its key", func(e *stream.Event) { e.Subject = "C-1" }, "subject"},
+			{"without a time", func(e *stream.Event) { e.Time = time.Time{} }, "time"},
+			{"with data that cannot be", data(k.broken), k.field},
+		} {
+			t.Run(k.topic+" "+tt.name, func(t *testing.T) {
+				d := newDriver(t, stream.Run{ID: "r1"})
+				if out := d.Pipe(record(k.topic, k.typ, "x-1", engaged, k.data, nil)); len(out) > 0 && out[0].Failed != "" {
+					t.Fatalf("the record itself: %s", out[0].Failed)
+				}
+				out := d.Pipe(record(k.topic, k.typ, "x-2", engaged, k.data, tt.change))
+				if len(out) != 1 || out[0].Topic != topics.DeadLetter(k.topic) || !strings.Contains(out[0].Failed, tt.field) {
+					t.Errorf("got %+v, want a dead letter that names the %s", out, tt.field)
+				}
+			})
+		}
+	}
+}
+
+func TestAPolicyThatCannotBeReadIsADeadLetterAndTheOneBeforeStays(t *testing.T) {
+	d := newDriver(t, stream.Run{ID: "r1"})
+	d.pipe(policy("7", nil))
+	broken := policy("8", nil)
+	broken.Value = []byte(strings.Replace(string(broken.Value), `"version":"8"`, `"version":8`, 1))
+	if out := d.Pipe(broken); len(out) != 1 || out[0].Topic != topics.DeadLetter(topics.Policies) {
+		t.Errorf("got %+v", out)
+	}
+	if got := d.want(d.pipe(burst(engaged, nil)), "send_now burst"); got[0].MadeFrom.Policy != "7" {
+		t.Errorf("policy %s", got[0].MadeFrom.Policy)
+	}
 }
 
 // TestAWeekOfBursts tells what one customer gets who bursts every morning: a message a day until three are out, and
 // nothing on a holiday.
 func TestAWeekOfBursts(t *testing.T) {
 	for _, run := range []stream.Run{{ID: "r1"}, {ID: "import", Simulated: true}} {
-		d := driver(t, run)
+		d := newDriver(t, run)
 		var got []string
 		for day := range 8 { // Thursday 3 to Thursday 10 December; Tuesday 8 is the Immaculate Conception
-			for _, out := range d.Pipe(record(engaged.AddDate(0, 0, day), nil)) {
-				var data decision.Decision
-				if err := data.Parse(out.Event.Type, out.Event.Data); err != nil {
-					t.Fatal(err)
-				}
-				got = append(got, out.Event.Time.Format("Mon")+" "+string(data.Reason))
+			for _, m := range d.pipe(burst(engaged.AddDate(0, 0, day), nil)) {
+				got = append(got, m.envelope.Time.Format("Mon")+" "+string(m.Reason))
 			}
 		}
 		const want = "Thu burst, Fri burst, Sat burst, Sun frequency_cap, Mon frequency_cap, Tue closed_day, Wed frequency_cap, Thu burst"
@@ -156,88 +464,29 @@ func TestAWeekOfBursts(t *testing.T) {
 
 // TestALateDeviationExpires: what comes out of a backlog is never acted on late.
 func TestALateDeviationExpires(t *testing.T) {
-	d := driver(t, stream.Run{ID: "r1"})
-	r := record(engaged, nil)
+	d := newDriver(t, stream.Run{ID: "r1"})
+	r := burst(engaged, nil)
 	r.Time = engaged.Add(31 * time.Minute)
-	out := d.Pipe(r)
-	if len(out) != 1 || out[0].Event.Type != decision.ExpiredType {
-		t.Fatalf("got %+v", out)
-	}
+	d.want(d.pipe(r), "expired expired")
 }
 
-func TestAllHoursOpen(t *testing.T) {
-	d := driver(t, stream.Run{ID: "r1"}, "--window=00:00-24:00", "--quiet=", "--closed-days=none")
-	night := time.Date(2026, 12, 25, 2, 0, 0, 0, time.UTC)
-	if out := d.Pipe(record(night, nil)); len(out) != 1 || out[0].Event.Type != decision.SendNowType {
-		t.Fatalf("got %+v, want a send-now in the night of Christmas", out)
+// A timer that was due while nobody was there: what goes out then goes out now, and is not over before it is published.
+func TestATimerThatFiresLateSendsOfNow(t *testing.T) {
+	d := newDriver(t, stream.Run{ID: "r1"})
+	d.Look(func(string) stream.Seen { return reader() })
+	long := preview
+	long.Deadline = engaged.AddDate(0, 0, 8)
+	wait := d.pipe(request("r-1", engaged.Add(-3*time.Hour), long))
+	o := decision.Outcome{Decision: "d-1", Result: decision.Accepted}
+	d.pipe(record(topics.Outcomes, decision.OutcomeType, "o-1", engaged.AddDate(0, 0, 6), o, nil)) // moves the clock
+	for _, m := range d.advance(long.Deadline) {
+		if m.Type != decision.SendNowType {
+			continue
+		}
+		if m.envelope.Time.Before(wait[0].Due.AddDate(0, 0, 1)) || m.ExpiresAt.Sub(m.envelope.Time) > decision.MaxExpiry {
+			t.Errorf("decided at %v, envelope of %v, expires %v", m.DecidedAt, m.envelope.Time, m.ExpiresAt)
+		}
+		return
 	}
-}
-
-func TestConfig(t *testing.T) {
-	parse := func(env map[string]string) (Config, error) {
-		var c Config
-		err := config.Parse(&c, "decider", nil, func(name string) (string, bool) { v, ok := env[name]; return v, ok })
-		return c, err
-	}
-	t.Run("the defaults are the default policy of the domain", func(t *testing.T) {
-		c, err := parse(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := c.Policy.policy()
-		want := decision.OldDefault()
-		want.Version = got.Version
-		g, w := mustJSON(got), mustJSON(want)
-		if err != nil || g != w {
-			t.Errorf("got %s, %v, want %s", g, err, w)
-		}
-	})
-	t.Run("every problem is named at once", func(t *testing.T) {
-		_, err := parse(map[string]string{"WINDOW": "always", "QUIET": "never", "EXPIRY": "48h", "RUN_ID": "Run 1"})
-		for _, part := range []string{"WINDOW", "QUIET", "RUN_ID"} {
-			if err == nil || !strings.Contains(err.Error(), part) {
-				t.Errorf("%s is not named in %v", part, err)
-			}
-		}
-		if _, err := parse(map[string]string{"EXPIRY": "48h", "CAP_PER_WEEK": "-1"}); err == nil || !strings.Contains(err.Error(), "expiry") || !strings.Contains(err.Error(), "cap per week") {
-			t.Errorf("got %v", err)
-		}
-	})
-	t.Run("a policy without a name is named by its rules", func(t *testing.T) {
-		version := func(env map[string]string) string {
-			c, err := parse(env)
-			if err != nil {
-				t.Fatal(err)
-			}
-			p, err := c.Policy.policy()
-			if err != nil {
-				t.Fatal(err)
-			}
-			return p.Version
-		}
-		seen := map[string]string{}
-		for _, env := range []map[string]string{
-			nil, {"CHANNEL": "sms"}, {"WINDOW": "09:00-14:00"}, {"QUIET": ""}, {"CLOSED_DAYS": "none"},
-			{"CAP_PER_DAY": "2"}, {"CAP_PER_WEEK": "2"}, {"MIN_GAP": "1h"}, {"EXPIRY": "1h"},
-		} {
-			v := version(env)
-			if before, twice := seen[v]; twice {
-				t.Errorf("%v and %s are both %s", env, before, v)
-			}
-			if seen[v] = mustJSON(env); v != version(env) {
-				t.Errorf("%v has two names", env)
-			}
-		}
-		if v := version(map[string]string{"POLICY_VERSION": "14"}); v != "14" {
-			t.Errorf("a given name became %s", v)
-		}
-	})
-}
-
-func mustJSON(v any) string {
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic(err)
-	}
-	return string(b)
+	t.Error("it never went out")
 }

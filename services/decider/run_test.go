@@ -1,6 +1,7 @@
 package decider
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -13,7 +14,6 @@ import (
 	"github.com/tempismo/tempismo/pkg/app"
 	"github.com/tempismo/tempismo/pkg/config"
 	"github.com/tempismo/tempismo/pkg/domain/decision"
-	"github.com/tempismo/tempismo/pkg/domain/deviation"
 	"github.com/tempismo/tempismo/pkg/kafka"
 	"github.com/tempismo/tempismo/pkg/redis"
 	"github.com/tempismo/tempismo/pkg/stream"
@@ -44,8 +44,9 @@ func TestRealRun(t *testing.T) {
 		fmt.Sprintf("decider-%d", time.Now().UnixNano()))
 }
 
-// testRun lets 40 customers burst three days in a row, each day in a life of its own of the service: what it remembers of
-// a customer must outlive it. The second deviation of each day comes too soon after the first.
+// testRun lets 40 customers burst three days in a row, and 40 others wait for a message, each day in a life of its own of
+// the service: what it remembers of a customer, and the timers of what waits, must outlive it. The second deviation of each
+// day comes too soon after the first. The timers fire in the last life, once.
 func testRun(t *testing.T, brokers kafka.Config, store redis.Config, id string) {
 	ctx := t.Context()
 	run := stream.Run{ID: id, Simulated: true}
@@ -63,10 +64,9 @@ func testRun(t *testing.T, brokers kafka.Config, store redis.Config, id string) 
 	}
 	defer writer.Close()
 
+	profilerKnowsNobody(t, store, run, 4)
+
 	c := Config{Kafka: brokers, Redis: store, Run: config.Run{ID: id, Mode: "simulated"}}
-	if err := config.Parse(&c.Policy, "policy", nil, func(string) (string, bool) { return "", false }); err != nil {
-		t.Fatal(err)
-	}
 	live := func() {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
@@ -94,27 +94,37 @@ func testRun(t *testing.T, brokers kafka.Config, store redis.Config, id string) 
 		}
 	}
 
+	write := func(topic string, customer string, r stream.Record) {
+		t.Helper()
+		r.Value = bytes.Replace(r.Value, []byte(anna), []byte(customer), 1)
+		if err := writer.WriteAll(ctx, topic, []stream.Message{{Key: []byte(customer), Value: r.Value}}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	const customers, days = 40, 3
+	begin := engaged.Add(-12 * time.Hour)
+	for i := range customers {
+		waiting := preview
+		waiting.Deadline = begin.AddDate(0, 0, days)
+		write(topics.Requests, fmt.Sprintf("R-%d", i), request(fmt.Sprintf("r-%d", i), begin, waiting))
+	}
+	live()
 	for day := range days {
-		var all []stream.Message
 		for hour := range 2 {
 			for i := range customers {
 				at := engaged.Add(time.Duration(day)*24*time.Hour + time.Duration(hour)*time.Hour + time.Duration(i)*time.Second)
-				customer := fmt.Sprintf("C-%d", i)
-				r := record(at, func(e *stream.Event, _ *deviation.Deviation) {
-					e.ID, e.Subject = fmt.Sprintf("dv-%d-%d-%d", day, hour, i), customer
-				})
-				all = append(all, stream.Message{Key: []byte(customer), Value: r.Value})
+				write(topics.Deviations, fmt.Sprintf("C-%d", i), burst(at, nil))
 			}
-		}
-		if err := writer.WriteAll(ctx, topics.Deviations, all); err != nil {
-			t.Fatal(err)
 		}
 		live()
 	}
+	tick := stream.ClockTick(run, begin.AddDate(0, 0, days+1))
+	if err := writer.Broadcast(ctx, topics.Ticks, tick.Value, time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	live()
 
-	got := map[decision.Reason]int{}
-	ids := map[string]bool{}
+	bursts, ends, ids := map[decision.Reason]int{}, map[string]int{}, map[string]bool{}
 	err = kafka.Range(ctx, log, run.Topic(topics.Decisions), kafka.Earliest, kafka.Latest, func(r *stream.Record) error {
 		e, err := stream.ParseEvent(r.Value)
 		if err != nil {
@@ -124,11 +134,43 @@ func testRun(t *testing.T, brokers kafka.Config, store redis.Config, id string) 
 		if err := d.Parse(e.Type, e.Data); err != nil {
 			return err
 		}
-		got[d.Reason]++
+		switch {
+		case d.Request == "":
+			bursts[d.Reason]++
+		case d.Type != decision.WaitType:
+			ends[d.Type]++
+		}
+		if ids[e.ID] {
+			t.Errorf("two decisions have the id %s", e.ID)
+		}
 		ids[e.ID] = true
 		return nil
 	})
-	if err != nil || got[decision.Burst] != customers*days || got[decision.FrequencyCap] != customers*days || len(ids) != 2*customers*days {
-		t.Errorf("decisions %v, %d ids: %v", got, len(ids), err)
+	if err != nil || bursts[decision.Burst] != customers*days || bursts[decision.FrequencyCap] != customers*days || len(bursts) != 2 {
+		t.Errorf("of the bursts came %v: %v", bursts, err)
+	}
+	if ends[decision.SendNowType] != customers || len(ends) != 1 {
+		t.Errorf("the requests ended in %v, want %d sent", ends, customers)
+	}
+}
+
+// profilerKnowsNobody stores what a profiler has that is up to date and has seen no customer: without any, nothing is
+// triggered.
+func profilerKnowsNobody(t *testing.T, c redis.Config, run stream.Run, partitions int32) {
+	t.Helper()
+	store, err := redis.Open(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	for p := range partitions {
+		lease, err := store.Claim(t.Context(), run.Group(profiler), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer lease.Close()
+		if err := lease.Commit(t.Context(), &stream.Commit{Next: map[string]int64{topics.Events: 0}, Partitions: partitions}); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -27,6 +27,8 @@ import (
 
 	"github.com/tempismo/tempismo/pkg/app"
 	"github.com/tempismo/tempismo/pkg/config"
+	"github.com/tempismo/tempismo/pkg/domain/calendar"
+	"github.com/tempismo/tempismo/pkg/domain/decision"
 	"github.com/tempismo/tempismo/pkg/kafka"
 	"github.com/tempismo/tempismo/pkg/redis"
 	"github.com/tempismo/tempismo/pkg/stream"
@@ -111,7 +113,6 @@ func fromSignedWebhookToTheCRM(t *testing.T, brokers, redisAddr, id string) {
 
 	env := map[string]string{
 		"KAFKA_BROKERS": brokers, "REDIS_ADDR": redisAddr, "RUN_ID": id, "RUN_MODE": "live", "MODEL": "builtin.1",
-		"WINDOW": "00:00-24:00", "QUIET": "", "CLOSED_DAYS": "none", // every hour is open, no day is closed
 		"WEBHOOK_URL": crm.URL, "WEBHOOK_SECRET": webhookSecret, "WEBHOOK_ALLOW_PRIVATE": "true",
 		"SENDGRID_PUBLIC_KEYS": base64.StdEncoding.EncodeToString(der),
 	}
@@ -120,6 +121,7 @@ func fromSignedWebhookToTheCRM(t *testing.T, brokers, redisAddr, id string) {
 	if err := kafka.EnsureTopics(ctx, kafka.Config{Brokers: strings.Split(brokers, ",")}, run, 8); err != nil {
 		t.Fatal(err)
 	}
+	allowAlways(t, brokers, run)
 	set := app.Settings{Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))}
 	in := parsed[ingest.Config](t, env)
 	in.Listener = listener
@@ -231,6 +233,31 @@ func fromSignedWebhookToTheCRM(t *testing.T, brokers, redisAddr, id string) {
 	case <-time.After(time.Minute):
 		tell(t, brokers, run)
 		t.Fatal("no decision reached the CRM within a minute")
+	}
+}
+
+// allowAlways puts a policy into force in which every hour is open and no day is closed.
+func allowAlways(t *testing.T, brokers string, run stream.Run) {
+	t.Helper()
+	p := decision.Default()
+	p.Version, p.Quiet, p.Lead, p.Closed = "always.1", calendar.Window{}, nil, calendar.None
+	for name, c := range p.Channels {
+		c.Windows = []calendar.Opening{{Window: calendar.Window{To: 24 * 60}}}
+		p.Channels[name] = c
+	}
+	log, err := kafka.Open(t.Context(), kafka.Config{Brokers: strings.Split(brokers, ",")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	w, err := kafka.NewWriter(t.Context(), log, run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	e := stream.Event{ID: "pl-1", Source: "/test", Type: decision.PolicyType, Time: time.Now(), Data: p.Append(nil)}
+	if err := w.Broadcast(t.Context(), topics.Policies, e.Append(nil), time.Time{}); err != nil {
+		t.Fatal(err)
 	}
 }
 
