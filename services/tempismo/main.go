@@ -27,6 +27,7 @@ type commands struct {
 	Import   importCmd   `cmd:"" help:"Bring a CSV or NDJSON file of engagement events through the services."`
 	Watch    watchCmd    `cmd:"" help:"Follow deviations or decisions, one sentence each."`
 	Profile  profileCmd  `cmd:"" help:"Show when one customer pays attention."`
+	Policy   policyCmd   `cmd:"" help:"Check, apply, list and explain the rules by which is decided."`
 	Models   modelsCmd   `cmd:"" help:"List, draw, train and pin models of when customers pay attention."`
 	Topics   topicsCmd   `cmd:"" help:"List or create topics."`
 	Lag      lagCmd      `cmd:"" help:"Show how far behind each service is."`

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tempismo/tempismo/pkg/app"
+	"github.com/tempismo/tempismo/pkg/domain/decision"
 	"github.com/tempismo/tempismo/pkg/kafka"
 	"github.com/tempismo/tempismo/pkg/stream"
 	"github.com/tempismo/tempismo/services/tempismo/local"
@@ -25,6 +26,7 @@ type upCmd struct {
 	KafkaPort  int    `default:"9092" help:"Port of the embedded broker; where it is taken, any that is free."`
 	RedisPort  int    `default:"6379" help:"Port of the embedded store; where it is taken, any that is free."`
 	Partitions int32  `default:"8" help:"Partitions of topics that do not exist yet."`
+	Policy     string `placeholder:"FILE" help:"Policy file to put into force, as tempismo policy apply does. Default: what is in force stays."`
 	Demo       demo   `embed:""`
 	target
 }
@@ -37,7 +39,7 @@ ended. That is for laptops: one copy on one disk. Each service reads its own env
 
 Examples:
   tempismo up --demo
-  tempismo up --data ./data
+  tempismo up --data ./data --policy docs/examples/policy.yaml
   tempismo up --kafka-brokers localhost:9092 --redis-addr localhost:6379`
 }
 
@@ -59,6 +61,10 @@ func (c *upCmd) Validate() error {
 // Run runs everything until ctx ends.
 func (c *upCmd) Run(ctx context.Context, t terminal) (err error) {
 	s := styleFor(t.out)
+	policy, err := c.policy(t)
+	if err != nil {
+		return err
+	}
 	page, err := listen("--console-listen", c.Console)
 	if err != nil {
 		return err
@@ -74,6 +80,12 @@ func (c *upCmd) Run(ctx context.Context, t terminal) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, sys.Close()) }()
+	if policy != nil {
+		if _, err := applyPolicy(ctx, sys.log, sys.run, policy); err != nil {
+			return err
+		}
+		fmt.Fprintf(t.out, "%s  %s, from %s\n", s.strong.Render("policy"), policy.Version, c.Policy)
+	}
 	log, closeLog, err := c.logger(sys, t)
 	if err != nil {
 		return err
@@ -116,6 +128,18 @@ func (c *upCmd) Run(ctx context.Context, t terminal) (err error) {
 		return nil
 	}
 	return err
+}
+
+// policy reads the policy that is to be in force, before anything is started; nil: none was given.
+func (c *upCmd) policy(t terminal) (*decision.Policy, error) {
+	if c.Policy == "" {
+		return nil, nil
+	}
+	p, err := openPolicy(c.Policy, thisYear())
+	if err != nil {
+		return nil, t.refuse(c.Policy, err)
+	}
+	return p, nil
 }
 
 // start connects to what the operator named, or starts the embedded pair on a data folder.

@@ -21,6 +21,14 @@ func grouped(n int64) string {
 	return s
 }
 
+// counted writes a number and what it counts, in the singular or the plural.
+func counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
 func total(counts map[string]int64) (n int64) {
 	for _, c := range counts {
 		n += c
