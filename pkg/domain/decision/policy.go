@@ -44,7 +44,7 @@ type Policy struct {
 	Segments   []Segment          `json:"segments,omitempty"` // the first that fits a customer counts
 	Experiment Experiment         `json:"experiment"`         // control group and exploration
 	Calendars  Calendars          `json:"calendars"`          // as the operator chose them
-	Closed     *calendar.Book     `json:"closed,omitempty"`   // what Calendars came to, day by day, so that every replay has the same days
+	Closed     *calendar.Book     `json:"closed"`             // what Calendars came to, day by day, so that every replay has the same days
 }
 
 // Consent is a Policy's answer to a customer who has neither given nor refused consent to mailing.

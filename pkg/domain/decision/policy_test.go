@@ -44,7 +44,7 @@ var broken = []struct {
 			p.Channels[strings.Repeat("x", i+1)] = p.Channels["email"]
 		}
 	}, "channels", "at most 16"},
-	{"a channel has a name", func(p *Policy) { p.Channels[" sms"] = p.Channels["sms"] }, "channels. sms", "without space"},
+	{"a channel has a name", func(p *Policy) { p.Channels["E-Mail"] = p.Channels["sms"] }, "channels.E-Mail", "a-z, 0-9"},
 	{"a channel has windows", channel(func(c *Channel) { c.Windows = nil }), "channels.email.windows", "00:00-24:00"},
 	{"a window is not empty", channel(func(c *Channel) { c.Windows = append(c.Windows, calendar.Opening{Days: 1}) }), "channels.email.windows[1]", "is empty"},
 	{"windows are few", channel(func(c *Channel) {

@@ -85,7 +85,9 @@ func (p *Policy) checkChannels(ps *Problems) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.Channels)) {
 		path := "channels." + name
-		checkName(ps, path, name)
+		if name == "" || len(name) > MaxName || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
+			ps.add(path, "%q must be 1 to %d of a-z, 0-9, hyphen and underscore, e.g. email", name, MaxName)
+		}
 		c := p.Channels[name]
 		c.check(ps, path, p.Quiet)
 	}
