@@ -37,6 +37,8 @@ func from(topic string, run stream.Run, now time.Time) kafka.Position {
 		return kafka.Since(now.Add(-(board.History + 48) * time.Hour))
 	case topic == topics.Models:
 		return kafka.Last(30) // as many versions as the board keeps
+	case topic == topics.Policies:
+		return kafka.Last(10) // one is in force; those before it are for the case that the last cannot be read
 	default:
 		return kafka.Last(1000)
 	}

@@ -192,6 +192,7 @@ func (s *server) handler() http.Handler {
 	mux.HandleFunc("GET /customers/{id...}", s.getCustomer)
 	mux.HandleFunc("GET /decisions", s.getDecisions)
 	mux.HandleFunc("GET /model", s.getModel)
+	mux.HandleFunc("GET /calendar", s.getCalendar)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.message(w, r, http.StatusNotFound, "error.missing")
 	})

@@ -1,5 +1,5 @@
 // Package board is what the console remembers: the last weeks by local hour, the figures by day, the versions of
-// the model, how its tests are calibrated, and the latest deviations and decisions, folded from the records of the topics and bounded whatever arrives.
+// the model, how its tests are calibrated, the policy in force, and the latest deviations and decisions, folded from the records of the topics and bounded whatever arrives.
 //
 // It is a pure value: no clock but the event times in the records, no I/O, no goroutine, and not safe for concurrent use.
 // The same records give the same numbers in any order within a partition's own. It keeps no customer's profile and
@@ -39,7 +39,7 @@ const (
 const Other = "…"
 
 // Topics are those that a Board reads.
-var Topics = []string{topics.Digests, topics.Deviations, topics.Decisions, topics.Outcomes, topics.Models}
+var Topics = []string{topics.Digests, topics.Deviations, topics.Decisions, topics.Outcomes, topics.Models, topics.Policies}
 
 // Key names one series of the week.
 type Key struct{ Channel, Segment string }
@@ -63,15 +63,16 @@ type day struct {
 
 // Board is the state of the console. Make it with New.
 type Board struct {
-	zone   *time.Location
-	clock  time.Time
-	seen   map[string]string // highest sequence by topic and source: consumers drop what is not above it
-	series map[Key]*series
-	keys   []Key // sorted
-	days   [maxDays]day
-	tails  map[string]*tails // by kind of test
-	models []Version         // oldest first
-	gaps   []string          // days without a feed, 2006-01-02, in order
+	zone    *time.Location
+	clock   time.Time
+	seen    map[string]string // highest sequence by topic and source: consumers drop what is not above it
+	series  map[Key]*series
+	keys    []Key // sorted
+	days    [maxDays]day
+	tails   map[string]*tails // by kind of test
+	models  []Version         // oldest first
+	inForce inForce
+	gaps    []string // days without a feed, 2006-01-02, in order
 
 	events     uint64
 	duplicates uint64 // records dropped because they were seen before
@@ -140,6 +141,12 @@ func (b *Board) Apply(topic string, value []byte) error {
 			b.publish(m, ev.Time)
 		}
 		return err // a model's time is the trainer's clock
+	case topics.Policies:
+		p := new(decision.Policy)
+		if err = p.Parse(ev.Data); err == nil {
+			b.enforce(p, ev.Time)
+		}
+		return err // and a policy's the operator's
 	}
 	if err == nil && ev.Time.After(b.clock) {
 		b.clock = ev.Time

@@ -303,6 +303,28 @@ func TestTheModelInForceIsTheLastOnePublished(t *testing.T) {
 	}
 }
 
+func TestThePolicyInForceIsTheLastOneApplied(t *testing.T) {
+	b := New(rome(t))
+	if p, applied := b.Policy(); applied || p.Version != decision.Default().Version || p.Closed == nil {
+		t.Errorf("before any was applied: %s, %v", p.Version, applied)
+	}
+	for i, put := range []struct {
+		version string
+		hour    int
+		want    string
+	}{{"2", 2, "2"}, {"1", 1, "2"}, {"2", 2, "2"}, {"3", 3, "3"}} { // partitions are read side by side
+		p := decision.Default()
+		p.Version = put.version
+		apply(t, b, event(t, topics.Policies, fmt.Sprint("/tempismo/operator/", i), 1, "p", decision.PolicyType, start.Add(time.Duration(put.hour)*time.Hour), json.RawMessage(p.Append(nil))))
+		if p, applied := b.Policy(); !applied || p.Version != put.want {
+			t.Errorf("after %s: %s, %v", put.version, p.Version, applied)
+		}
+	}
+	if !b.Clock().IsZero() {
+		t.Errorf("the operator's clock moves the customers': %v", b.Clock())
+	}
+}
+
 func TestStoriesAreTheMostTellingOfTheirKind(t *testing.T) {
 	b := New(rome(t))
 	seq := 0
@@ -432,6 +454,7 @@ func TestWhatCannotBeReadIsAnErrorAndChangesNothing(t *testing.T) {
 		{topics.Decisions, []byte(`{"specversion":"1.0","id":"x","source":"/p","type":"t","time":"2026-12-03T09:00:00Z","data":{}}`)},
 		{topics.Outcomes, []byte(`{"specversion":"1.0","id":"x","source":"/p","type":"t","time":"2026-12-03T09:00:00Z","data":{}}`)},
 		{topics.Models, []byte(`{"specversion":"1.0","id":"x","source":"/p","type":"t","time":"2026-12-03T09:00:00Z","data":{"version":"bad"}}`)},
+		{topics.Policies, []byte(`{"specversion":"1.0","id":"x","source":"/p","type":"t","time":"2026-12-03T09:00:00Z","data":{"version":"bad"}}`)},
 	} {
 		if err := b.Apply(r.topic, r.value); err == nil {
 			t.Errorf("%s: %s is accepted", r.topic, r.value)

@@ -173,6 +173,9 @@ func (l *Lang) Date(t time.Time) string {
 	return strconv.Itoa(t.Day()) + " " + l.list("months.short", int(t.Month())-1)
 }
 
+// LongMonth is the full name.
+func (l *Lang) LongMonth(m time.Month) string { return l.list("months.long", int(m)-1) }
+
 // Moment is a date with its hour and minute, such as "Thu 3 Dec 10:42".
 func (l *Lang) Moment(t time.Time) string { return l.Day(t) + " " + t.Format("15:04") }
 
