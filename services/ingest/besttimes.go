@@ -71,9 +71,10 @@ func (s *shelf) close() {
 	}
 }
 
-// parsed keeps what a record says as long as the record stays the same.
+// parsed keeps what a record, or none, says as long as it stays the same.
 type parsed[T any] struct {
 	mu    sync.Mutex
+	known bool
 	raw   []byte
 	value T
 }
@@ -81,12 +82,12 @@ type parsed[T any] struct {
 func (p *parsed[T]) of(raw []byte, parse func([]byte) (T, error)) (T, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.raw != nil && bytes.Equal(p.raw, raw) {
+	if p.known && bytes.Equal(p.raw, raw) {
 		return p.value, nil
 	}
 	v, err := parse(raw)
 	if err == nil {
-		p.raw, p.value = raw, v
+		p.known, p.raw, p.value = true, raw, v
 	}
 	return v, err
 }
@@ -159,19 +160,18 @@ func (a *almanac) lookup(profiler, decider *stream.Snapshot, learned []byte, par
 	if err != nil {
 		return nil, fmt.Errorf("model in force: %w", err)
 	}
-	var profile timing.Profile
-	switch {
-	case len(profiler.Rebuilding) > 0: // it knows less than it did
-		model = timing.Builtin()
-	case len(learned) > 0:
+	var profile *timing.Profile
+	if len(learned) > 0 && len(profiler.Rebuilding) == 0 {
+		profile = new(timing.Profile)
 		if err := profile.Decode(learned); err != nil {
 			return nil, fmt.Errorf("profile of the customer: %w", err)
 		}
 	}
-	l := decision.NewLookup(&profile, model, slices.Sorted(maps.Keys(m.Policy.Channels)), m.Now)
-	if n := profiler.Positions[topics.Events]; n > 0 && len(learned) > 0 {
+	l := decision.NewLookup(profile, model, slices.Sorted(maps.Keys(m.Policy.Channels)), m.Now)
+	if n := profiler.Positions[topics.Events]; n > 0 && profile != nil {
 		l.Profile = topics.Events + ":" + strconv.Itoa(int(partition)) + ":" + strconv.FormatInt(n-1, 10)
 	}
+	l.Partial = len(profiler.Rebuilding) > 0 || profiler.Lost
 	return l, nil
 }
 
