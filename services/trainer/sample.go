@@ -42,6 +42,7 @@ type Counted struct {
 	Machine    int64     `json:"machine"`    // engagements that machines made, certainly or probably
 	Late       int64     `json:"late"`       // older than what a profile still counts
 	Dropped    int64     `json:"dropped"`    // older than the newest that are kept of one customer
+	Erased     int64     `json:"erased"`     // of before an erasure, or of customers who have refused pixels
 	Customers  int       `json:"customers"`
 	Events     int       `json:"events"` // deliveries and engagements kept, at most one of each kind in a quarter of an hour
 	From       time.Time `json:"from"`   // first of them
@@ -72,10 +73,11 @@ type person struct {
 	zone     uint8          // last zone that an event named; 0: none did
 	home     uint8          // zone by the customer's attributes; 0: none
 	segment  string
+	refused  bool // pixels
 	channels []channel
 	moments  []moment // in order of time
 
-	machine, late, dropped int64 // see Counted
+	machine, late, dropped, erased int64 // see Counted
 }
 
 // channel is what is remembered of a channel while the log is read.
@@ -194,6 +196,32 @@ func (s *sample) know(r *stream.Record) {
 	if home, ok := s.zone(a.Zone); ok {
 		c.home = home
 	}
+	c.refused = a.PixelRefused()
+}
+
+// forget takes one record of the erasures topic, after all events.
+func (s *sample) forget(r *stream.Record) {
+	c := s.by[string(r.Key)]
+	if c == nil {
+		return
+	}
+	var x customer.Erasure
+	e, err := stream.ParseEvent(r.Value)
+	if err == nil {
+		err = x.Parse(e.Data)
+	}
+	if err != nil {
+		s.counts.Unreadable++
+		return
+	}
+	n, _ := slices.BinarySearchFunc(c.moments, x.Before, func(m moment, at time.Time) int { return instant(m.minute).Compare(at) })
+	c.erase(n)
+}
+
+// erase leaves out the oldest moments, whatever their kind, as the profiler does.
+func (c *person) erase(n int) {
+	c.erased += int64(n)
+	c.moments = slices.Delete(c.moments, 0, n)
 }
 
 // dated reports whether something later than hour is known of the customer.
@@ -299,6 +327,9 @@ func (s *sample) histories() (learn, judge []fit.History, counts Counted) {
 	customers := slices.SortedFunc(slices.Values(s.heap), func(a, b *person) int { return cmp.Compare(a.id, b.id) })
 	newest := uint32(0)
 	for _, c := range customers {
+		if c.refused {
+			c.erase(len(c.moments)) // mail whose opens nobody may see would look ignored
+		}
 		s.drop(c)
 		if n := len(c.moments); n > 0 {
 			newest = max(newest, c.moments[n-1].minute)
@@ -309,6 +340,7 @@ func (s *sample) histories() (learn, judge []fit.History, counts Counted) {
 	for _, c := range customers {
 		from, _ := slices.BinarySearchFunc(c.moments, oldest, func(m moment, at uint32) int { return cmp.Compare(m.minute, at) })
 		c.moments = c.moments[from:]
+		s.counts.Erased += c.erased
 		if len(c.moments) == 0 {
 			continue
 		}

@@ -210,11 +210,50 @@ func TestWhatIsNoEventIsCountedAndLeftOut(t *testing.T) {
 	}
 }
 
-func TestAttributes(t *testing.T) {
-	attributes := func(id, data string) *stream.Record {
-		e := stream.Event{ID: "1", Source: "/crm", Type: "io.tempismo.customer.v1", Subject: id, Time: noon, Data: []byte(data)}
-		return &stream.Record{Key: []byte(id), Value: e.Append(nil)}
+// told is a record of what is told of a customer from outside.
+func told(id, typ, data string) *stream.Record {
+	e := stream.Event{ID: "1", Source: "/crm", Type: typ, Subject: id, Time: noon, Data: []byte(data)}
+	return &stream.Record{Key: []byte(id), Value: e.Append(nil)}
+}
+
+func attributes(id, data string) *stream.Record { return told(id, "io.tempismo.customer.v1", data) }
+
+// TestNoModelIsFittedOnWhatIsErased: of a customer who refuses pixels nothing is left in the sample, of one with an erasure what came
+// after.
+func TestNoModelIsFittedOnWhatIsErased(t *testing.T) {
+	const yes, no = `{"consents":{"pixel":{"granted":true,"at":"2026-03-01T00:00:00Z"}}}`, `{"consents":{"pixel":{"granted":false,"at":"2026-03-01T00:00:00Z"}}}`
+	s := newSample(Fitting{Customers: 10, Events: 100}, time.UTC, time.Time{})
+	for _, id := range []string{"erased", "refusing", "refused", "gone", "asked", "broken"} {
+		for day := range 10 {
+			s.add(record(event(id, fmt.Sprint("m-", day), engagement.Delivered, noon.AddDate(0, 0, day))))
+			s.add(record(event(id, fmt.Sprint("m-", day), engagement.Open, noon.AddDate(0, 0, day).Add(2*time.Hour))))
+		}
 	}
+	for id, answers := range map[string][]string{"refusing": {yes, no}, "refused": {no, yes}, "asked": {yes}, "gone": {no}} {
+		for _, data := range answers {
+			s.know(attributes(id, data))
+		}
+	}
+	s.know(&stream.Record{Key: []byte("gone")})
+	for _, id := range []string{"erased", "nobody"} {
+		s.forget(told(id, "io.tempismo.erasure.v1", `{"signals":["open"],"erased_before":"2026-03-06T13:00:00Z"}`)) // between a delivery and its open
+	}
+	s.forget(told("broken", "io.tempismo.erasure.v1", `{"signals":["open"]}`))
+	all, counts := both(s)
+	got := map[string]int{}
+	for _, h := range all {
+		got[h.Customer] = len(h.Events)
+		if h.Customer == "erased" && h.Events[0].Delivered {
+			t.Error("the first that is left of an erased customer is of before the erasure")
+		}
+	}
+	want := map[string]int{"erased": 11, "refused": 20, "gone": 20, "asked": 20, "broken": 20}
+	if !reflect.DeepEqual(got, want) || counts.Erased != 9+20 || counts.Unreadable != 1 || counts.Customers != 5 {
+		t.Errorf("got %v, want %v; %+v", got, want, counts)
+	}
+}
+
+func TestAttributes(t *testing.T) {
 	s := newSample(Fitting{Customers: 10, Events: 100}, time.UTC, time.Time{})
 	for _, id := range []string{"at home", "travelling", "gone", "broken"} {
 		e := event(id, "m", engagement.Open, noon)

@@ -191,6 +191,13 @@ func (o *Outcome) read(ctx context.Context, log *kafka.Log, run stream.Run, f Fi
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the customers' attributes: %w", err)
 	}
+	err = kafka.Range(ctx, log, run.Topic(topics.Erasures), kafka.Earliest, kafka.Latest, func(r *stream.Record) error {
+		s.forget(r)
+		return nil
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("read what was erased: %w", err)
+	}
 	learn, judge, o.Sample = s.histories()
 	seen := map[string]bool{}
 	for _, h := range judge {

@@ -1,5 +1,6 @@
 // Package trainer is the service that fits models: it reads engagement.events.v1 (of a sample of customers, as much as fits
-// into bounded memory), customer.attributes.v1 and timing.digests.v1, fits a model once a day, and publishes it on
+// into bounded memory, and without what customer.erasures.v1 and refusals of pixels take out), customer.attributes.v1 and
+// timing.digests.v1, fits a model once a day, and publishes it on
 // timing.models.v1 if it predicts customers that it was not fitted on no worse than the model in force. Every version goes
 // into every partition, so that each reader switches between two records, and a replay switches at the same ones.
 //
@@ -171,7 +172,7 @@ func (t *trainer) train(ctx context.Context) error {
 	}
 	t.set.Log.Log(ctx, level, "training ended", "result", o.Result,
 		"why", o.Why, "version", o.Model, "before", o.Before, "took", took,
-		"customers", o.Sample.Customers, "events", o.Sample.Events, "from", o.Sample.From, "to", o.Sample.To, "records", o.Sample.Records, "unreadable", o.Sample.Unreadable,
+		"customers", o.Sample.Customers, "events", o.Sample.Events, "from", o.Sample.From, "to", o.Sample.To, "records", o.Sample.Records, "unreadable", o.Sample.Unreadable, "erased", o.Sample.Erased,
 		"bits", o.Judged.Bits, "bits_before", o.Judged.Before, "held_out_customers", o.Judged.Customers, "held_out_engaged_hours", o.Judged.Hours,
 		"p_star", o.Gate.PStar, "p_star_from", o.Gate.From, "taken_over", o.Report.Defaults)
 	if o.Model != "" {
