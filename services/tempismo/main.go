@@ -27,6 +27,7 @@ type commands struct {
 	Import   importCmd   `cmd:"" help:"Bring a CSV or NDJSON file of engagement events through the services."`
 	Watch    watchCmd    `cmd:"" help:"Follow deviations or decisions, one sentence each."`
 	Profile  profileCmd  `cmd:"" help:"Show when one customer pays attention."`
+	Calendar calendarCmd `cmd:"" help:"Show on which days of a year nothing is sent."`
 	Policy   policyCmd   `cmd:"" help:"Check, apply, list and explain the rules by which is decided."`
 	Models   modelsCmd   `cmd:"" help:"List, draw, train and pin models of when customers pay attention."`
 	Topics   topicsCmd   `cmd:"" help:"List or create topics."`
