@@ -1,14 +1,23 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"go.yaml.in/yaml/v4"
+
 	"github.com/tempismo/tempismo/pkg/config"
+	"github.com/tempismo/tempismo/pkg/domain/decision"
 )
 
 // examplePolicy is the file that the documentation shows.
@@ -158,4 +167,113 @@ func FuzzReadPolicy(f *testing.F) {
 			t.Errorf("%#v", err)
 		}
 	})
+}
+
+// schemaOf is a schema of the house, as JSON.
+func schemaOf(t *testing.T, name string) map[string]any {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("../../schemas", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s map[string]any
+	if err := json.Unmarshal(text, &s); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// fieldsIn lists the fields that a schema describes, as docs/policy.md writes them.
+func fieldsIn(defs, schema map[string]any, path string) (fields []string) {
+	if ref, ok := schema["$ref"].(string); ok {
+		return fieldsIn(defs, defs[filepath.Base(ref)].(map[string]any), path)
+	}
+	if items, ok := schema["items"].(map[string]any); ok && items["$ref"] != nil {
+		return fieldsIn(defs, items, path+"[]")
+	}
+	if values, ok := schema["additionalProperties"].(map[string]any); ok && values["$ref"] != nil {
+		return fieldsIn(defs, values, path+".NAME")
+	}
+	properties, _ := schema["properties"].(map[string]any)
+	for name, property := range properties {
+		p := strings.TrimPrefix(path+"."+name, ".")
+		fields = append(fields, p)
+		if p != "segments[].channels" && p != "calendars.open" { // like others
+			fields = append(fields, fieldsIn(defs, property.(map[string]any), p)...)
+		}
+	}
+	return fields
+}
+
+// The reference lists every field of the schema, with what the default policy says.
+func TestTheReferenceListsEveryField(t *testing.T) {
+	text, err := os.ReadFile("../../docs/policy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := map[string]string{}
+	for _, m := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\| (?:`([^`]*)` )?\\|").FindAllStringSubmatch(string(text), -1) {
+		rows[m[1]] = m[2]
+	}
+	p := decision.Default()
+	schema := schemaOf(t, "policy.schema.json")
+	for _, field := range fieldsIn(schema["$defs"].(map[string]any), schema, "") {
+		said, listed := rows[field]
+		delete(rows, field)
+		switch {
+		case field == "experiment": // its fields have a section of their own
+			continue
+		case !listed:
+			t.Errorf("docs/policy.md does not list %s", field)
+			continue
+		case strings.Contains(field, "[]"): // of items that the default does not have, but for Christmas
+			continue
+		}
+		var at any = tree(&p)
+		for name := range strings.SplitSeq(strings.Replace(field, "NAME", "email", 1), ".") {
+			fields, _ := at.(map[string]any)
+			at = fields[name]
+		}
+		want := leaf(at)
+		if named, ok := fieldsOf(at); ok {
+			want = strings.Join(slices.Sorted(maps.Keys(named)), ", ")
+		}
+		if field == "calendars" {
+			want = ""
+		}
+		if said != want {
+			t.Errorf("docs/policy.md says that %s is %q by default, it is %q", field, said, want)
+		}
+	}
+	for field := range rows {
+		t.Errorf("docs/policy.md lists %s, which there is not", field)
+	}
+}
+
+// The example is what editors would take as well.
+func TestTheExamplePolicyFitsTheSchema(t *testing.T) {
+	text, err := os.ReadFile(examplePolicy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var root yaml.Node
+	if err := yaml.Load(text, &root); err != nil {
+		t.Fatal(err)
+	}
+	r := policyReader{marks: map[string]mark{}}
+	document, err := json.Marshal(r.tree("", &root))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(document))
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema, err := jsonschema.NewCompiler().Compile("../../schemas/policy.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := schema.Validate(v); err != nil {
+		t.Error(err)
+	}
 }
