@@ -129,7 +129,7 @@ func (d *desk) hours(c *Channel) *hours {
 	var h hours
 	h.windows.add(c.Windows)
 	h.prime.add(c.Prime)
-	if c.FallBack == nil {
+	if len(c.FallBack) == 0 {
 		h.fallBack = h.windows
 	} else {
 		h.fallBack.add(c.FallBack)
@@ -348,15 +348,18 @@ func (d *desk) moment(r *pending, x *candidate, from int64) int64 {
 	if in&gentle != 0 {
 		in &= gentle
 	}
-	n := draw(d.Customer, r.id, "minute") ^ uint64(x.hour)
-	n = mix(n)
-	minute := int(n % 60)
-	for !in.has(minute) {
-		minute = (minute + 1) % 60
+	seed := draw(d.Customer, r.id, "minute") ^ uint64(x.hour)
+	var minute int64
+	var least uint64
+	for first := true; in != 0; in &= in - 1 { // each is as likely, and the one that is chosen stays so when others fall away
+		m := int64(in.first())
+		if n := mix(seed ^ uint64(m)<<48); first || n < least {
+			minute, least, first = m, n, false
+		}
 	}
-	at := x.start + int64(minute)*minutely
+	at := x.start + minute*minutely
 	if at+minutely <= r.deadline {
-		at += int64(n>>32%60) * 1000
+		at += int64(seed%60) * 1000
 	}
 	return max(at, from, r.notBefore)
 }
@@ -383,7 +386,7 @@ func (d *desk) plan(from int64, moved string, by Reason) {
 		if r.at != 0 {
 			list = commit(list, r)
 		}
-		if r.id == moved || r.plan.at != before.at || r.why != why {
+		if r.id == moved || r.at != before.at || r.hour != before.hour || r.why != why {
 			d.wait(r, c, s, list, moved, by)
 		}
 	}
@@ -391,6 +394,7 @@ func (d *desk) plan(from int64, moved string, by Reason) {
 
 // slot plans one request.
 func (d *desk) slot(r *pending, c *Channel, list []commitment, from int64) *survey {
+	before, was := r.plan, r.why
 	r.plan = plan{}
 	if why := d.barred(r); why != "" {
 		r.why, r.due = why, min(r.deadline, d.now+again.Milliseconds())
@@ -402,6 +406,11 @@ func (d *desk) slot(r *pending, c *Channel, list []commitment, from int64) *surv
 	r.why = why
 	if !ok {
 		r.due = min(r.deadline, d.now+again.Milliseconds())
+		if v.hours == 0 && was != "" { // time has run out: what had kept it from going out is told, and not the clock
+			if r.why = was; before.at != 0 {
+				r.why = NoAllowedSlot
+			}
+		}
 		return v
 	}
 	r.at = d.moment(r, &x, from)

@@ -103,9 +103,7 @@ func (s *State) known() *customer.Attributes {
 }
 
 // learn replaces the attributes; nil: nothing is known any more.
-func (s *State) learn(attributes []byte, a *customer.Attributes) {
-	s.attributes, s.parsed = attributes, a
-}
+func (s *State) learn(attributes []byte) { s.attributes, s.parsed = attributes, nil }
 
 func (s *State) find(request string) int {
 	return slices.IndexFunc(s.pending, func(p pending) bool { return p.id == request })
@@ -143,10 +141,10 @@ func (s *State) conclude(request string, deadline int64) {
 	}
 }
 
-// isOver reports whether a request has ended.
-func (s *State) isOver(request string) bool {
+// isOver reports whether a request is known at the instant now to have ended.
+func (s *State) isOver(request string, now int64) bool {
 	h := hashID(request)
-	return slices.ContainsFunc(s.ended, func(e ended) bool { return e.request == h })
+	return slices.ContainsFunc(s.ended, func(e ended) bool { return e.request == h && now < e.until })
 }
 
 func hashID(request string) uint64 {
