@@ -965,7 +965,7 @@ func TestProcessWaitsForTopics(t *testing.T) {
 
 func TestTwoMembersShareAndHandOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, 1, misfortune{})
+		w := newWorld(t, 1, misfortune{}, journalPlot())
 		for i := range 30 {
 			key := fmt.Sprintf("k%d", i%5)
 			w.log.AppendKeyed("a", stream.Message{Key: []byte(key), Value: fmt.Appendf(nil, "a-%s-%d", key, i)})

@@ -113,11 +113,11 @@ type misfortune struct {
 }
 
 type world struct {
+	plot
 	t     *testing.T
 	m     misfortune
 	log   *streamtest.Log
 	store *streamtest.Store
-	run   stream.Run
 
 	mu       sync.Mutex
 	rng      *rand.Rand
@@ -126,6 +126,28 @@ type world struct {
 	crises   int    // commits until the rollback or loss
 	noted    string // the first violation seen on the way
 	over     atomic.Bool
+}
+
+// plot is what is being simulated.
+type plot struct {
+	run     stream.Run
+	service string
+	inputs  []string // declared names of everything that is read
+	outputs []string
+	process func(context.Context, stream.Runtime) error
+	write   func(g *writer, n int) // appends n more records to the inputs
+	settled func(w *world) bool    // nil, or whether nothing is left to wait for when everything is read
+	check   func(w *world) string  // what is wrong afterwards
+}
+
+// journalPlot is a job without timers.
+func journalPlot() plot {
+	return plot{
+		run: stream.Run{ID: "r1"}, service: "journal", inputs: []string{"a", "b", "models"}, outputs: []string{"out", "sums"},
+		process: func(ctx context.Context, rt stream.Runtime) error { return stream.Process(ctx, journalJob(), rt) },
+		write:   (*writer).write,
+		check:   (*world).checkJournal,
+	}
 }
 
 func (w *world) chance(thousandth int) bool {
@@ -177,7 +199,7 @@ func (w *world) start() *proc {
 	}
 	go func() {
 		defer close(p.done)
-		p.err = stream.Process(ctx, journalJob(), rt)
+		p.err = w.process(ctx, rt)
 	}()
 	return p
 }
@@ -283,7 +305,7 @@ func (a simAssignment) Confirm(ctx context.Context) error {
 
 func (a simAssignment) Hint(ctx context.Context, offsets map[string]int64) error {
 	for topic, o := range offsets {
-		if before := a.p.log.Offsets(a.p.run.Group("journal"), topic)[a.Partition()]; o < before && a.Confirm(ctx) == nil {
+		if before := a.p.log.Offsets(a.p.run.Group(a.p.service), topic)[a.Partition()]; o < before && a.Confirm(ctx) == nil {
 			a.p.note(fmt.Sprintf("partition %d: the hint of %s went back from %d to %d", a.Partition(), topic, before, o))
 		}
 	}
@@ -327,6 +349,11 @@ func (s *simProducer) Produce(ctx context.Context, topic string, partition int32
 			_ = s.p.do(func() error { _, err := s.Producer.Produce(s.p.t.Context(), topic, partition, m); return err })
 		}()
 		return 0, nil
+	}
+	if s.p.m.sabotage == "ticks wait for nothing" {
+		for i := range m {
+			m[i].Headers = slices.DeleteFunc(slices.Clone(m[i].Headers), func(h stream.Header) bool { return h.Key == "after" })
+		}
 	}
 	if s.spent.Load() {
 		return 0, errors.New("this producer is spent")
@@ -379,6 +406,11 @@ func (l *simLease) Load(ctx context.Context, keys []string, values [][]byte) err
 	return l.s.p.do(func() error { return l.Lease.Load(ctx, keys, values) })
 }
 
+func (l *simLease) Due(ctx context.Context, until time.Time, limit int) (due []stream.Timer, next time.Time, err error) {
+	err = l.s.p.do(func() error { due, next, err = l.Lease.Due(ctx, until, limit); return err })
+	return due, next, err
+}
+
 func (l *simLease) Check(ctx context.Context) error {
 	return l.s.p.do(func() error { return l.Lease.Check(ctx) })
 }
@@ -393,6 +425,7 @@ func (l *simLease) Commit(ctx context.Context, c *stream.Commit) error {
 		for i := range d.Values {
 			d.Values[i] = slices.Clone(d.Values[i])
 		}
+		d.Timers = slices.Clone(c.Timers)
 		d.Partition, d.Outbox, d.Rebuilding = slices.Clone(c.Partition), slices.Clone(c.Outbox), slices.Clone(c.Rebuilding)
 		go func() {
 			time.Sleep(time.Duration(p.roll(5000)) * time.Millisecond)
@@ -488,16 +521,20 @@ func (g *writer) write(n int) {
 // simulate returns what is wrong afterwards.
 func simulate(t *testing.T, seed uint64, m misfortune) (problem string) {
 	synctest.Test(t, func(t *testing.T) {
-		problem = newWorld(t, seed, m).play()
+		problem = newWorld(t, seed, m, journalPlot()).play()
 	})
 	return problem
 }
 
-func newWorld(t *testing.T, seed uint64, m misfortune) *world {
+func newWorld(t *testing.T, seed uint64, m misfortune, p plot) *world {
 	rng := rand.New(rand.NewPCG(seed, 7))
-	w := &world{t: t, m: m, log: streamtest.NewLog(), store: streamtest.NewStore(), run: stream.Run{ID: "r1"}, rng: rng, budget: m.budget, crises: 2 + rng.IntN(12)}
-	for _, topic := range []string{"a", "b", "models", "a.dlq", "b.dlq", "models.dlq", "out", "sums"} {
-		w.log.Create(topic, stream.TopicInfo{Partitions: simPartitions, MaxMessageBytes: 1 << 20})
+	w := &world{plot: p, t: t, m: m, log: streamtest.NewLog(), store: streamtest.NewStore(), rng: rng, budget: m.budget, crises: 2 + rng.IntN(12)}
+	topics := slices.Clone(p.outputs)
+	for _, topic := range p.inputs {
+		topics = append(topics, topic, topic+".dlq")
+	}
+	for _, topic := range topics {
+		w.log.Create(p.run.Topic(topic), stream.TopicInfo{Partitions: simPartitions, MaxMessageBytes: 1 << 20})
 	}
 	return w
 }
@@ -506,7 +543,7 @@ func (w *world) play() string {
 	g := &writer{world: w, rng: rand.New(rand.NewPCG(w.rng.Uint64(), 9)), at: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
 	const records = 40
 	if !w.m.live {
-		g.write(records)
+		w.write(g, records)
 	}
 	procs := []*proc{w.start()}
 	if w.roll(2) == 0 {
@@ -515,7 +552,7 @@ func (w *world) play() string {
 	for turn := range 60 {
 		time.Sleep(time.Duration(w.roll(400)) * time.Millisecond)
 		if w.m.live && g.n < records {
-			g.write(1 + w.roll(4))
+			w.write(g, 1+w.roll(4))
 		}
 		for i, p := range procs {
 			if p.dead.Load() || w.roll(15) == 0 && turn < 50 { // replace the dead; now and then stop one in order
@@ -529,7 +566,7 @@ func (w *world) play() string {
 		}
 	}
 	if w.m.live {
-		g.write(max(0, records-g.n))
+		w.write(g, max(0, records-g.n))
 	}
 	w.over.Store(true) // from here on nothing more happens
 	deadline := time.Now().Add(10 * time.Minute)
@@ -559,12 +596,12 @@ func (w *world) play() string {
 	if w.noted != "" {
 		return w.noted
 	}
-	return w.check()
+	return w.check(w)
 }
 
 func (w *world) each(visit func(p int32, s stream.Snapshot)) {
 	for p := range int32(simPartitions) {
-		s, _ := w.store.Read(w.t.Context(), w.run.Group("journal"), p, nil)
+		s, _ := w.store.Read(w.t.Context(), w.run.Group(w.service), p, nil)
 		visit(p, s)
 	}
 }
@@ -572,13 +609,13 @@ func (w *world) each(visit func(p int32, s stream.Snapshot)) {
 func (w *world) drained() bool {
 	ok := true
 	w.each(func(p int32, s stream.Snapshot) {
-		for _, topic := range []string{"a", "b", "models"} {
-			_, end, _ := w.log.Bounds(w.t.Context(), topic, p)
+		for _, topic := range w.inputs {
+			_, end, _ := w.log.Bounds(w.t.Context(), w.run.Topic(topic), p)
 			at, stored := s.Positions[topic]
 			ok = ok && stored && at == end
 		}
 	})
-	return ok
+	return ok && (w.settled == nil || w.settled(w))
 }
 
 func (w *world) positions() string {
@@ -587,11 +624,11 @@ func (w *world) positions() string {
 	return b.String()
 }
 
-// check compares states with a plain fold of the log, and what a deduplicating consumer accepts with the fold's outputs.
-func (w *world) check() string {
+// checkJournal compares states with a plain fold of the log, and what a deduplicating consumer accepts with the fold's outputs.
+func (w *world) checkJournal() string {
 	for p := range int32(simPartitions) {
 		states := map[string][]string{}
-		err := w.store.Scan(w.t.Context(), w.run.Group("journal"), p, func(k string, v []byte) bool {
+		err := w.store.Scan(w.t.Context(), w.run.Group(w.service), p, func(k string, v []byte) bool {
 			states[k] = strings.Fields(string(v))
 			return true
 		})
@@ -650,7 +687,7 @@ func (w *world) check() string {
 			problem = fmt.Sprintf("partition %d: still rebuilding %s", p, s.Rebuilding)
 		}
 		for _, topic := range []string{"a", "b", "models"} {
-			if hint, ok := w.log.Offsets(w.run.Group("journal"), topic)[p]; !ok || hint != s.Positions[topic] {
+			if hint, ok := w.log.Offsets(w.run.Group(w.service), topic)[p]; !ok || hint != s.Positions[topic] {
 				problem = fmt.Sprintf("partition %d: hint of %s is %d, position %d", p, topic, hint, s.Positions[topic])
 			}
 		}
@@ -707,7 +744,7 @@ func sameRecords(have, want map[string][]string) string {
 func (w *world) accepted(topic string, p int32) (byKey map[string][]string, problem string) {
 	byKey = map[string][]string{}
 	highest, ids := map[string]string{}, map[string]string{}
-	for _, r := range w.log.Records(topic, p) {
+	for _, r := range w.log.Records(w.run.Topic(topic), p) {
 		e, err := stream.ParseEvent(r.Value)
 		if err != nil {
 			return nil, err.Error()

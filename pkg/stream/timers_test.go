@@ -1,10 +1,12 @@
 package stream_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -303,4 +305,395 @@ func TestATimerOfASimulatedRunFiresBeforeTheRecordBeyondIt(t *testing.T) {
 		b.expect("up to 11:00", b.rung(), want)
 		b.expect("bob", b.diary("bob").Entries, []string{"10:05 set b 10:20", "10:20 fired b", "10:31 now n", "10:31 fired n", "10:31 set d 11:00", "11:00 fired d"})
 	})
+}
+
+// tick makes a tick of the alarm clock's by hand.
+func tick(source, key, timer, due, after string) stream.Message {
+	e := stream.Event{ID: "x", Source: source, Type: stream.TickType, Subject: key, Time: clockAt(due), Data: fmt.Appendf(nil, `{"timer":%q,"due":%q}`, timer, clockAt(due).Format(time.RFC3339))}
+	m := stream.Message{Key: []byte(key), Value: e.Append(nil), Headers: []stream.Header{{Key: "source", Value: []byte(source)}}}
+	if after != "" {
+		m.Headers = append(m.Headers, stream.Header{Key: "after", Value: []byte(after)})
+	}
+	return m
+}
+
+func TestOnlyTheTickOfThePendingTimerFiresIt(t *testing.T) {
+	const ours = "/tempismo/clock/r1/ticks/0"
+	for _, c := range []struct {
+		name  string
+		tick  stream.Message
+		times int
+		fires bool
+		stale int
+		why   string // of a dead letter
+	}{
+		{"ours", tick(ours, "ann", "a", "10:20", ""), 1, true, 0, ""},
+		{"ours, appended twice", tick(ours, "ann", "a", "10:20", ""), 2, true, 1, ""},
+		{"of another run", tick("/tempismo/clock/r0/ticks/0", "ann", "a", "10:20", ""), 1, false, 1, ""},
+		{"of another service", tick("/tempismo/other/r1/ticks/0", "ann", "a", "10:20", ""), 1, false, 1, ""},
+		{"of another partition", tick("/tempismo/clock/r1/ticks/1", "ann", "a", "10:20", ""), 1, false, 1, ""},
+		{"of the time before it was set anew", tick(ours, "ann", "a", "10:10", ""), 1, false, 1, ""},
+		{"of a timer that is not pending", tick(ours, "ann", "b", "10:20", ""), 1, false, 1, ""},
+		{"of a key that is not known", tick(ours, "bob", "a", "10:20", ""), 1, false, 1, ""},
+		{"without key", tick(ours, "", "a", "10:20", ""), 1, false, 0, "key: empty"},
+		{"a clock tick in a live run", stream.ClockTick(stream.Run{ID: "r1"}, clockAt("23:00")), 1, false, 0, "key: empty"},
+		{"no envelope", stream.Message{Key: []byte("ann"), Value: []byte("?")}, 1, false, 0, "cloudevent: invalid character '?' looking for beginning of value"},
+		{"of another type", stream.Message{Key: []byte("ann"), Value: []byte(`{"specversion":"1.0","id":"x","source":"s","type":"t","data":{}}`)}, 1, false, 0, `type: "t" is not io.tempismo.tick.v1`},
+		{"without a due time", stream.Message{Key: []byte("ann"), Value: []byte(`{"specversion":"1.0","id":"x","source":"s","type":"io.tempismo.tick.v1","data":{"timer":"a"}}`)}, 1, false, 0, "data.due: missing"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ringing(t, stream.Run{ID: "r1"}, func(b *clockBench) {
+				b.rt.Store = deafStore{b.store} // the worker appends none
+				b.tell("ann", "10:00 set a 10:10")
+				b.tell("ann", "10:00 set a 10:20")
+				b.start()
+				for range c.times {
+					b.log.Append("ticks", 0, c.tick)
+				}
+				b.settle()
+				want := []string(nil)
+				if c.fires {
+					want = []string{"a at 10:20 due 10:20"}
+				}
+				b.expect("rung", b.rung(), want)
+				b.expect("stale", b.seen.sum(func(r *stream.Report) int { return r.Stale }), c.stale)
+				failed := ""
+				for _, r := range b.log.Records("ticks.dlq", 0) {
+					for _, h := range r.Headers {
+						if h.Key == "__connect.errors.exception.message" {
+							failed = string(h.Value)
+						}
+					}
+				}
+				b.expect("dead letter", failed, c.why)
+			})
+		})
+	}
+}
+
+// deafStore shows its owner no timers.
+type deafStore struct{ *streamtest.Store }
+
+func (s deafStore) Claim(ctx context.Context, group string, partition int32) (stream.Lease, error) {
+	l, err := s.Store.Claim(ctx, group, partition)
+	return deafLease{l}, err
+}
+
+type deafLease struct{ stream.Lease }
+
+func (deafLease) Due(context.Context, time.Time, int) (due []stream.Timer, next time.Time, err error) {
+	return nil, next, nil
+}
+
+func TestATickWaitsForThePositionsAtWhichItWasMade(t *testing.T) {
+	ringing(t, stream.Run{ID: "r1"}, func(b *clockBench) {
+		b.rt.Store = deafStore{b.store}
+		b.tell("ann", "10:00 set a 10:20")
+		b.log.Append("ticks", 0, tick("/tempismo/clock/r1/ticks/0", "ann", "a", "10:20", "former=7 orders=2 other=1"))
+		b.start()
+		b.expect("at the start", b.rung(), []string(nil))
+		b.tell("ann", "10:00 nothing")
+		b.settle()
+		b.expect("when one of two is reached", b.rung(), []string(nil))
+		b.log.Append("other", 0, stream.Message{Key: []byte("bob"), Value: []byte("10:00 nothing")})
+		b.settle()
+		b.expect("when both are", b.rung(), []string{"a at 10:20 due 10:20"})
+		b.expect("nobody else was held up", b.diary("ann").Entries, []string{"00:00 set a 10:20", "00:00 nothing", "10:20 fired a"})
+	})
+}
+
+func TestTicksOfOthersDoNotWait(t *testing.T) {
+	ringing(t, stream.Run{ID: "r1"}, func(b *clockBench) {
+		b.rt.Store = deafStore{b.store}
+		b.log.Append("ticks", 0, tick("/tempismo/clock/r0/ticks/0", "ann", "a", "10:20", "orders=1000"))
+		b.tell("ann", "10:00 set a 10:20")
+		b.start()
+		b.log.Append("ticks", 0, tick("/tempismo/clock/r1/ticks/0", "ann", "a", "10:20", "orders=1"))
+		b.settle()
+		b.expect("rung", b.rung(), []string{"a at 10:20 due 10:20"})
+	})
+}
+
+func TestAnIndexThatWentAstrayIsPutRight(t *testing.T) {
+	for _, run := range []stream.Run{{ID: "r1"}, {ID: "s", Simulated: true}} {
+		ringing(t, run, func(b *clockBench) {
+			b.tell("ann", "00:00 set a 23:00")
+			b.start()
+			b.expect("stopped", b.stop(), nil)
+			snap, err := b.store.Read(b.Context(), run.Group("clock"), 0, nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			lease, err := b.store.Claim(b.Context(), run.Group("clock"), 0)
+			if err != nil {
+				b.Fatal(err)
+			}
+			past := time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC)
+			c := stream.Commit{Base: snap.Positions, Next: snap.Positions, Partition: snap.Partition, Partitions: 1,
+				Timers: []stream.Timer{{Key: "ann", ID: "a", Due: past}, {Key: "ann", ID: "ghost", Due: past}, {Key: "nobody", ID: "ghost", Due: past}}}
+			if err := lease.Commit(b.Context(), &c); err != nil {
+				b.Fatal(err)
+			}
+			b.start()
+			b.expect("ticks in vain", b.ticks(), 3)
+			b.expect("index", fmt.Sprint(b.store.Timers(run.Group("clock"), 0)), fmt.Sprint([]stream.Timer{{Key: "ann", ID: "a", Due: clockAt("23:00")}}))
+			b.expect("rung", b.rung(), []string(nil))
+		})
+	}
+}
+
+func TestNoTicksAreAppendedWhileALostStateIsRebuilt(t *testing.T) {
+	ringing(t, stream.Run{ID: "r1"}, func(b *clockBench) {
+		const soon = 10 * time.Minute
+		b.clock.Step = func(c *stream.Context, s *diary, _ *struct{}, in *order) error {
+			s.Timers = map[string]time.Time{in.words[1]: c.Now().Add(soon)}
+			return nil
+		}
+		b.tell("ann", "10:00 set a")
+		b.start()
+		b.sleep(soon)
+		b.tell("ann", "10:00 set b")
+		b.sleep(2 * soon)
+		b.expect("ticks", b.ticks(), 2)
+		b.log.Append("other", 0, stream.Message{Key: []byte("ann"), Value: []byte("10:00 set c")})
+		b.settle()
+		hold := make(chan struct{})
+		b.rt.Log = heldLog{b.log, "other", hold}
+		b.expect("stopped", b.stop(), nil)
+		b.store.Lose("tempismo.r1.clock", 0)
+		b.start()
+		b.sleep(4 * soon)
+		b.expect("ticks while rebuilding", b.ticks(), 2)
+		close(hold)
+		b.sleep(soon)
+		b.expect("ticks in the end", b.ticks(), 3)
+		b.expect("rung once each", b.rung(), []string{"a at 00:10 due 00:10", "b at 00:20 due 00:20", "c at 01:10 due 00:40"})
+	})
+}
+
+// heldLog gives nothing of a topic until it may.
+type heldLog struct {
+	*streamtest.Log
+	topic string
+	may   chan struct{}
+}
+
+func (l heldLog) Open(ctx context.Context, topic string, partition int32, offset int64) (stream.Cursor, error) {
+	if topic == l.topic {
+		select {
+		case <-l.may:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return l.Log.Open(ctx, topic, partition, offset)
+}
+
+func TestATimerThatDoesNotGoAwayIsAMistakeOfTheProgram(t *testing.T) {
+	for _, c := range []struct{ timer, why string }{
+		{"broken", "fire: the bell is broken"},
+		{"stuck", `timer "stuck" is still pending with the due time 2026-03-01T10:10:00Z at which it fired`},
+	} {
+		ringing(t, stream.Run{ID: "s", Simulated: true}, func(b *clockBench) {
+			b.tell("ann", "10:00 set "+c.timer+" 10:10")
+			b.tell("ann", "10:20 nothing")
+			var log bytes.Buffer
+			b.rt.Logger = slog.New(slog.NewTextHandler(&log, nil))
+			b.start()
+			b.expect("alarm", b.seen.now().standing, []string{"step"})
+			b.expect("stopped", b.stop(), nil)
+			if !strings.Contains(strings.ReplaceAll(log.String(), `\`, ""), c.why) {
+				t.Error(log.String())
+			}
+			b.expect("state", b.diary("ann").Entries, []string{"10:00 set " + c.timer + " 10:10"})
+			b.expect("ticks", b.ticks(), 1)
+		})
+	}
+}
+
+func TestATickOfAnotherHistoryDoesNotBlockASimulatedRun(t *testing.T) {
+	ringing(t, stream.Run{ID: "s", Simulated: true}, func(b *clockBench) {
+		b.tell("ann", "10:00 set a 10:10")
+		b.tell("ann", "10:00 set b 10:30")
+		b.tell("ann", "10:20 nothing")
+		// It was made when all three had been taken, and stands before the tick without which the third cannot be.
+		b.log.Append("sim.s.ticks", 0, tick("/tempismo/clock/s/ticks/0", "ann", "b", "10:30", "orders=3"))
+		b.tell("ann", "10:40 nothing")
+		b.start()
+		b.expect("rung", b.rung(), []string{"a at 10:10 due 10:10", "b at 10:30 due 10:30"})
+		b.expect("entries", b.diary("ann").Entries, []string{"10:00 set a 10:10", "10:00 set b 10:30", "10:10 fired a", "10:20 nothing", "10:30 fired b", "10:40 nothing"})
+		b.expect("ticks: of another history, of a, of b", b.ticks(), 3)
+	})
+}
+
+func TestNothingPublishedBeforeAClockTickIsOverlooked(t *testing.T) {
+	ringing(t, stream.Run{ID: "s", Simulated: true}, func(b *clockBench) {
+		b.tell("ann", "10:00 set a 10:10")
+		b.start()
+		hold := make(chan struct{})
+		b.expect("stopped", b.stop(), nil)
+		b.rt.Log = heldLog{b.log, "sim.s.orders", hold}
+		b.start() // reads the clock tick at once, but the order before it late
+		b.tell("ann", "10:05 unset a")
+		b.log.Append("sim.s.ticks", 0, stream.ClockTick(b.rt.Run, clockAt("11:00")))
+		b.settle()
+		close(hold)
+		b.settle()
+		b.expect("rung", b.rung(), []string(nil))
+		b.expect("entries", b.diary("ann").Entries, []string{"10:00 set a 10:10", "10:05 unset a"})
+	})
+}
+
+func TestALookupShowsWhatTheOtherServiceKnows(t *testing.T) {
+	for _, run := range []stream.Run{{ID: "r1"}, {ID: "s", Simulated: true}} {
+		ringing(t, run, func(b *clockBench) {
+			var read []string
+			store := &peekedStore{Store: b.store, keys: &read}
+			b.rt.Store = store
+			b.clock.Lookup = &stream.Lookup[order, diary, struct{}]{
+				Service: "profiler", Input: "events",
+				Wanted: func(in *order) bool { return in.words[0] == "look" },
+				Result: func(c *stream.Context, s *diary, _ *struct{}, in *order, seen stream.Seen) []byte {
+					who := "tick"
+					if in != nil {
+						who = in.words[0]
+					}
+					return fmt.Appendf(nil, " %s after %d entries: %q at %s, rebuilding %v, partial %v", who, len(s.Entries), seen.Value, seen.Position, seen.Rebuilding, seen.Partial)
+				},
+			}
+			b.tell("ann", "00:00 look")
+			b.tell("bob", "00:00 nothing")
+			b.tell("ann", "00:00 look")
+			b.start()
+			b.expect("asked once for a key, and for none that is not wanted", read, []string{"ann"})
+			lease, err := b.store.Claim(b.Context(), run.Group("profiler"), 0)
+			if err != nil {
+				b.Fatal(err)
+			}
+			c := stream.Commit{Next: map[string]int64{"events": 8, "models": 1}, Keys: []string{"ann"}, Values: [][]byte{[]byte("reads at 10")}, Partitions: 1}
+			if err := lease.Commit(b.Context(), &c); err != nil {
+				b.Fatal(err)
+			}
+			store.fail = 2
+			b.tell("ann", "00:00 now n")
+			b.settle()
+			base := c.Next
+			c = stream.Commit{Base: base, Next: map[string]int64{"events": 9, "models": 1}, Rebuilding: []byte("events=20"), Partial: true, Partitions: 1}
+			if err := lease.Commit(b.Context(), &c); err != nil {
+				b.Fatal(err)
+			}
+			b.tell("zoe", "00:00 look")
+			b.settle()
+			b.expect("told", b.rung(), []string{
+				`saw  look after 0 entries: "" at , rebuilding true, partial false`,
+				`saw  look after 1 entries: "" at , rebuilding true, partial false`,
+				`n at 00:00 due 00:00 tick after 3 entries: "reads at 10" at events:0:7, rebuilding false, partial false`,
+				`saw  look after 0 entries: "" at events:0:8, rebuilding true, partial true`,
+			})
+			b.expect("retries", b.seen.now().retries, []string{"look up", "look up"})
+		})
+	}
+}
+
+// peekedStore notes the keys of look-ups, and fails some.
+type peekedStore struct {
+	*streamtest.Store
+	keys *[]string
+	fail int
+}
+
+func (s *peekedStore) Peek(ctx context.Context, group string, partition int32, keys []string) (stream.Snapshot, error) {
+	*s.keys = append(*s.keys, keys...)
+	if s.fail > 0 {
+		s.fail--
+		return stream.Snapshot{}, errors.New("no answer")
+	}
+	return s.Store.Peek(ctx, group, partition, keys)
+}
+
+func TestWhatAStepMayKnowOfItsRecord(t *testing.T) {
+	job := alarmClock()
+	var told []string
+	step := job.Step
+	job.Step = func(c *stream.Context, s *diary, p *struct{}, in *order) error {
+		told = append(told, fmt.Sprint(c.Positions()), c.ID("r-", 0))
+		return step(c, s, p, in)
+	}
+	fold, err := stream.NewFold(job, stream.Run{ID: "r1"}, 3, 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for i, r := range []stream.Record{
+		{Topic: "orders", Partition: 3, Offset: 5, Key: []byte("ann"), Value: []byte("10:00 look")},
+		{Topic: "other", Partition: 3, Offset: 0, Key: []byte("ann"), Value: []byte("no time")},
+		{Topic: "orders", Partition: 3, Offset: 9, Key: []byte("ann"), Value: []byte("10:01 look")},
+	} {
+		out, err := fold.Apply(&r)
+		if err != nil || len(out) != 1 {
+			t.Fatal(i, out, err)
+		}
+		if e, err := stream.ParseEvent(out[0].Value); err == nil {
+			ids = append(ids, e.ID)
+		}
+	}
+	want := []string{"map[orders:3:5]", ids[0], "map[orders:3:9 other:3:0]", ids[1]}
+	if !slices.Equal(told, want) {
+		t.Errorf("told %q, want %q", told, want)
+	}
+}
+
+func TestPositionsSurviveATakeover(t *testing.T) {
+	ringing(t, stream.Run{ID: "r1"}, func(b *clockBench) {
+		var told map[string]string
+		step := b.clock.Step
+		b.clock.Step = func(c *stream.Context, s *diary, p *struct{}, in *order) error {
+			told = c.Positions()
+			return step(c, s, p, in)
+		}
+		b.log.Append("other", 0, stream.Message{Key: []byte("ann"), Value: []byte("10:00 nothing")})
+		b.tell("ann", "10:00 nothing")
+		b.start()
+		b.expect("stopped", b.stop(), nil)
+		b.tell("ann", "10:00 nothing")
+		b.start()
+		b.expect("positions", told, map[string]string{"orders": "0:1", "other": "0:0"})
+	})
+}
+
+func TestAFoldUsesRecordedLookups(t *testing.T) {
+	job := alarmClock()
+	job.Lookup = &stream.Lookup[order, diary, struct{}]{
+		Service: "profiler", Input: "events",
+		Wanted: func(in *order) bool { return in.words[0] == "look" },
+		Result: func(*stream.Context, *diary, *struct{}, *order, stream.Seen) []byte { panic("looked up again") },
+	}
+	fold, err := stream.NewFold(job, stream.Run{ID: "s", Simulated: true}, 0, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fold.Recorded(func(r *stream.Record) []byte {
+		return fmt.Appendf(nil, " %s %d %s %s", r.Topic, r.Offset, r.Key, r.Time.Format("15:04"))
+	})
+	var got []string
+	collect := func(out []stream.Output, err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range out {
+			e, err := stream.ParseEvent(o.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, rings([]streamtest.Output{{Event: e}})...)
+		}
+	}
+	for i, what := range []string{"10:00 set a 10:05", "10:01 look", "10:02 nothing"} {
+		collect(fold.Apply(&stream.Record{Topic: "sim.s.orders", Offset: int64(i), Key: []byte("ann"), Value: []byte(what), Time: clockAt("12:00")}))
+	}
+	collect(fold.Advance(clockAt("10:05")))
+	want := []string{"saw  sim.s.orders 1 ann 12:00", "a at 10:05 due 10:05 sim.s.ticks 0 ann 10:05"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
 }

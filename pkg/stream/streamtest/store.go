@@ -181,13 +181,7 @@ func (l *lease) Due(_ context.Context, until time.Time, limit int) (due []stream
 	if !maps.Equal(p.meta.Positions, l.positions) {
 		return nil, next, stream.ErrOffset
 	}
-	all := make([]stream.Timer, 0, len(p.timers))
-	for name, at := range p.timers {
-		all = append(all, stream.Timer{Key: name[0], ID: name[1], Due: at})
-	}
-	slices.SortFunc(all, func(a, b stream.Timer) int {
-		return cmp.Or(a.Due.Compare(b.Due), cmp.Compare(a.Key, b.Key), cmp.Compare(a.ID, b.ID))
-	})
+	all := p.pending()
 	n := 0
 	for n < len(all) && n < limit && !all[n].Due.After(until) {
 		n++
@@ -253,4 +247,26 @@ func (l *lease) Commit(_ context.Context, c *stream.Commit) error {
 	}
 	l.positions = maps.Clone(c.Next)
 	return nil
+}
+
+// Timers lists the pending timers of a partition, in order of due time, unfenced.
+func (s *Store) Timers(group string, partition int32) []stream.Timer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.parts[place{group, partition}]
+	if p == nil {
+		return nil
+	}
+	return p.pending()
+}
+
+func (p *part) pending() []stream.Timer {
+	all := make([]stream.Timer, 0, len(p.timers))
+	for name, at := range p.timers {
+		all = append(all, stream.Timer{Key: name[0], ID: name[1], Due: at})
+	}
+	slices.SortFunc(all, func(a, b stream.Timer) int {
+		return cmp.Or(a.Due.Compare(b.Due), cmp.Compare(a.Key, b.Key), cmp.Compare(a.ID, b.ID))
+	})
+	return all
 }
