@@ -95,6 +95,12 @@ func TestCalendar(t *testing.T) {
 			t.Errorf("%+v", v)
 		}
 	})
+	t.Run("a slip of the pen is doubted where a policy is checked, and no error", func(t *testing.T) {
+		file := policyOf(t, "  closures: [{name: works, from: 2026-12-03, where: {comune: Miano}}]\n")
+		if out, errs, code := tempismo(t, "policy", "check", file); code != 0 || !strings.Contains(errs, "calendars.closures[0].where.comune: is Milano meant?") || !strings.Contains(out, "is a policy") {
+			t.Errorf("exit code %d: %s%s", code, errs, out)
+		}
+	})
 	t.Run("a year of which nothing is known is an error of usage", func(t *testing.T) {
 		if _, errs, code := tempismo(t, "calendar", "--year", "2080"); code != 2 || !strings.Contains(errs, "from 2010 to 2045") {
 			t.Errorf("exit code %d: %s", code, errs)

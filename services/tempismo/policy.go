@@ -14,6 +14,7 @@ import (
 
 	"github.com/tempismo/tempismo/pkg/config"
 	"github.com/tempismo/tempismo/pkg/domain/decision"
+	"github.com/tempismo/tempismo/services/tempismo/holidays"
 )
 
 // policyCmd writes, reads and switches the rules by which is decided.
@@ -145,6 +146,9 @@ func (c *policyCheck) Run(t terminal) error {
 	}
 	if err != nil {
 		return t.refuse(c.File, err)
+	}
+	for _, doubt := range holidays.Doubts(p.Calendars) {
+		fmt.Fprintf(t.err, "%s: %v\n", c.File, doubt)
 	}
 	fmt.Fprintf(t.out, "%s is a policy\n", c.File)
 	return sideBySide(t.out, policyWords(p, thisYear()))
