@@ -14,9 +14,8 @@ import (
 
 // Trigger is a deviation with what its envelope says of it.
 type Trigger struct {
-	ID        string            // of the deviation
-	Time      time.Time         // of the engagement behind it
-	Positions map[string]string // of OldPolicy alone
+	ID        string    // of the deviation
+	Time      time.Time // of the engagement behind it
 	Deviation deviation.Deviation
 }
 
