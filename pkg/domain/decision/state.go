@@ -2,6 +2,7 @@ package decision
 
 import (
 	"cmp"
+	"encoding/json"
 	"hash/fnv"
 	"slices"
 	"time"
@@ -95,7 +96,8 @@ func (s *State) Channels() []string {
 func (s *State) known() *customer.Attributes {
 	if s.parsed == nil {
 		s.parsed = new(customer.Attributes)
-		if len(s.attributes) > 0 && s.parsed.Parse(s.attributes) != nil {
+		// They were checked when they came, and reading them in one go costs a third of Attributes.Parse.
+		if len(s.attributes) > 0 && json.Unmarshal(s.attributes, s.parsed) != nil {
 			*s.parsed = customer.Attributes{} // written by a version that knew better: nothing is known
 		}
 	}
