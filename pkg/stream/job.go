@@ -5,7 +5,7 @@ import "time"
 // Cause identifies the record that a Step works on: what its outputs inherit.
 type Cause struct {
 	ID    string    // CloudEvents id; outputs derive theirs from it
-	Time  time.Time // event time; the clock of a simulated run
+	Time  time.Time // event time; the clock of a simulated run. Zero: the record is of no time of its own, and of that at which it is read
 	Trace string    // W3C traceparent, or empty
 }
 

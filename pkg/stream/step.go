@@ -162,17 +162,15 @@ func (s *stepper[I, S, P]) decode(in *inputInfo, r *Record) (cause Cause, stage 
 	if cause, err = s.job.Decode(r, &s.in); err != nil {
 		return cause, "decode", err
 	}
-	if tombstone {
-		if cause.ID == "" {
-			cause.ID = fmt.Sprintf("%s:%d:%d", in.topic, r.Partition, r.Offset)
-		}
-		switch {
-		case !cause.Time.IsZero():
-		case s.ctx.run.Simulated: // the time at which it was written is not of the run's time
-			cause.Time = s.ctx.now
-		default:
-			cause.Time = r.Time
-		}
+	if tombstone && cause.ID == "" {
+		cause.ID = fmt.Sprintf("%s:%d:%d", in.topic, r.Partition, r.Offset)
+	}
+	switch {
+	case !cause.Time.IsZero():
+	case s.ctx.run.Simulated: // the time at which it was written is not of the run's time
+		cause.Time = s.ctx.now
+	default:
+		cause.Time = r.Time
 	}
 	if cause.ID == "" {
 		return cause, "decode", errNoID

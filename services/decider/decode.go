@@ -54,8 +54,10 @@ func decode(r *stream.Record, in *Input, topic string) (stream.Cause, error) {
 		err = in.request.Parse(e.ID, e.Data)
 		cause.ID = e.ID + "/" + stamp(&e)
 	case topics.Attributes:
+		cause.Time = time.Time{} // what is told is true when it is read: a replay tells it before all events
 		in.attributes = e.Data
 	case topics.Erasures:
+		cause.Time = time.Time{}
 		err = in.erasure.Parse(e.Data)
 	case topics.Outcomes:
 		err = in.outcome.Parse(e.Data)

@@ -39,7 +39,8 @@ func (s *stepper) told(r *stream.Record, in *Input) (stream.Cause, error) {
 	if e.Type != want {
 		return stream.Cause{}, fmt.Errorf("type: %q is not %s", e.Type, want)
 	}
-	return stream.Cause{ID: e.ID, Time: e.Time, Trace: e.Traceparent}, parse(e.Data)
+	// Without a time: what is told is true when it is read, and a replay tells it before all events, whose clock it must not move.
+	return stream.Cause{ID: e.ID, Trace: e.Traceparent}, parse(e.Data)
 }
 
 // attribute notes what is told of the customer: what is not told is not known any more. A zone that does not exist is not told.
@@ -81,7 +82,7 @@ func order(c *stream.Context, p *timing.Profile, who string, before time.Time, r
 		return
 	}
 	x := customer.Erasure{Signals: []string{customer.SignalOpen}, Before: before.UTC(), Reason: reason}
-	c.Emit(stream.Emission{Topic: topics.Erasures, Type: customer.ErasureType, Prefix: "er-", Subject: who, Time: c.Now(), Data: x.Append(nil)})
+	c.Emit(stream.Emission{Topic: topics.Erasures, Type: customer.ErasureType, Prefix: "er-", Subject: who, Data: x.Append(nil)})
 }
 
 // erase forgets what an erasure names. Whether pixels are refused is not among it: that is for the attributes to say.

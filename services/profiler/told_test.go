@@ -182,6 +182,18 @@ func TestEverythingIsErased(t *testing.T) {
 	}
 }
 
+// TestWhatIsToldMovesNoClock: a replay tells it before all events, whatever time it is of.
+func TestWhatIsToldMovesNoClock(t *testing.T) {
+	d := driver(t, Config{ScoredBelow: .1})
+	pipe(d, event(engagement.Click, "bert", "", 0))
+	d.Pipe(erasure("anna", customer.SignalOpen, 90*day))
+	late := stream.Event{ID: "crm-9", Source: "/crm", Type: customer.Type, Subject: "anna", Time: start.Add(90 * day), Data: []byte(`{"consents":{"pixel":{"granted":false,"at":"2027-01-01T00:00:00Z"}}}`)}
+	out := d.Pipe(stream.Record{Topic: topics.Attributes, Key: []byte("anna"), Value: late.Append(nil)})
+	if len(out) != 1 || !out[0].Event.Time.Equal(start) || !d.Now().Equal(start) {
+		t.Errorf("the clock stands at %s after %+v", d.Now(), out)
+	}
+}
+
 // line is a record of a history, of an instant.
 type line struct {
 	stream.Record
