@@ -79,7 +79,6 @@ func NewBook(label, home string, first, last int, rules []Rule) (*Book, error) {
 	for _, r := range rules {
 		r.Days = slices.DeleteFunc(slices.Clone(r.Days), func(d Day) bool { return d.Year < first || d.Year > last })
 		slices.SortFunc(r.Days, Day.Compare)
-		r.Days = slices.Compact(r.Days)
 		if len(r.Days) > 0 {
 			b.rules = append(b.rules, r)
 		}
@@ -110,9 +109,7 @@ func (b *Book) index() error {
 		if !slices.Contains(kinds, r.Kind) {
 			return fmt.Errorf("rule %q: kind %q is none of %v", r.Name, r.Kind, kinds)
 		}
-		if total += len(r.Days); total > maxDays {
-			return fmt.Errorf("rule %q: there are more than %d days", r.Name, maxDays)
-		}
+		total += len(r.Days)
 	}
 	slices.SortStableFunc(b.rules, func(x, y Rule) int {
 		return cmp.Compare(slices.Index(kinds, x.Kind), slices.Index(kinds, y.Kind))

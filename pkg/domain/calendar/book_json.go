@@ -46,6 +46,7 @@ func (b *Book) UnmarshalJSON(data []byte) error {
 		b.Name = j.Name
 		return nil
 	}
+	total := 0
 	read := Book{Name: j.Name, home: j.Home, first: j.Years[0], last: j.Years[1]}
 	for i, r := range j.Rules {
 		var days []Day
@@ -54,12 +55,13 @@ func (b *Book) UnmarshalJSON(data []byte) error {
 			if err != nil {
 				return fmt.Errorf("rules[%d].days[%d]: %w", i, k, err)
 			}
-			if days = append(days, more...); len(days) > maxDays {
-				return fmt.Errorf("rules[%d].days: there are more than %d", i, maxDays)
+			if total += len(more); total > maxDays { // a few bytes can mean all days of a century
+				return fmt.Errorf("rules[%d].days[%d]: there are more than %d days", i, k, maxDays)
 			}
+			days = append(days, more...)
 		}
 		slices.SortFunc(days, Day.Compare)
-		read.rules = append(read.rules, Rule{r.Name, r.Kind, r.In, r.Places, slices.Compact(days)})
+		read.rules = append(read.rules, Rule{r.Name, r.Kind, r.In, r.Places, days})
 	}
 	if err := read.index(); err != nil {
 		return err

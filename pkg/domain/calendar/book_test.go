@@ -386,6 +386,7 @@ func TestABookThatCannotBeReadNamesTheField(t *testing.T) {
 		{`{"years":[2025,2028],"rules":[{"kind":"bank","days":["2026-01-01..soon"]}]}`, `"soon"`},
 		{`{"years":[2025,2028],"rules":[{"kind":"bank","days":["0001-01-01..2026-01-01"]}]}`, "rules[0].days[0]"},
 		{`{"years":[2025,2028],"rules":[{"name":"x","kind":"moon","days":["12-25"]}]}`, `rule "x": kind "moon"`},
+		{`{"years":[1901,2000],"rules":[` + strings.Repeat(`{"kind":"bank","days":["1901-01-01..2000-12-31"]},`, 28) + `{"kind":"bank","days":["1901-01-01..2000-12-31"]}]}`, "rules[28].days[0]: there are more than 1048576 days"},
 		{`{"years":[2028,2025],"rules":[{"kind":"bank","days":["12-25"]}]}`, "years 2028 to 2025"},
 		{`{"years":[0,0],"rules":[{"kind":"bank","days":["12-25"]}]}`, "years 0 to 0"},
 	} {

@@ -21,7 +21,7 @@ func TestSpans(t *testing.T) {
 		{"no day is none", nil, nil},
 		{"a day stands alone", named("a", "2026-01-01", 1, 1), []string{"a 2026-01-01 2026-01-01 1"}},
 		{"days in a row stand together", named("a", "2026-08-10", 12, 1), []string{"a 2026-08-10 2026-08-21 12"}},
-		{"however many", named("a", "2026-08-01", 31, 1), []string{"a 2026-08-01 2026-08-31 31"}},
+		{"however many, and in their place", append(named("a", "2026-08-01", 31, 1), named("b", "2026-12-25", 1, 1)...), []string{"a 2026-08-01 2026-08-31 31", "b 2026-12-25 2026-12-25 1"}},
 		{"days apart do not", named("a", "2026-01-01", 3, 7), []string{"a 2026-01-01 2026-01-01 1", "a 2026-01-08 2026-01-08 1", "a 2026-01-15 2026-01-15 1"}},
 		{"unless there are many, which stand last", append(named("a", "2026-01-03", 20, 7), named("b", "2026-12-25", 1, 1)...),
 			[]string{"b 2026-12-25 2026-12-25 1", "a 2026-01-03 2026-05-16 20"}},

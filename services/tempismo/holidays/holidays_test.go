@@ -125,6 +125,7 @@ func TestResolve(t *testing.T) {
 		{"a span includes its last day", closed(closure("summer", "2026-08-10", "2026-08-21", "", "", nowhere)), "2026-08-21", nowhere, "summer, closure, "},
 		{"and no more", closed(closure("summer", "2026-08-10", "2026-08-21", "", "", nowhere)), "2026-08-22", nowhere, ""},
 		{"a span recurs each year", closed(closure("winter", "2025-12-30", "2026-01-02", "year", "", nowhere)), "2031-01-02", nowhere, "winter, closure, "},
+		{"a span that begins before what is known", closed(closure("winter", "2010-12-30", "2011-01-02", "year", "", nowhere)), "2016-01-02", nowhere, "winter, closure, "},
 		{"not before it first did", closed(closure("winter", "2025-12-30", "2026-01-02", "year", "", nowhere)), "2025-01-02", nowhere, ""},
 		{"a closure that began long ago", closed(closure("feast", "1901-05-05", "", "year", "", nowhere)), "2026-05-05", nowhere, "feast, closure, "},
 		{"each week", closed(closure("Monday", "2026-01-05", "", "week", "", nowhere)), "2026-12-07", nowhere, "Monday, closure, "},
@@ -160,6 +161,17 @@ func TestResolve(t *testing.T) {
 				t.Errorf("got %q, want %q", got, r.want)
 			}
 		})
+	}
+}
+
+// The last New Year of what is known is made up for in it, though it lies in the year after.
+func TestAHolidayThatIsMadeUpForInTheYearBefore(t *testing.T) {
+	b, err := Resolve(decision.Calendars{National: []string{"US"}}, 2022)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h, closed := b.Closed(day(t, "2032-12-31"), calendar.Place{}); !closed || h.Name != "New Year's Day" {
+		t.Errorf("%+v, %v", h, closed)
 	}
 }
 
