@@ -139,11 +139,13 @@ func readDays(text string, first, last int) (days []Day, err error) {
 		return nil, nil // index says what is wrong with the years
 	}
 	if len(text) == len("01-02") {
+		leap, err := ParseDay("2024-" + text)
+		if err != nil {
+			return nil, fmt.Errorf("%q is no day of the year such as 12-25", text)
+		}
 		for y := first; y <= last; y++ {
-			if d, err := ParseDay(fmt.Sprintf("%04d-%s", y, text)); err == nil {
+			if d := (Day{y, leap.Month, leap.Day}); d.Add(0) == d {
 				days = append(days, d)
-			} else if text != "02-29" {
-				return nil, fmt.Errorf("%q is no day of the year such as 12-25", text)
 			}
 		}
 		return days, nil
