@@ -22,7 +22,7 @@ import (
 // upCmd runs everything in one process.
 type upCmd struct {
 	Console    string `name:"console-listen" env:"CONSOLE_LISTEN" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Where the page is served."`
-	Ingest     string `name:"ingest-listen" env:"INGEST_LISTEN" default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Where events are taken."`
+	Ingest     string `name:"ingest-listen" env:"INGEST_LISTEN" default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Where events and requests are taken."`
 	KafkaPort  int    `default:"9092" help:"Port of the embedded broker; where it is taken, any that is free."`
 	RedisPort  int    `default:"6379" help:"Port of the embedded store; where it is taken, any that is free."`
 	Partitions int32  `default:"8" help:"Partitions of topics that do not exist yet."`
