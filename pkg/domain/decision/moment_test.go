@@ -1,0 +1,232 @@
+package decision
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tempismo/tempismo/pkg/domain/timing"
+)
+
+// played is a world after some lines of a story.
+func played(t testing.TB, lines string) *world {
+	t.Helper()
+	w := newWorld(t)
+	for line := range strings.SplitSeq(lines, "\n") {
+		if err := w.play(strings.TrimSpace(line)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return w
+}
+
+// due is what waits, by when it is looked at again.
+func (w *world) due(customer string) map[string]time.Time {
+	due := map[string]time.Time{}
+	w.states[customer].Pending(func(id string, at time.Time) { due[id] = at })
+	return due
+}
+
+func TestKnow(t *testing.T) {
+	t.Run("attributes that cannot be read change nothing, and the error names the field", func(t *testing.T) {
+		w := played(t, `2026-12-01T15:00 anna place r-1 email deadline=2026-12-05T00:00`)
+		before := string(w.states["anna"].Append(nil))
+		m, s := w.moment("anna", false), w.states["anna"]
+		out, err := m.Know(s, []byte(`{"zone":7}`))
+		if err == nil || !strings.Contains(err.Error(), "zone") || len(out) > 0 || string(s.Append(nil)) != before {
+			t.Errorf("%v, %v", out, err)
+		}
+	})
+	t.Run("what is known already wakes nobody", func(t *testing.T) {
+		w := played(t, `
+			2026-12-01T15:00 anna know {"zone":"Europe/Rome","segment":"premium"}
+			2026-12-01T15:00 anna place r-1 email deadline=2026-12-05T00:00
+			2026-12-01T16:00 run`)
+		before := w.due("anna")["r-1"]
+		if err := w.play(`2026-12-01T16:01 anna know {"segment":"premium",  "zone":"Europe/Rome"}`); err != nil {
+			t.Fatal(err)
+		}
+		if after := w.due("anna")["r-1"]; after != before {
+			t.Errorf("due at %v became %v", before, after)
+		}
+	})
+	t.Run("what is new has what waits looked at again at once", func(t *testing.T) {
+		w := played(t, `
+			2026-12-01T15:00 anna place r-1 email deadline=2026-12-05T00:00
+			2026-12-01T16:00 anna know {"segment":"premium"}`)
+		if due := w.due("anna")["r-1"]; !due.Equal(w.now) {
+			t.Errorf("due at %v, now %v", due, w.now)
+		}
+	})
+}
+
+// TestWithoutALookup: a record that was not given the profile plans nothing; a tick that is given it follows at once.
+func TestWithoutALookup(t *testing.T) {
+	w := played(t, `
+		policy channels.email.gap 24h
+		score wed 11 90
+		2026-12-01T15:00 anna place r-1 email deadline=2026-12-05T00:00
+		2026-12-02T09:40 run`)
+	trigger := Trigger{ID: "dv-1", Time: w.now}
+	trigger.Deviation.Kind, trigger.Deviation.Channel, trigger.Deviation.Actionable = timing.Burst, "email", true
+	w.step("anna", false, func(m *Moment, s *State) []Decision { out, _ := m.Deviate(s, &trigger); return out })
+	if due := w.due("anna")["r-1"]; !due.Equal(w.now) {
+		t.Errorf("due at %v, now %v", due, w.now)
+	}
+	w.run(time.Time{})
+	if got := w.out.String(); !strings.Contains(got, "Wed 2026-12-02 09:40:00  anna wait fall_back r-1") || !strings.Contains(got, "Fri 2026-12-04") {
+		t.Errorf("decided\n%s", got)
+	}
+}
+
+func TestDeviate(t *testing.T) {
+	burst := func(w *world) Trigger {
+		v := Trigger{ID: "dv-1", Time: w.now}
+		v.Deviation.Kind, v.Deviation.Channel, v.Deviation.Actionable, v.Deviation.Zone = timing.Burst, "email", true, "Europe/Rome"
+		v.Deviation.Cause.Position, v.Deviation.Model = "engagement.events.v1:7:1842217", "m.0"
+		return v
+	}
+	deviate := func(w *world, v Trigger, lookup bool, change func(*Moment)) (out []Decision, why Reason) {
+		w.step("anna", lookup, func(m *Moment, s *State) []Decision {
+			if change != nil {
+				change(m)
+			}
+			out, why = m.Deviate(s, &v)
+			return out
+		})
+		return out, why
+	}
+	const morning = `2026-12-03T10:41:52 run`
+	t.Run("a source whose clock runs ahead is taken at its word", func(t *testing.T) {
+		w := played(t, morning)
+		v := burst(w)
+		v.Time = w.now.Add(20 * time.Second)
+		if out, why := deviate(w, v, false, nil); why != Burst || !out[0].DecidedAt.Equal(v.Time) {
+			t.Errorf("%v %+v", why, out)
+		}
+	})
+	t.Run("what is remembered may be incomplete, so nothing is triggered", func(t *testing.T) {
+		w := played(t, morning)
+		if out, why := deviate(w, burst(w), false, func(m *Moment) { m.Partial = true }); why != Incomplete || len(out) > 0 {
+			t.Errorf("%v %+v", why, out)
+		}
+	})
+	t.Run("a deviation that may not act is passed over", func(t *testing.T) {
+		w := played(t, morning)
+		v := burst(w)
+		v.Deviation.Actionable = false
+		if out, why := deviate(w, v, false, nil); why != NotActionable || len(out) > 0 {
+			t.Errorf("%v %+v", why, out)
+		}
+	})
+	t.Run("it names the profile and the model behind the deviation", func(t *testing.T) {
+		w := played(t, morning)
+		for _, lookup := range []bool{false, true} {
+			w.states = map[string]*State{}
+			out, _ := deviate(w, burst(w), lookup, nil)
+			if f := out[0].MadeFrom; f.Profile != "engagement.events.v1:7:1842217" || f.Model != "m.0" || f.Policy != "plain" || f.Calendar != "none" || out[0].Deviation != "dv-1" {
+				t.Errorf("%+v", f)
+			}
+		}
+	})
+	t.Run("the zone is the deviation's where nobody else knows one", func(t *testing.T) {
+		w := played(t, morning)
+		v := burst(w)
+		v.Deviation.Zone = "Asia/Tokyo"
+		if out, why := deviate(w, v, false, nil); why != OutsideWindow || out[0].Zone != "Asia/Tokyo" {
+			t.Errorf("%v %+v", why, out)
+		}
+		v.Deviation.Zone = "Mars/Olympus"
+		if out, why := deviate(w, v, false, nil); why != Burst || out[0].Zone != "Europe/Rome" {
+			t.Errorf("%v %+v", why, out)
+		}
+	})
+	t.Run("reading now is worth more of a lesser best hour: that of the request, not of the profile", func(t *testing.T) {
+		for best, want := range map[int]Reason{90: BetterHourAhead, 70: Burst} {
+			w := played(t, "policy channels.email.threshold 0")
+			w.forecast.Scores[3*24+12] = uint8(best) // Thursday at 12
+			for _, line := range []string{"2026-12-03T08:00 anna place r-1 email deadline=2026-12-03T14:00 early", "2026-12-03T10:00 run"} {
+				if err := w.play(line); err != nil {
+					t.Fatal(err)
+				}
+			}
+			v := burst(w)
+			v.Deviation.Score = timing.Score{Now: 50, Best: 90, BestAt: w.now.Add(10 * time.Hour), Worth: .7} // 0.7 of 90 is 0.92 of 70
+			if out, why := deviate(w, v, true, nil); why != want {
+				t.Errorf("best %d: %v %+v", best, why, out)
+			}
+		}
+	})
+}
+
+// TestSlots: the hours are listed best first as a request would choose them, and those that are excluded after them with every
+// rule that excludes them; to list them changes nothing.
+func TestSlots(t *testing.T) {
+	w := played(t, `
+		policy channels.email.prime ["10:00-11:00"]
+		policy channels.email.cap_per_day 1
+		policy lead [{"name":"Christmas","before":"12-25","days":1}]
+		policy quiet 13:00-13:30
+		book 2026-12-22 Closed
+		score 10 81
+		score 11 95
+		2026-12-21T15:00 anna know {"preferred":[{"days":["thu"],"from":"12:00","to":"13:00"}]}
+		2026-12-21T15:00 anna place r-1 email deadline=2026-12-22T00:00
+		2026-12-21T15:30 run`)
+	before := string(w.states["anna"].Append(nil)) + string(w.audiences.Append(nil))
+	m := w.moment("anna", true)
+	from := time.Date(2026, 12, 21, 23, 0, 0, 0, time.UTC) // Tuesday 00:00 in Rome
+	slots := m.Slots(w.states["anna"], "email", from, from.Add(3*day))
+	if after := string(w.states["anna"].Append(nil)) + string(w.audiences.Append(nil)); after != before {
+		t.Error("to list them has changed something")
+	}
+	if len(slots) != 72 {
+		t.Fatalf("%d hours, want 72", len(slots))
+	}
+	var got []string
+	for _, x := range slots {
+		if len(x.Failed) == 0 {
+			got = append(got, x.From.In(w.loc).Format("Mon 15:04")+x.To.In(w.loc).Format("-15:04"))
+		}
+	}
+	const want = "Thu 12:00-13:00 Wed 10:00-11:00 Wed 11:00-12:00 Wed 09:30-10:00 Wed 12:00-13:00 Wed 13:30-14:00 Thu 10:00-11:00 Thu 11:00-12:00 Thu 09:30-10:00 Thu 13:30-14:00"
+	if strings.Join(got, " ") != want {
+		t.Errorf("got  %s\nwant %s", strings.Join(got, " "), want)
+	}
+	last := from
+	for _, x := range slots[len(got):] {
+		if x.From.Before(last) || len(x.Failed) == 0 {
+			t.Errorf("%+v after %v", x, last)
+		}
+		last = x.From
+		local := x.From.In(w.loc)
+		for _, r := range x.Failed {
+			if r.Passed || r.Detail == "" || r.Rule == RuleCalendar && local.Day() != 22 || r.Rule == RuleWindow && local.Hour() >= 10 && local.Hour() < 14 {
+				t.Errorf("%v: %+v", local, r)
+			}
+		}
+	}
+	if none := m.Slots(w.states["anna"], "fax", from, from.Add(day)); none != nil {
+		t.Errorf("a channel that the policy does not have: %v", none)
+	}
+	if barred := played(t, `2026-12-21T15:00 anna know {"channels":["sms"]}`); true {
+		for _, x := range barred.moment("anna", true).Slots(barred.states["anna"], "email", from, from.Add(day)) {
+			if len(x.Failed) == 0 {
+				t.Errorf("who cannot be reached has the slot %v", x)
+			}
+		}
+	}
+}
+
+// TestRecordsOfTheDead: what comes after the end of a request says nothing twice.
+func TestRecordsOfTheDead(t *testing.T) {
+	w := played(t, `
+		2026-12-01T15:00 anna place r-1 email deadline=2026-12-05T00:00
+		2026-12-01T15:01 anna cancel r-1
+		2026-12-01T15:02 anna cancel r-1
+		2026-12-01T15:03 anna place r-1 email deadline=2026-12-05T00:00`)
+	w.step("anna", true, func(m *Moment, s *State) []Decision { return m.Tick(s, "r-1") })
+	if got := w.out.String(); strings.Count(got, "already_ended") != 2 || strings.Count(got, " cancelled requested") != 1 {
+		t.Errorf("decided\n%s", got)
+	}
+}
