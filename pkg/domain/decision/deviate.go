@@ -61,8 +61,7 @@ func (m *Moment) Deviate(s *State, t *Trigger) ([]Decision, Reason) {
 func (d *desk) hasten(i int, c *Channel, t *Trigger) {
 	r := &d.s.pending[i]
 	list := d.commitments(i)
-	rules := []Rule{d.expiry(c, t), d.bestOfRequest(r, c, list, t)}
-	rules = append(rules, d.rules(r, c, list, d.now)...)
+	rules := d.hurried(d.rules(r, c, list, d.now), d.expiry(c, t), d.bestOfRequest(r, c, list, t))
 	if why := failed(rules); why != nil {
 		d.emit(d.about(r, c, Decision{
 			Type: WaitType, Reason: reasons[why.Rule], Deviation: t.ID, Rules: rules, Due: instant(r.due),
@@ -80,7 +79,7 @@ func (d *desk) trigger(c *Channel, t *Trigger) {
 	v := &t.Deviation
 	r := pending{channel: v.Channel, priority: c.Priority}
 	list := d.commitments(0)
-	rules := append([]Rule{d.expiry(c, t), bestHour(v.Score, d.loc)}, d.rules(&r, c, list, d.now)...)
+	rules := d.hurried(d.rules(&r, c, list, d.now), d.expiry(c, t), bestHour(v.Score, d.loc))
 	d.yield(rules, &r, c)
 	out := Decision{
 		Deviation: t.ID, Rules: rules, NotBefore: t.Time.UTC(), ExpiresAt: instant(d.expires(c, t)),
@@ -97,6 +96,12 @@ func (d *desk) trigger(c *Channel, t *Trigger) {
 	out.Summary = because[out.Reason] + ", and no clearly better hour lies ahead"
 	d.send(&r, c, d.scored(out, v), 1)
 	d.after()
+}
+
+// hurried adds the rules about a deviation to those about any send, where they stand in the order of rules.
+func (d *desk) hurried(rules []Rule, expiry, best Rule) []Rule {
+	at := slices.IndexFunc(rules, func(r Rule) bool { return r.Rule == RuleCalendar })
+	return slices.Insert(slices.Insert(rules, at, best), 0, expiry)
 }
 
 // scored fills in what the deviation says of the hour and of the profile.

@@ -110,7 +110,7 @@ func (d *desk) calendar(x calendar.Day) (bool, string) {
 	if h, closed := book.Closed(x, d.a.Place); closed {
 		return false, h.Name + " in " + h.In
 	}
-	if book == nil {
+	if first, _ := book.Years(); first == 0 {
 		return true, "no day is closed"
 	}
 	return true, "no closed day in " + book.Name

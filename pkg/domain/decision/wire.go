@@ -69,11 +69,11 @@ const (
 
 // Names of the rules in the order in which they are applied and listed.
 const (
-	RuleExpiry    = "expiry"    // of a deviation: the moment is not over
-	RuleBestHour  = "best_hour" // of a deviation: no clearly better hour lies ahead
-	RuleDeadline  = "deadline"  // of a request: not before, and not from its deadline on
+	RuleExpiry    = "expiry"   // of a deviation: the moment is not over
+	RuleDeadline  = "deadline" // of a request: not before, and not from its deadline on
 	RuleConsent   = "consent"
-	RuleChannel   = "channel" // the customer can be reached by it
+	RuleChannel   = "channel"   // the customer can be reached by it
+	RuleBestHour  = "best_hour" // of a deviation: no clearly better hour lies ahead
 	RuleCalendar  = "calendar"
 	RuleWindow    = "window"
 	RuleQuiet     = "quiet_hours"
