@@ -30,6 +30,7 @@ type commands struct {
 	Calendar calendarCmd `cmd:"" help:"Show on which days of a year nothing is sent."`
 	Policy   policyCmd   `cmd:"" help:"Check, apply, list and explain the rules by which is decided."`
 	Models   modelsCmd   `cmd:"" help:"List, draw, train and pin models of when customers pay attention."`
+	Erase    eraseCmd    `cmd:"" help:"Have a customer forgotten, for ever."`
 	Topics   topicsCmd   `cmd:"" help:"List or create topics."`
 	Lag      lagCmd      `cmd:"" help:"Show how far behind each service is."`
 	Dump     dumpCmd     `cmd:"" help:"Write a topic, or all profiles, as text that can be compared."`

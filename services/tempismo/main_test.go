@@ -92,6 +92,8 @@ func TestCommandLinesThatCannotBeUsed(t *testing.T) {
 		{"a replay goes to one place", "replay", "either --out FILE or --into RUN"},
 		{"a replay's range is a position", "replay --out x --from yesterday", `"yesterday" is neither start, end, an offset nor a time`},
 		{"a topic is one that is declared", "replay nothing.v1 --out x", `there is no topic "nothing.v1"`},
+		{"an erasure is of the past", "erase anna --before 2999-01-01T00:00:00Z", "has not come yet"},
+		{"an erasure is of a time", "erase anna --before yesterday", "is no time such as"},
 		{"a run's id is checked", "replay --into Bad_ID", "Bad_ID"},
 		{"a model needs customers", "models train --sample-customers 3", "SAMPLE_CUSTOMERS"},
 		{"a demo has people", "up --demo --customers 0", "--customers"},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/tempismo/tempismo/pkg/kafka"
 	"github.com/tempismo/tempismo/pkg/stream"
+	"github.com/tempismo/tempismo/pkg/topics"
 	"github.com/tempismo/tempismo/services/tempismo/sorting"
 )
 
@@ -33,6 +35,8 @@ type replayCmd struct {
 // Help is the example.
 func (*replayCmd) Help() string {
 	return `Records keep their key, value and partition order; their ids stay the same, so that whoever has seen them can tell.
+Events go into a run together with what is told of customers: first all of customer.erasures.v1 and customer.attributes.v1 as they
+are now, so that no service learns again what was erased, or what is not consented to any more.
 
 Examples:
   tempismo replay --from 2026-11-01T00:00:00Z --out november.ndjson
@@ -108,6 +112,7 @@ type copied struct {
 	Records    int64           `json:"records"`
 	Bytes      int64           `json:"bytes"`
 	Partitions map[int32]int64 `json:"partitions"` // records by partition they came from
+	Told       int64           `json:"told"`       // records of what is told of customers, which went before
 	DryRun     bool            `json:"dry_run"`
 }
 
@@ -122,6 +127,11 @@ func (c *replayCmd) Run(ctx context.Context, t terminal) (err error) {
 	put, end, err := c.destination(ctx, t, sys)
 	if err != nil {
 		return err
+	}
+	if c.Into != "" && c.Topic == topics.Events {
+		if sum.Told, err = c.tell(ctx, sys); err != nil {
+			return errors.Join(err, end())
+		}
 	}
 	pace := newPacer(c.Pace)
 	each := func(l *recordLine) error {
@@ -151,7 +161,45 @@ func (c *replayCmd) Run(ctx context.Context, t terminal) (err error) {
 		verb = "would copy"
 	}
 	fmt.Fprintf(t.err, "%s %s records, %s bytes, of %s (%d partitions)\n", verb, grouped(sum.Records), grouped(sum.Bytes), sum.Topic, len(sum.Partitions))
+	if sum.Told > 0 {
+		fmt.Fprintf(t.err, "%s %s erasures and attributes of customers before them\n", verb, grouped(sum.Told))
+	}
 	return nil
+}
+
+// tell copies what is told of customers, whole, and returns how many records that is. Twice does no harm.
+func (c *replayCmd) tell(ctx context.Context, sys *system) (n int64, err error) {
+	into, err := kafka.NewWriter(ctx, sys.log, stream.Run{ID: c.Into, Simulated: true})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, into.Close()) }()
+	for _, topic := range [...]string{topics.Erasures, topics.Attributes} {
+		var msgs []stream.Message
+		flush := func() error {
+			if n += int64(len(msgs)); c.DryRun || len(msgs) == 0 {
+				msgs = nil
+				return nil
+			}
+			err := into.WriteAll(ctx, topic, msgs)
+			msgs = nil
+			return err
+		}
+		err := kafka.Range(ctx, sys.log, sys.run.Topic(topic), kafka.Earliest, kafka.Latest, func(r *stream.Record) error {
+			m := stream.Message{Key: bytes.Clone(r.Key), Value: bytes.Clone(r.Value)} // of a tombstone nil
+			if msgs = append(msgs, m); len(msgs) < writeBatch {
+				return nil
+			}
+			return flush()
+		})
+		if errors.Is(err, stream.ErrUnknownTopic) { // of a run that is older than the topic
+			continue
+		}
+		if err := errors.Join(err, flush()); err != nil {
+			return n, fmt.Errorf("copy %s: %w", topic, err)
+		}
+	}
+	return n, nil
 }
 
 // topic reads the range of the topic in order of event time, so that time-lapse is one for all partitions; within a
