@@ -422,6 +422,11 @@ func TestOnlyWhatIsDueIsCalled(t *testing.T) {
 		{"a blocked decision asks for nothing", func(f *fixture) {
 			f.write("d-1", "C-1", decision.BlockedType, start, decision.Decision{Reason: decision.QuietHours})
 		}, "", ""},
+		{"nor does one that waits, is held out or has ended", func(f *fixture) {
+			for _, typ := range []string{decision.WaitType, decision.HeldOutType, decision.ExpiredType, decision.CancelledType} {
+				f.write("d-1", "C-1", typ, start, decision.Decision{Reason: decision.BestSlot, Request: "r-1", ExpiresAt: start.Add(30 * time.Minute)})
+			}
+		}, "", ""},
 		{"an unreadable decision is a dead letter", func(f *fixture) {
 			f.log.Append(f.run.Topic(topics.Decisions), partition, stream.Message{Key: []byte("C-1"), Value: []byte("{"), Headers: []stream.Header{{Key: "sequence", Value: []byte("7")}}})
 		}, "", "cloudevent"},
