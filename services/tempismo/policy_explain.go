@@ -133,6 +133,9 @@ func (c *policyExplain) Run(ctx context.Context, t terminal) error {
 		return fmt.Errorf("what is known of the customer: %w", err)
 	}
 	v.Policy = name
+	if c.Customer != "" && len(data) == 0 {
+		fmt.Fprintf(t.err, "%s has nothing about %q: this is what holds for a customer of whom nothing is known\n", topics.Attributes, c.Customer)
+	}
 	if c.JSON {
 		return t.json(v)
 	}

@@ -96,6 +96,11 @@ func (s *policyShelf) inForce() *policyCopy {
 	return &s.copies[len(s.copies)-1]
 }
 
+// alone reports whether no other policy has the version of c: two that were applied at the same time may have.
+func (s *policyShelf) alone(c policyCopy) bool {
+	return !slices.ContainsFunc(s.copies, func(o policyCopy) bool { return o.policy.Version == c.policy.Version && !o.same(c) })
+}
+
 // find returns a version; without one, the policy in force. The default policy is always there.
 func (s *policyShelf) find(version string) (*decision.Policy, error) {
 	for i := len(s.copies) - 1; i >= 0; i-- {
@@ -117,7 +122,7 @@ func applyPolicy(ctx context.Context, log *kafka.Log, run stream.Run, p *decisio
 		return false, err
 	}
 	c := policyCopy{p, time.Now().UTC().Truncate(time.Millisecond)}
-	if f := s.inForce(); f != nil && samePolicy(f.policy, p) {
+	if f := s.inForce(); f != nil && samePolicy(f.policy, p) && s.alone(*f) {
 		p.Version = f.policy.Version
 		if s.even {
 			return false, nil
@@ -136,7 +141,7 @@ func applyPolicy(ctx context.Context, log *kafka.Log, run stream.Run, p *decisio
 	if s, err = readPolicies(ctx, log, run); err != nil {
 		return false, err
 	}
-	if f := s.inForce(); f == nil || !f.same(c) || !s.even {
+	if f := s.inForce(); f == nil || !f.same(c) || !s.alone(c) || !s.even {
 		return false, errors.New("somebody else has put a policy into force at the same time: see `tempismo policy list`, and apply yours again")
 	}
 	return true, nil

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -191,6 +192,41 @@ func TestApplyMendsWhatWasLeftHalfDone(t *testing.T) {
 	})
 }
 
+// Two who apply policies at the same time never both hear that theirs is in force under one number; who applies his again gets one
+// of his own.
+func TestTwoWhoApplyAtTheSameTime(t *testing.T) {
+	alone(t)
+	at(t, t.TempDir(), func(ctx context.Context, sys *system) {
+		var both [2]*decision.Policy
+		var errs [2]error
+		var all sync.WaitGroup
+		for i := range both {
+			p := decision.Default()
+			p.CapPerWeek = i + 1
+			both[i] = &p
+			all.Go(func() { _, errs[i] = applyPolicy(ctx, sys.log, sys.run, &p) })
+		}
+		all.Wait()
+		if errs[0] == nil && errs[1] == nil && both[0].Version == both[1].Version {
+			t.Errorf("both are told that theirs is version %s", both[0].Version)
+		}
+
+		clash := policyCopy{both[0], time.Now().Add(time.Minute).UTC().Truncate(time.Millisecond)}
+		clash.policy.Version = "9"
+		other := policyCopy{both[1], clash.at.Add(time.Second)}
+		other.policy.Version = "9"
+		for _, c := range []policyCopy{clash, other} {
+			if err := c.publish(ctx, sys.log, sys.run); err != nil {
+				t.Fatal(err)
+			}
+		}
+		again := *both[1]
+		if applied, err := applyPolicy(ctx, sys.log, sys.run, &again); err != nil || !applied || again.Version != "10" {
+			t.Errorf("%v, %v, version %s", applied, err, again.Version)
+		}
+	})
+}
+
 func TestPolicyExplain(t *testing.T) {
 	alone(t)
 	dir := emptyFolder(t)
@@ -237,6 +273,9 @@ func TestPolicyExplain(t *testing.T) {
 			t.Errorf("it is said without %q:\n%s", want, out)
 		}
 	}
+	if _, errs, _ := tempismo(t, "policy", "explain", "--customer", "C-2", "--data", dir); !strings.Contains(errs, `has nothing about "C-2"`) {
+		t.Errorf("a customer of whom nothing is known: %s", errs)
+	}
 	for _, row := range []struct {
 		sentence, want string
 		args           []string
@@ -257,5 +296,28 @@ func TestPolicyExplain(t *testing.T) {
 func TestRefusedFilesAreTheOperatorsAffair(t *testing.T) {
 	if err := (faults{{}}).count("p.yaml"); !errors.Is(err, config.ErrUsage) || err.Error() != "p.yaml has 1 problem" {
 		t.Error(err)
+	}
+}
+
+func TestUpPutsAPolicyIntoForce(t *testing.T) {
+	alone(t)
+	dir := t.TempDir()
+	args := []string{"--data", dir, "--policy", examplePolicy, "--partitions", "2"}
+	for range 2 {
+		s := newScreen("Ctrl-C ends it cleanly")
+		up(t, s, append(args, "--console-listen", address(t), "--ingest-listen", address(t))...)()
+		if !strings.Contains(s.String(), "policy  1, from "+examplePolicy) {
+			t.Errorf("the terminal does not say what is in force:\n%s", s)
+		}
+	}
+	if out := must(t, "policy", "--data", dir); strings.Count(out, "\n") != 2 || !strings.Contains(out, "in force") {
+		t.Errorf("a second start puts it into force again:\n%s", out)
+	}
+	never := t.TempDir()
+	if _, errs, code := tempismo(t, "up", "--data", never, "--policy", file(t, "overlap: 15\n")); code != 2 || !strings.Contains(errs, ":1:10: overlap:") {
+		t.Errorf("%d, %s", code, errs)
+	}
+	if _, ok := local.Load(never); ok {
+		t.Error("a policy that cannot be used was found out too late: the folder was made")
 	}
 }

@@ -365,6 +365,7 @@ func TestDraftNamesWhatItCannotRead(t *testing.T) {
 		{"a policy is an object", `[]`, "is a list, not fields with names"},
 		{"no JSON", `{`, "read policy: unexpected EOF"},
 		{"two objects", `{}{}`, "read policy: something follows the object"},
+		{"a channel that could not be read hides no other", `{"channels":{"sms":[],"sms2":{"windows":["09:00-10:00"],"threshold":101}}}`, "channels.sms: is a list, not fields with names\nchannels.sms2.threshold: 101 is no score, 0 to 100"},
 		{"what could not be read is not checked as well", `{"quiet":1,"cap_per_week":99}`, "quiet: 1 is not text: put it in quotes\ncap_per_week: 99 is not between 0 (no cap) and 32"},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
