@@ -1,5 +1,6 @@
 // Package detector is the service that turns surprises into deviations: it reads engagement.scored.v1, keeps what is beyond
-// two sigma, has enough evidence and was not told already, and writes timing.deviations.v1.
+// two sigma, has enough evidence and was not told already, and writes timing.deviations.v1. What it remembers of customers whom
+// customer.erasures.v1 names it forgets, whatever the signals: all of it follows from what they did.
 //
 // It measures nothing, the profiler does, and moves nothing, the decider does. The rules are in pkg/domain/deviation, the
 // care for crashes is in pkg/stream; here they meet.
@@ -18,6 +19,7 @@ import (
 
 	"github.com/tempismo/tempismo/pkg/app"
 	"github.com/tempismo/tempismo/pkg/config"
+	"github.com/tempismo/tempismo/pkg/domain/customer"
 	"github.com/tempismo/tempismo/pkg/domain/deviation"
 	"github.com/tempismo/tempismo/pkg/domain/timing"
 	"github.com/tempismo/tempismo/pkg/kafka"
@@ -70,8 +72,9 @@ func Run(ctx context.Context, c Config, set app.Settings) error {
 
 func run(c Config) stream.Run { return stream.Run{ID: c.Run.ID, Simulated: c.Run.Simulated()} }
 
-// Input is a scored event as it stands on the topic.
+// Input is a scored event as it stands on the topic, or an erasure.
 type Input struct {
+	erased   bool
 	scored   timing.Scored
 	subject  string
 	position string // of the engagement event behind it
@@ -85,11 +88,15 @@ func Job(c Config, verdicts metric.Int64Counter) stream.Job[Input, deviation.Mem
 	builtin, run := timing.Builtin(), run(c)
 	job := stream.Job[Input, deviation.Memory, Partition]{
 		Service: Service,
-		Inputs:  []stream.Input{{Topic: topics.Scored}},
+		Inputs:  []stream.Input{{Topic: topics.Scored}, {Topic: topics.Erasures}},
 		Outputs: []string{topics.Deviations},
 		Decode:  func(r *stream.Record, in *Input) (stream.Cause, error) { return decode(r, in, run.Base(r.Topic)) },
 		Step: func(c *stream.Context, m *deviation.Memory, p *Partition, in *Input) error {
-			if m == nil { // a model
+			switch {
+			case m == nil: // a model
+				return nil
+			case in.erased:
+				*m = deviation.Memory{}
 				return nil
 			}
 			model := p.model
@@ -127,13 +134,21 @@ func decode(r *stream.Record, in *Input, topic string) (stream.Cause, error) {
 	if topic == topics.Models { // Adopt reads it
 		return cause, nil
 	}
+	want := timing.ScoredType
+	if topic == topics.Erasures {
+		want = customer.ErasureType
+	}
 	switch {
-	case e.Type != timing.ScoredType:
-		return stream.Cause{}, stream.Permanent(fmt.Errorf("type: %q is not %s", e.Type, timing.ScoredType))
+	case e.Type != want:
+		return stream.Cause{}, stream.Permanent(fmt.Errorf("type: %q is not %s", e.Type, want))
 	case e.Subject != string(r.Key):
 		return stream.Cause{}, stream.Permanent(errors.New("subject: is not the key of the record"))
 	case e.Time.IsZero():
 		return stream.Cause{}, stream.Permanent(errors.New("time: missing"))
+	}
+	if topic == topics.Erasures {
+		*in = Input{erased: true}
+		return stream.Cause{ID: e.ID, Trace: e.Traceparent}, nil // of no time: see package profiler
 	}
 	*in = Input{subject: e.Subject, position: position(e.Source, e.Sequence)}
 	if err := json.Unmarshal(e.Data, &in.scored); err != nil {

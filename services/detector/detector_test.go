@@ -1,6 +1,7 @@
 package detector
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/metric/noop"
 
 	"github.com/tempismo/tempismo/pkg/config"
+	"github.com/tempismo/tempismo/pkg/domain/customer"
 	"github.com/tempismo/tempismo/pkg/domain/deviation"
 	"github.com/tempismo/tempismo/pkg/domain/timing"
 	"github.com/tempismo/tempismo/pkg/stream"
@@ -65,6 +67,33 @@ func TestDeviationOnTheWire(t *testing.T) {
 	}
 	if out := d.Pipe(record(t, 1842218, noon.Add(time.Hour), scored())); len(out) != 0 {
 		t.Errorf("told again within the cool-down: %+v", out)
+	}
+}
+
+// TestErasure: what was told is forgotten, so that whoever begins anew can be told of anew.
+func TestErasure(t *testing.T) {
+	d := driver(t, timing.BuiltinVersion)
+	erasure := func(key, typ string) stream.Record {
+		e := stream.Event{ID: "er-1", Source: "/tempismo/erase", Type: typ, Subject: "anna", Time: noon, Data: []byte(`{"signals":["open"],"erased_before":"2026-12-03T09:00:00Z"}`)}
+		return stream.Record{Topic: topics.Erasures, Key: []byte(key), Value: e.Append(nil)}
+	}
+	d.Pipe(record(t, 1, noon, scored()))
+	for _, bad := range []stream.Record{erasure("bert", customer.ErasureType), erasure("anna", timing.ScoredType)} {
+		if out := d.Pipe(bad); len(out) != 1 || out[0].Topic != "customer.erasures.v1.dlq" {
+			t.Errorf("%+v", out)
+		}
+	}
+	if out := d.Pipe(record(t, 2, noon.Add(time.Hour), scored())); len(out) != 0 {
+		t.Fatalf("told again within the cool-down: %+v", out)
+	}
+	if out := d.Pipe(erasure("anna", customer.ErasureType)); len(out) != 0 {
+		t.Errorf("%+v", out)
+	}
+	if m := d.State("anna").Append(nil); !bytes.Equal(m, new(deviation.Memory).Append(nil)) {
+		t.Errorf("%x is left", m)
+	}
+	if out := d.Pipe(record(t, 3, noon.Add(2*time.Hour), scored())); len(out) != 1 {
+		t.Errorf("not told after everything was forgotten: %+v", out)
 	}
 }
 
