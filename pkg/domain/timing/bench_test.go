@@ -97,7 +97,7 @@ func BenchmarkPredict(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			q := r
-			q.Learn(&p, simStart+2000, 20, &u)
+			q.Learn(&p.Outline, simStart+2000, 20, &u)
 		}
 	})
 }

@@ -43,20 +43,26 @@ func Bucket(n int) int {
 // Dirichlet posteriors of the smoothed histograms around habits (histogram, weight in Priors.Hours, habits): slow 1 slow,
 // slow 2 slow, fast 1 fast, fast 2 fast, fast 1/2 slow, fast 1 slow.
 type Prediction struct {
-	Hours      [Day]float64          // what is told: the experts behind the guard
-	Mixed      [Day]float64          // the experts together
-	Experts    [Experts][Day]float64 // each
-	Weights    [Experts]float64      // how much each counts, sum 1
-	Population [Day]float64          // everybody, under this customer's exposure
-	Guard      float64               // how much the population counts in Hours
+	Hours   [Day]float64          // what is told: the experts behind the guard
+	Mixed   [Day]float64          // the experts together
+	Experts [Experts][Day]float64 // each
+	Outline
+}
 
-	// All experts are made of the first three and of these, which is what makes likelihoods cheap.
-	slow, fast, habits [Day]float64 // smoothed histograms, and habits of the fast one
-	step               [6]float64   // 1/(n+weight) of the Dirichlet posteriors
-	hours              float64      // Priors.Hours
-	unexposed          [Day]float64 // 1/exposure
-	persona            int          // the likeliest one
-	likeness           float64      // its probability
+// Outline is all that a Prediction is drawn from, and all that likelihoods need: the experts are made of a few parts.
+type Outline struct {
+	Weights    [Experts]float64 // how much each expert counts, sum 1
+	Population [Day]float64     // everybody, under this customer's exposure
+	Guard      float64          // how much the population counts in Hours
+
+	base, personas, habits [Day]float64 // the first three experts
+	habitsFast             [Day]float64 // habits of the fast histogram
+	slow, fast             [Day]float64 // smoothed histograms
+	step                   [6]float64   // 1/(n+weight) of the Dirichlet posteriors
+	hours                  float64      // Priors.Hours
+	unexposed              [Day]float64 // 1/exposure
+	persona                int          // the likeliest one
+	likeness               float64      // its probability
 }
 
 // Predict is what m expects of a customer with rhythm r in a week (Hour/Week), given where this customer's mail lets
@@ -67,13 +73,13 @@ type Prediction struct {
 // customer is ever predicted worse than by the population by more than log2(50) = 5.64 bits in total (a Bayesian mixture
 // never loses more to a part than the part's prior weight).
 func (m *Model) Predict(p *Prediction, r *Rhythm, week int64, exposure *[Day]float64) {
-	m.outline(p, r, week, exposure, m.base(Bucket(int(r.n))))
+	m.outline(&p.Outline, r, week, exposure, m.base(Bucket(int(r.n))))
 	p.draw()
 }
 
-// outline fills in all of p that likelihoods need, around a base attention.
-func (m *Model) outline(p *Prediction, r *Rhythm, week int64, exposure, base *[Day]float64) {
-	q := &p.Experts[0]
+// outline fills in p, around a base attention.
+func (m *Model) outline(p *Outline, r *Rhythm, week int64, exposure, base *[Day]float64) {
+	q := &p.base
 	var sumQ, sumP float64
 	for h, e := range exposure {
 		q[h], p.Population[h] = base[h]*e, m.Population[h]*e
@@ -90,18 +96,19 @@ func (m *Model) outline(p *Prediction, r *Rhythm, week int64, exposure, base *[D
 	a := m.Priors.Hours
 	p.hours = a
 	if r.n == 0 {
-		p.slow, p.fast, p.habits, p.Experts[2] = [Day]float64{}, [Day]float64{}, *q, *q
+		p.slow, p.fast, p.habits, p.habitsFast = [Day]float64{}, [Day]float64{}, *q, *q
 		p.step = [6]float64{1 / a, 1 / (2 * a), 1 / a, 1 / (2 * a), 2 / a, 1 / a}
 		m.personas(p, 0, exposure)
 		return
 	}
 	ws, wf := decaySlow(week-r.year)/unit, decay(week-r.quarter)/unit
-	var ns, nf float64
+	var slow, fast uint64
 	for h := range q {
-		p.slow[h], p.fast[h] = ws*float64(r.slow[h]), wf*float64(r.fast[h])
-		ns += p.slow[h]
-		nf += p.fast[h]
+		s, f := r.slow[h], r.fast[h]
+		slow, fast = slow+uint64(s), fast+uint64(f)
+		p.slow[h], p.fast[h] = ws*float64(s), wf*float64(f)
 	}
+	ns, nf := ws*float64(slow), wf*float64(fast)
 	p.step = [6]float64{1 / (ns + a), 1 / (ns + 2*a), 1 / (nf + a), 1 / (nf + 2*a), 1 / (nf + a/2), 1 / (nf + a)}
 	m.personas(p, ns, exposure)
 	m.habits(p, ns, nf)
@@ -110,7 +117,7 @@ func (m *Model) outline(p *Prediction, r *Rhythm, week int64, exposure, base *[D
 }
 
 // weigh fills in how much each expert counts, and the guard.
-func (m *Model) weigh(p *Prediction, r *Rhythm) {
+func (m *Model) weigh(p *Outline, r *Rhythm) {
 	p.Weights = [Experts]float64{1, 1, 1, 1, 1, 1, 1, 1, 1}
 	if len(m.Experts) > 0 {
 		p.Weights = m.Experts[Bucket(int(r.n))]
@@ -146,11 +153,29 @@ var coarse, fine = func() (c [129]float64, f [256]float64) {
 	return c, f
 }()
 
+// ln is the natural logarithm of a positive number to within 1e-12, which is far more than 1/1024 nat asks for and less than
+// math.Log costs: by the 128th of its octave, at whose middle the logarithm is known, and the series around it.
+func ln(x float64) float64 {
+	const mantissa = 1<<52 - 1
+	b := math.Float64bits(x)
+	part := &octave[b>>45&127]
+	r := math.Float64frombits(b&mantissa|1023<<52)*part.inverse - 1
+	return (float64(int(b>>52)-1023)*math.Ln2 + part.ln) + r*(1-r*(1./2-r*(1./3-r*(1./4))))
+}
+
+var octave = func() (parts [128]struct{ inverse, ln float64 }) {
+	for i := range parts {
+		middle := 1 + (float64(i)+.5)/128
+		parts[i].inverse, parts[i].ln = 1/middle, math.Log(middle)
+	}
+	return parts
+}()
+
 // guardOdds is how much more the experts count than the population, before anything is known of either.
 const guardOdds = 49
 
 // posteriors are the Dirichlet posteriors, given smoothed histograms and habits at an hour, or sums of these over hours.
-func (p *Prediction) posteriors(slow, fast, habitsSlow, habitsFast float64) [6]float64 {
+func (p *Outline) posteriors(slow, fast, habitsSlow, habitsFast float64) [6]float64 {
 	habitsSlow *= p.hours
 	habitsFast *= p.hours
 	return [6]float64{
@@ -164,7 +189,7 @@ func (p *Prediction) posteriors(slow, fast, habitsSlow, habitsFast float64) [6]f
 }
 
 // mix is how much each of the parts counts in Mixed: base, personas, habits, habits of the fast histogram, slow, fast.
-func (p *Prediction) mix() [6]float64 {
+func (p *Outline) mix() [6]float64 {
 	var w [6]float64 // of the posteriors
 	for i := range w {
 		w[i] = p.Weights[3+i] * p.step[i]
@@ -178,34 +203,39 @@ func (p *Prediction) mix() [6]float64 {
 
 // draw fills in the rest of p.
 func (p *Prediction) draw() {
+	p.Experts[0], p.Experts[1], p.Experts[2] = p.base, p.personas, p.habits
 	w, a := p.mix(), p.hours
 	s1, s2, f1, f2, f0, f3 := p.step[0], p.step[1], p.step[2], p.step[3], p.step[4], p.step[5]
 	for h := range p.Hours {
-		s, f, hs, hf := p.slow[h], p.fast[h], p.Experts[2][h], p.habits[h]
+		s, f, hs, hf := p.slow[h], p.fast[h], p.habits[h], p.habitsFast[h]
 		p.Experts[3][h], p.Experts[4][h] = (s+a*hs)*s1, (s+2*a*hs)*s2
 		p.Experts[5][h], p.Experts[6][h] = (f+a*hf)*f1, (f+2*a*hf)*f2
 		p.Experts[7][h], p.Experts[8][h] = (f+a/2*hs)*f0, (f+a*hs)*f3
-		mixed := w[0]*p.Experts[0][h] + w[1]*p.Experts[1][h] + w[2]*hs + w[3]*hf + (w[4]*s + w[5]*f)
+		mixed := w[0]*p.base[h] + w[1]*p.personas[h] + w[2]*hs + w[3]*hf + (w[4]*s + w[5]*f)
 		p.Mixed[h], p.Hours[h] = mixed, mixed+p.Guard*(p.Population[h]-mixed)
 	}
 }
 
-// tell fills in no more of the rest of p than what is told.
-func (p *Prediction) tell() {
+// tell is Hours of the Prediction that would be drawn.
+func (p *Outline) tell() (hours [Day]float64) {
 	w := p.mix()
 	for i := range w {
 		w[i] *= 1 - p.Guard
 	}
-	for h := range p.Hours {
-		p.Hours[h] = w[0]*p.Experts[0][h] + w[1]*p.Experts[1][h] + w[2]*p.Experts[2][h] + w[3]*p.habits[h] + w[4]*p.slow[h] + w[5]*p.fast[h] + p.Guard*p.Population[h]
+	for h := range hours {
+		hours[h] = w[0]*p.base[h] + w[1]*p.personas[h] + w[2]*p.habits[h] + w[3]*p.habitsFast[h] + w[4]*p.slow[h] + w[5]*p.fast[h] + p.Guard*p.Population[h]
 	}
+	return hours
 }
 
 // Attention is the attention by hour of the day, mean 1, that p stands for.
-func (p *Prediction) Attention() (phi [Day]float64) {
+func (p *Prediction) Attention() [Day]float64 { return p.attention(&p.Hours) }
+
+// attention is the attention by hour of the day, mean 1, that hours under the customer's exposure stand for.
+func (p *Outline) attention(hours *[Day]float64) (phi [Day]float64) {
 	sum := 0.0
-	for h := range phi {
-		phi[h] = p.Hours[h] * p.unexposed[h]
+	for h, x := range hours {
+		phi[h] = x * p.unexposed[h]
 		sum += phi[h]
 	}
 	sum = Day / sum
@@ -219,10 +249,10 @@ func (p *Prediction) Attention() (phi [Day]float64) {
 // answer is where answers to the latest message would fall, were every hour like every other; nil where none is known of.
 // Then the question is not which hours the customer keeps but when this message is answered: with attention phi, that is
 // phi(y) over the mean of phi where the answers may fall (what does not depend on the expert is left out).
-func (p *Prediction) Likelihoods(y int, answer *[Day]float64) (experts [Experts]float64, mixed, population float64) {
-	base, personas, habits := &p.Experts[0], &p.Experts[1], &p.Experts[2]
+func (p *Outline) Likelihoods(y int, answer *[Day]float64) (experts [Experts]float64, mixed, population float64) {
+	base, personas, habits := &p.base, &p.personas, &p.habits
 	experts[0], experts[1], experts[2], population = base[y], personas[y], habits[y], p.Population[y]
-	at := p.posteriors(p.slow[y], p.fast[y], habits[y], p.habits[y])
+	at := p.posteriors(p.slow[y], p.fast[y], habits[y], p.habitsFast[y])
 	copy(experts[3:], at[:])
 	for e, l := range &experts {
 		mixed += p.Weights[e] * l
@@ -238,7 +268,7 @@ func (p *Prediction) Likelihoods(y int, answer *[Day]float64) (experts [Experts]
 		met[0] += a * base[h]
 		met[1] += a * personas[h]
 		met[2] += a * habits[h]
-		habitsFast += a * p.habits[h]
+		habitsFast += a * p.habitsFast[h]
 		slow += a * p.slow[h]
 		fast += a * p.fast[h]
 		metPopulation += a * p.Population[h]
@@ -256,21 +286,21 @@ func (p *Prediction) Likelihoods(y int, answer *[Day]float64) (experts [Experts]
 // Learn notes an engaged hour, given what was predicted of it: first how well each expert did, then the hour itself, split
 // between h and the nearer neighbour by the minute, so that a habit at the full hour is not torn apart by minutes.
 // Engaged hours are to be learned in order of time; answer is as in Likelihoods.
-func (r *Rhythm) Learn(p *Prediction, h Hour, minute int, answer *[Day]float64) {
+func (r *Rhythm) Learn(p *Outline, h Hour, minute int, answer *[Day]float64) {
 	experts, mixed, population := p.Likelihoods(hourOfDay(h), answer)
 	var evidence [Experts]float64
 	best := math.Inf(-1)
 	for e, l := range experts {
-		evidence[e] = .98*float64(r.evidence[e]) + nat*math.Log(l)
+		evidence[e] = .98*float64(r.evidence[e]) + nat*ln(l)
 		if evidence[e] > best {
 			best = evidence[e]
 		}
 	}
 	for e, v := range evidence {
-		r.evidence[e] = int16(max(math.Round(v-best), math.MinInt16))
+		r.evidence[e] = int16(max(v-best-.5, math.MinInt16)) // rounded, since it is not positive
 	}
 	// Rounded down: a guard that believes the experts too little keeps its bound, one that believes them too much does not.
-	r.guard = int16(min(max(math.Floor(float64(r.guard)+nat*math.Log(mixed/population)), math.MinInt16), math.MaxInt16))
+	r.guard = int16(min(max(math.Floor(float64(r.guard)+nat*ln(mixed/population)), math.MinInt16), math.MaxInt16))
 	r.add(h, minute)
 }
 
@@ -346,9 +376,9 @@ func (m *Model) base(bucket int) *[Day]float64 {
 }
 
 // habits bends the base along the directions in which customers are known to differ, as far as so many engagements can be
-// believed: once for each histogram (ns and nf engagements), into Experts[2] and habits.
-func (m *Model) habits(p *Prediction, ns, nf float64) {
-	q := &p.Experts[0]
+// believed: once for each histogram (ns and nf engagements).
+func (m *Model) habits(p *Outline, ns, nf float64) {
+	q := &p.base
 	var offSlow, offFast [Day]float64 // from what is expected
 	for h, x := range q {
 		offSlow[h], offFast[h] = p.slow[h]-ns*x, p.fast[h]-nf*x
@@ -370,8 +400,12 @@ func (m *Model) habits(p *Prediction, ns, nf float64) {
 	var sumSlow, sumFast float64
 	for h, x := range q {
 		u := &m.directions[h]
-		s := 1 + zs[0]*u[0] + zs[1]*u[1] + zs[2]*u[2] + zs[3]*u[3] + (zs[4]*u[4] + zs[5]*u[5] + zs[6]*u[6] + zs[7]*u[7])
-		f := 1 + zf[0]*u[0] + zf[1]*u[1] + zf[2]*u[2] + zf[3]*u[3] + (zf[4]*u[4] + zf[5]*u[5] + zf[6]*u[6] + zf[7]*u[7])
+		s := 1 + zs[0]*u[0] + zs[1]*u[1] + zs[2]*u[2] + zs[3]*u[3]
+		f := 1 + zf[0]*u[0] + zf[1]*u[1] + zf[2]*u[2] + zf[3]*u[3]
+		if len(m.Habits) > 4 {
+			s += zs[4]*u[4] + zs[5]*u[5] + zs[6]*u[6] + zs[7]*u[7]
+			f += zf[4]*u[4] + zf[5]*u[5] + zf[6]*u[6] + zf[7]*u[7]
+		}
 		if s < least {
 			s = least
 		}
@@ -380,14 +414,14 @@ func (m *Model) habits(p *Prediction, ns, nf float64) {
 		}
 		s *= x
 		f *= x
-		p.Experts[2][h], p.habits[h] = s, f
+		p.habits[h], p.habitsFast[h] = s, f
 		sumSlow += s
 		sumFast += f
 	}
 	sumSlow, sumFast = 1/sumSlow, 1/sumFast
 	for h := range q {
-		p.Experts[2][h] *= sumSlow
-		p.habits[h] *= sumFast
+		p.habits[h] *= sumSlow
+		p.habitsFast[h] *= sumFast
 	}
 }
 
@@ -399,10 +433,10 @@ func believed(n, correlation float64) float64 {
 
 // personas mixes the personas, by how well each explains the slow histogram (n engagements, not smoothed yet), into the
 // second expert; where the model has none, that is the first.
-func (m *Model) personas(p *Prediction, n float64, exposure *[Day]float64) {
-	out := &p.Experts[1]
+func (m *Model) personas(p *Outline, n float64, exposure *[Day]float64) {
+	out := &p.personas
 	if len(m.Personas) == 0 {
-		*out = p.Experts[0]
+		*out = p.base
 		return
 	}
 	var weight, mass [MaxPersonas]float64

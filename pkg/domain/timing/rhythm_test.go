@@ -90,7 +90,7 @@ func TestPrediction(t *testing.T) {
 		for _, h := range habitual(t) {
 			week = weekOf(h)
 			m.Predict(&p, &r, week, &exposure)
-			r.Learn(&p, h, rapid.IntRange(0, 59).Draw(t, "minute"), rapid.SampledFrom([]*[Day]float64{nil, &answer}).Draw(t, "answer"))
+			r.Learn(&p.Outline, h, rapid.IntRange(0, 59).Draw(t, "minute"), rapid.SampledFrom([]*[Day]float64{nil, &answer}).Draw(t, "answer"))
 		}
 		m.Predict(&p, &r, week, &exposure)
 		all := map[string]*[Day]float64{"hours": &p.Hours, "mixed": &p.Mixed, "population": &p.Population}
@@ -178,7 +178,7 @@ func TestGuard(t *testing.T) {
 			}
 			lost += math.Log2(p.Population[y] / p.Hours[y])
 			worst = max(worst, lost)
-			r.Learn(&p, at+int64(y), 30, nil)
+			r.Learn(&p.Outline, at+int64(y), 30, nil)
 			if i%97 == 96 { // a move of habit does not renew the stake
 				r.forget(1)
 			}
@@ -213,7 +213,7 @@ func TestExperts(t *testing.T) {
 	var p Prediction
 	for i := range int64(40) {
 		m.Predict(&p, &r, weekOf(simStart+i*Day), &u)
-		r.Learn(&p, simStart+i*Day+18, 30, nil)
+		r.Learn(&p.Outline, simStart+i*Day+18, 30, nil)
 	}
 	m.Predict(&p, &r, weekOf(simStart+40*Day), &u)
 	if p.Hours[18] < .4 || p.Weights[0] > .01 || p.Guard > 1e-6 {
@@ -221,5 +221,19 @@ func TestExperts(t *testing.T) {
 	}
 	if m.Personas[p.persona].Name != "evening readers" || p.likeness < .99 {
 		t.Errorf("the persona is %q with probability %.2f", m.Personas[p.persona].Name, p.likeness)
+	}
+}
+
+func TestLn(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		x := rapid.Float64Range(1e-300, 10).Draw(t, "x")
+		if got, want := ln(x), math.Log(x); math.Abs(got-want) > 1e-12*max(1, math.Abs(want)) {
+			t.Errorf("ln(%v) is %v, want %v", x, got, want)
+		}
+	})
+	for i := range 4096 { // across the parts of an octave
+		if x := 1 + float64(i)/4096; math.Abs(ln(x)-math.Log(x)) > 1e-12 {
+			t.Errorf("ln(%v) is %v, want %v", x, ln(x), math.Log(x))
+		}
 	}
 }

@@ -217,14 +217,14 @@ type day struct {
 func (s *State) settleEngagement(w *World, h Hour, minute int, first bool, e *day) {
 	i := s.age(h)
 	m, d := w.Model, dayOf(h)
-	exposure := m.exposure(&s.sent)
-	var p Prediction
+	exposure, carried := m.exposure(&s.sent)
+	var p Outline
 	m.outline(&p, &s.Rhythm, weekOf(h), &exposure, m.base(Bucket(int(s.n))))
 	if sent, answers := s.latest(h); !answers {
 		s.Learn(&p, h, minute, nil)
 	} else {
 		if e != nil && s.enough(h) {
-			usual, other := s.hypotheses(m, &p, sent)
+			usual, other := s.hypotheses(m, &p, &carried, sent)
 			y := hourOfDay(h)
 			e.odds *= other[y] / usual[y]
 			e.hours[e.n] = uint8(y + 1)

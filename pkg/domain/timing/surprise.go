@@ -30,16 +30,9 @@ func (m *Model) Timing(s *State, v *View, h Hour) (t Test, at float64, ok bool) 
 	if !ok {
 		return t, 0, false
 	}
-	var w [Day]float64
-	hour, how := hourOfDay(sent), HourOfWeek(sent)
-	for _, k := range &m.Kernel {
-		w[hour] += k * v.Phi[how]
-		if hour++; hour == Day {
-			hour = 0
-		}
-		if how++; how == Week {
-			how = 0
-		}
+	w := m.answers(sent, &v.weekday)
+	for hour := range w {
+		w[hour] *= v.hours[hour]
 	}
 	y, likeliest, below, total := hourOfDay(h), 0, 0., 0.
 	for hour, x := range &w {
@@ -99,11 +92,11 @@ func (s *State) drift(e *day) (t Test, raised bool) {
 
 // hypotheses are f0 and f1 by hour of the day: two attentions, the customer's and the one that they may have moved to, both
 // scaled so that the answers to the message sent in hour sent, by kernel and day of the week, meet 1.
-func (s *State) hypotheses(m *Model, p *Prediction, sent Hour) (usual, other [Day]float64) {
+func (s *State) hypotheses(m *Model, p *Outline, carried *[4]float64, sent Hour) (usual, other [Day]float64) {
 	sum := 0.0
 	const everybody = 1. / (1 + guardOdds)
 	for h := range usual {
-		own := (p.slow[h] + 2*p.hours*p.Experts[2][h]) * p.step[1] // Experts[4]
+		own := (p.slow[h] + 2*p.hours*p.habits[h]) * p.step[1] // Experts[4]
 		usual[h] = (own + everybody*(p.Population[h]-own)) * p.unexposed[h]
 		sum += usual[h]
 	}
@@ -128,32 +121,43 @@ func (s *State) hypotheses(m *Model, p *Prediction, sent Hour) (usual, other [Da
 		if at == 0 {
 			break
 		}
-		for d := -3; d <= 3; d++ { // mean 1
-			other[(int(at)-1+d+Day)%Day] += float64(4-max(d, -d)) * Day / 16
+		h := (int(at) + Day - 4) % Day                                   // three hours before
+		for _, near := range [...]float64{1.5, 3, 4.5, 6, 4.5, 3, 1.5} { // mean 1
+			other[h] += near
+			if h++; h == Day {
+				h = 0
+			}
 		}
 	}
 
 	decayed := s.decayed(sent)
-	days := m.exposureDays(s)
+	days := m.exposureDays(s, carried)
 	weekday := m.weekdays(s, decayed*float64(s.engagement()), decayed, &days)
-	var met, metOther float64
-	hour, day := hourOfDay(sent), dayOfWeek(sent)
-	for _, k := range &m.Kernel {
-		k *= weekday[day]
-		met += k * usual[hour]
-		metOther += k * other[hour]
-		if hour++; hour == Day {
-			if hour, day = 0, day+1; day == 7 {
-				day = 0
-			}
-		}
-	}
-	met, metOther = 1/met, 1/metOther
+	answers := m.answers(sent, &weekday)
+	met, metOther := 1/dot(answers[:], usual[:]), 1/dot(answers[:], other[:])
 	for h := range usual {
 		usual[h] *= met
 		other[h] *= metOther
 	}
 	return usual, other
+}
+
+// answers is where answers to a message sent in hour sent fall by hour of the day, by kernel and attention by day of the week.
+func (m *Model) answers(sent Hour, weekday *[7]float64) (answers [Day]float64) {
+	hour, day := hourOfDay(sent), dayOfWeek(sent)
+	for kernel := m.Kernel[:]; len(kernel) > 0; hour = 0 { // day by day
+		n := min(Day-hour, len(kernel))
+		g := weekday[day]
+		to := answers[hour : hour+n]
+		for i, k := range kernel[:n] {
+			to[i] += g * k
+		}
+		kernel = kernel[n:]
+		if day++; day == 7 {
+			day = 0
+		}
+	}
+	return answers
 }
 
 const (

@@ -37,4 +37,10 @@ func mod(a, n int64) int64 {
 	return a
 }
 
-func floorDiv(a, n int64) int64 { return (a - mod(a, n)) / n }
+func floorDiv(a, n int64) int64 {
+	q := a / n
+	if a < q*n {
+		q--
+	}
+	return q
+}

@@ -15,12 +15,14 @@ type View struct {
 	Reasons    []Reason // strongest first, at most three; filled by Profile.View
 
 	model    *Model
-	ratio    [Day]float64 // engagements at that hour of the day over those that sends and everybody's habits explain
-	exposure [Day]float64 // where answers to the mail received fall, were every hour like every other, sum 1
-	days     [7]float64   // the same by day of the week
-	mail     float64      // how many deliveries say so, decayed
-	strength float64      // A: how many engaged hours stand behind Rate, prior included
-	reported bool         // whether deliveries are reported
+	usual    *[Day]float64 // attention of everybody with as much history, by hour of the day
+	hours    [Day]float64  // Phi is the product of attention by hour of the day
+	weekday  [7]float64    // and by day of the week, each mean 1
+	exposure [Day]float64  // where answers to the mail received fall, were every hour like every other, sum 1
+	days     [7]float64    // the same by day of the week
+	mail     float64       // how many deliveries say so, decayed
+	strength float64       // A: how many engaged hours stand behind Rate, prior included
+	reported bool          // whether deliveries are reported
 }
 
 // Reason is an hour of the day at which the customer engages more often than the mail received explains.
@@ -36,10 +38,11 @@ const Everything = math.MaxInt64
 func (p *Profile) View(m *Model, channel string, now Hour) View {
 	var v View
 	m.Derive(&v, p, channel, now, Everything)
-	var around [Week + Horizon]float64
-	copy(around[copy(around[:], v.Phi[:]):], v.Phi[:Horizon])
-	for how := range v.Scores {
-		v.Scores[how] = uint8(m.score(m.met((*[Horizon]float64)(around[how:]))))
+	for hour := range Day {
+		today, tomorrow := v.ahead(hour)
+		for d := range v.weekday {
+			v.Scores[d*Day+hour] = uint8(m.score(v.meets(d, today, tomorrow)))
+		}
 	}
 	v.reasons()
 	return v
@@ -110,33 +113,35 @@ func (w *World) Derive(v *View, p *Profile, channel string, now Hour, without in
 	everybody := m.base(Bucket(int(own.n)))
 	base := *everybody
 	segment, borrowed := m.tilt(&base, p.Segment), 0.
-	var predicted Prediction
+	var predicted Outline
 	if other != nil && other.n > 0 {
 		var o State
 		o.take(w, other, without)
-		exposure := m.exposure(&o.sent)
+		exposure, _ := m.exposure(&o.sent)
 		m.outline(&predicted, &o.Rhythm, weekOf(now), &exposure, &base)
-		predicted.tell()
-		base, borrowed = predicted.Attention(), o.decayed(now)*float64(o.engagement())
+		hours := predicted.tell()
+		base, borrowed = predicted.attention(&hours), o.decayed(now)*float64(o.engagement())
 	}
-	v.exposure = m.exposure(&own.sent)
+	var carried [4]float64
+	v.exposure, carried = m.exposure(&own.sent)
 	m.outline(&predicted, &own.Rhythm, weekOf(now), &v.exposure, &base)
-	predicted.tell()
-	attention := predicted.Attention()
+	hours := predicted.tell()
+	attention := predicted.attention(&hours)
 
 	n := 0.0
 	if own.settled {
 		n = own.decayed(now) * float64(own.engagement())
 	}
-	v.days = m.exposureDays(&own)
+	v.days = m.exposureDays(&own, &carried)
 	weekday := m.weekdays(&own, n, own.decayed(now), &v.days)
 	for d, g := range weekday {
-		for h, a := range attention {
-			v.Phi[d*Day+h] = a * g
+		phi := (*[Day]float64)(v.Phi[d*Day:])
+		for h, a := range &attention {
+			phi[h] = a * g
 		}
 	}
 
-	v.model = m
+	v.model, v.usual, v.hours, v.weekday = m, everybody, attention, weekday
 	v.reported = own.deliveries > 0
 	v.Evidence = Evidence{EngagedHours: math.Round(100*n) / 100, Deliveries: int(own.deliveries), EngagedDays: int(own.days)}
 	if own.seen {
@@ -145,10 +150,9 @@ func (w *World) Derive(v *View, p *Profile, channel string, now Hour, without in
 
 	// Level: engaged hours per delivery, as a Gamma posterior. Deliveries are weighed by the attention that their answers
 	// meet (of this very view), so that what is expected of a day adds up to what was seen.
-	var met, meets, common float64
+	var met, meets float64
 	for h, r := range &v.exposure {
 		met += r * attention[h]
-		common += r * everybody[h]
 	}
 	for d, g := range weekday {
 		meets += v.days[d] * g
@@ -161,13 +165,6 @@ func (w *World) Derive(v *View, p *Profile, channel string, now Hour, without in
 	v.strength = m.Priors.EngagedHours + known
 	v.Rate = v.strength / (m.Priors.Deliveries + m.sends(&own, now)*met*meets)
 
-	var moved, tilted float64 // how far the hours are from everybody's, and of that, how far before anything own was known
-	for h, r := range &v.exposure {
-		q := everybody[h] * r / common
-		v.ratio[h] = predicted.Hours[h] / q
-		moved += math.Abs(predicted.Hours[h] - predicted.Experts[0][h])
-		tilted += math.Abs(predicted.Experts[0][h] - q)
-	}
 	if !v.reported {
 		known = n / 2 // exposure is a guess: what the hours say of attention is worth half
 	} else {
@@ -177,7 +174,7 @@ func (w *World) Derive(v *View, p *Profile, channel string, now Hour, without in
 	switch {
 	case v.Evidence.EngagedHours >= 5:
 		v.Level = LevelOwn
-	case n+borrowed >= 1 && !(segment && borrowed == 0 && tilted > moved):
+	case n+borrowed >= 1 && !(segment && borrowed == 0 && v.tilted(&predicted.base, &hours)):
 		v.Level = LevelPersona
 	case segment:
 		v.Level = LevelSegment
@@ -190,6 +187,20 @@ func (w *World) Derive(v *View, p *Profile, channel string, now Hour, without in
 	if len(m.Personas) > 0 {
 		v.Persona, v.Likeness = m.Personas[predicted.persona].Name, predicted.likeness
 	}
+}
+
+// tilted reports whether hours are bent further from everybody's by what was known before the customer, that is base, than by
+// what is known of the customer.
+func (v *View) tilted(base, hours *[Day]float64) bool {
+	var before, since, common float64
+	for h, r := range &v.exposure {
+		common += r * v.usual[h]
+	}
+	for h, r := range &v.exposure {
+		before += math.Abs(base[h] - v.usual[h]*r/common)
+		since += math.Abs(hours[h] - base[h])
+	}
+	return before > since
 }
 
 // Derive is World.Derive in a world without gaps.
@@ -215,9 +226,9 @@ func (m *Model) tilt(base *[Day]float64, segment string) bool {
 	return false
 }
 
-// exposure is where the answers to mail sent so fall, were every hour like every other, sum 1; of customers without
-// deliveries, everybody's.
-func (m *Model) exposure(sent *[Day]uint32) (exposure [Day]float64) {
+// exposure is where the answers to mail sent so fall, were every hour like every other, sum 1, and how many of them fall on
+// the day of the mail and on the days after it; of customers without deliveries, everybody's, and none.
+func (m *Model) exposure(sent *[Day]uint32) (exposure [Day]float64, carried [4]float64) {
 	var hours [Day]struct { // with deliveries
 		share float64
 		fold  *[Day]float64
@@ -225,13 +236,18 @@ func (m *Model) exposure(sent *[Day]uint32) (exposure [Day]float64) {
 	n, total := 0, 0.0
 	for hour, c := range sent {
 		if c != 0 {
-			hours[n].share, hours[n].fold = float64(c), (*[Day]float64)(m.around[Day-hour:])
-			total += hours[n].share
+			x, part := float64(c), &m.carry[hour]
+			hours[n].share, hours[n].fold = x, (*[Day]float64)(m.around[Day-hour:])
+			total += x
+			carried[0] += x * part[0]
+			carried[1] += x * part[1]
+			carried[2] += x * part[2]
+			carried[3] += x * part[3]
 			n++
 		}
 	}
 	if n == 0 {
-		return m.exposed
+		return m.exposed, carried
 	}
 	total = 1 / total
 	for h := 0; h < Day-3; h += 4 { // four hours side by side
@@ -245,7 +261,7 @@ func (m *Model) exposure(sent *[Day]uint32) (exposure [Day]float64) {
 		}
 		exposure[h], exposure[h+1], exposure[h+2], exposure[h+3] = e0*total, e1*total, e2*total, e3*total
 	}
-	return exposure
+	return exposure, carried
 }
 
 // fold is where the answers to a message sent in hour sent fall by hour of the day, were every hour like every other, sum 1.
@@ -255,38 +271,23 @@ func (m *Model) fold(answers *[Day]float64, sent Hour) {
 	copy(answers[:], m.folded[n:])
 }
 
-// exposureDays is where the answers to the mail received fall in the week, were every day like every other, sum 1.
-func (m *Model) exposureDays(s *State) (share [7]float64) {
-	var c0, c1, c2, c3, total float64 // of this customer's mix of hours
-	for h, n := range &s.sent {
-		if n > 0 {
-			n, part := float64(n), &m.carry[h]
-			total += n
-			c0 += n * part[0]
-			c1 += n * part[1]
-			c2 += n * part[2]
-			c3 += n * part[3]
-		}
-	}
-	if total == 0 {
-		return m.weekly
-	}
+// exposureDays is where the answers to the mail received fall in the week, were every day like every other, sum 1, given how
+// many of them are carried to the days after their mail.
+func (m *Model) exposureDays(s *State, carried *[4]float64) (share [7]float64) {
 	var days [7 + 3]float64
-	total = 0
+	mail := 0.0
 	for d, n := range &s.sentDays {
-		if n > 0 {
-			n := float64(n)
-			total += n
-			days[d] += n * c0
-			days[d+1] += n * c1
-			days[d+2] += n * c2
-			days[d+3] += n * c3
+		n := float64(n)
+		mail += n
+		for k, c := range carried {
+			days[d+k] += n * c
 		}
 	}
-	if total == 0 { // halving has forgotten the days before the hours
+	total := mail * (carried[0] + carried[1] + carried[2] + carried[3])
+	if total == 0 { // there is none, or halving has forgotten the days before the hours
 		return m.weekly
 	}
-	total = 1 / (total * (c0 + c1 + c2 + c3))
+	total = 1 / total
 	for d := range days {
 		share[d%7] += days[d] * total
 	}
@@ -295,7 +296,7 @@ func (m *Model) exposureDays(s *State) (share [7]float64) {
 
 // weekdays is the attention by day of the week, mean 1, given n engaged hours as of now, when a counter is worth decayed.
 func (m *Model) weekdays(s *State, n, decayed float64, share *[7]float64) (w [7]float64) {
-	var total, mean float64
+	var total, sum float64
 	for d := range w {
 		w[d] = share[d] * m.Weekdays[d]
 		total += w[d]
@@ -303,10 +304,10 @@ func (m *Model) weekdays(s *State, n, decayed float64, share *[7]float64) (w [7]
 	a := m.Priors.Weekdays
 	for d := range w {
 		w[d] = m.Weekdays[d] * (a + decayed*float64(s.engagedDays[d])) / (a + n*w[d]/total)
-		mean += w[d] / 7
+		sum += w[d]
 	}
 	for d := range w {
-		w[d] /= mean
+		w[d] *= 7 / sum
 	}
 	return w
 }
@@ -329,17 +330,45 @@ func (m *Model) sends(s *State, now Hour) float64 {
 func (v *View) Score(h Hour) int { return v.model.score(v.met(h)) }
 
 func (m *Model) score(met float64) int {
-	return int(math.Round(min(max(50+50*math.Log2(met/m.horizon), 0), 100)))
+	x := met / m.horizon
+	switch {
+	case !(x >= points[1]):
+		return 0
+	case x >= points[100]:
+		return 100
+	}
+	s := int(scores[(math.Float64bits(x)-math.Float64bits(.5))>>scoreShift])
+	if x >= points[s+1] {
+		s++
+	}
+	return s
 }
+
+// A score is 50 plus 50 times a logarithm, rounded, but a week has 168 of them. So points are where each begins, and scores are
+// those at the beginning of each 256th of the numbers from 1/2 to 1 and from 1 to 2: within it at most one other begins.
+var points, scores = func() (points [101]float64, scores [512]uint8) {
+	for s := range points {
+		points[s] = exp2((float64(s) - 50.5) / 50)
+	}
+	for i := range scores {
+		x := math.Float64frombits(math.Float64bits(.5) + uint64(i)<<scoreShift)
+		for s := range points {
+			if x >= points[s] {
+				scores[i] = uint8(s)
+			}
+		}
+	}
+	return points, scores
+}()
+
+const scoreShift = 52 - 8
 
 // Best is the hour with the highest score among the Horizon hours from now on; the earliest of equals.
 func (v *View) Best(now Hour) (h Hour, score int) {
-	var ahead [2 * Horizon]float64
-	v.ahead(ahead[:], now)
 	var met [Horizon]float64
 	most := 0.0
 	for i := range met {
-		met[i] = v.model.met((*[Horizon]float64)(ahead[i:]))
+		met[i] = v.met(now + int64(i))
 		most = max(most, met[i])
 	}
 	score = v.model.score(most)
@@ -385,11 +414,17 @@ func (v *View) Reported() bool { return v.reported }
 func (v *View) reasons() {
 	const much, most = 1.25, 3
 	var taken [Day]bool
+	var own, common float64 // attention that the mail received meets: the customer's and everybody's
+	for h, r := range &v.exposure {
+		own += r * v.hours[h]
+		common += r * v.usual[h]
+	}
+	ratio := func(h int) float64 { return v.hours[h] / own * common / v.usual[h] }
 	for range most {
-		best := -1
-		for h, r := range v.ratio {
-			if !taken[h] && r >= much && (best < 0 || r > v.ratio[best]) {
-				best = h
+		best, highest := -1, 0.
+		for h := range Day {
+			if r := ratio(h); !taken[h] && r >= much && r > highest {
+				best, highest = h, r
 			}
 		}
 		if best < 0 {
@@ -398,7 +433,10 @@ func (v *View) reasons() {
 		for k := -1; k <= 1; k++ { // neighbours tell the same story
 			taken[(best+k+Day)%Day] = true
 		}
-		v.Reasons = append(v.Reasons, Reason{best, math.Round(100*v.ratio[best]) / 100})
+		if v.Reasons == nil {
+			v.Reasons = make([]Reason, 0, most)
+		}
+		v.Reasons = append(v.Reasons, Reason{best, math.Round(100*highest) / 100})
 	}
 }
 
@@ -428,28 +466,38 @@ func (v *View) Answers(sent Hour) (share [Response]float64) {
 
 // met is the attention that the answers to a message sent in hour h meet within Horizon hours.
 func (v *View) met(h Hour) float64 {
-	var ahead [Horizon]float64
-	v.ahead(ahead[:], h)
-	return v.model.met(&ahead)
+	how := HourOfWeek(h)
+	today, tomorrow := v.ahead(how % Day)
+	return v.meets(how/Day, today, tomorrow)
 }
 
-// ahead fills to with the attention of the hours from h on, at most a week.
-func (v *View) ahead(to []float64, h Hour) {
-	n := copy(to, v.Phi[HourOfWeek(h):])
-	copy(to[n:], v.Phi[:])
+// ahead is the attention by hour of the day alone that the answers to a message sent in that hour of the day meet within
+// Horizon hours: on the day itself and on the next.
+func (v *View) ahead(hour int) (today, tomorrow float64) {
+	kernel := v.model.Kernel[:Horizon]
+	return dot(kernel[:Day-hour], v.hours[hour:]), dot(kernel[Day-hour:], v.hours[:hour])
 }
 
-// met is the attention that the answers to a message meet within Horizon hours, given that of these hours.
-func (m *Model) met(ahead *[Horizon]float64) float64 {
-	kernel := (*[Horizon]float64)(m.Kernel[:])
+// meets is met of a message sent on a day of the week, given ahead.
+func (v *View) meets(day int, today, tomorrow float64) float64 {
+	return v.weekday[day]*today + v.weekday[(day+1)%7]*tomorrow
+}
+
+// dot is the scalar product.
+func dot(a, b []float64) float64 {
+	b = b[:len(a)]
 	var s0, s1, s2, s3 float64 // side by side: a single sum would wait for each addition
-	for a := 0; a < Horizon-3; a += 4 {
-		s0 += kernel[a] * ahead[a]
-		s1 += kernel[a+1] * ahead[a+1]
-		s2 += kernel[a+2] * ahead[a+2]
-		s3 += kernel[a+3] * ahead[a+3]
+	i := 0
+	for ; i < len(a)-3; i += 4 {
+		s0 += a[i] * b[i]
+		s1 += a[i+1] * b[i+1]
+		s2 += a[i+2] * b[i+2]
+		s3 += a[i+3] * b[i+3]
 	}
-	return s0 + s1 + s2 + s3
+	for ; i < len(a); i++ {
+		s0 += a[i] * b[i]
+	}
+	return s0 + s1 + (s2 + s3)
 }
 
 // Worth is what a send in hour now is worth to a customer who engages right now, as a share of what one in hour best is:

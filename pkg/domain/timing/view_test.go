@@ -242,7 +242,7 @@ func TestExplained(t *testing.T) {
 	m := Builtin()
 	var sent [Day]uint32
 	sent[9] = unit
-	exposure := m.exposure(&sent) // all mail at 9
+	exposure, _ := m.exposure(&sent) // all mail at 9
 	for _, row := range []struct {
 		n    float64
 		much float64 // beyond which an hour was not explained; smoothing blurs the edge at 9, where mail comes
@@ -341,14 +341,39 @@ func TestScoreIsBounded(t *testing.T) {
 	})
 }
 
+// TestScoreIsALogarithm: 50 points to the doubling, rounded, up to the last bit of the numbers at which a score begins.
+func TestScoreIsALogarithm(t *testing.T) {
+	m := &Model{prepared: prepared{horizon: 1}}
+	for i := range 40000 {
+		exact := -20 + float64(i)*140/40000
+		if _, part := math.Modf(math.Abs(exact)); math.Abs(part-.5) < 1e-6 {
+			continue
+		}
+		if s, want := m.score(exp2((exact-50)/50)), int(min(max(math.Round(exact), 0), 100)); s != want {
+			t.Fatalf("score %d of what is worth %v, want %d", s, exact, want)
+		}
+	}
+	for s := 1; s <= 100; s++ {
+		if at, below := m.score(points[s]), m.score(math.Nextafter(points[s], 0)); at != s || below != s-1 {
+			t.Errorf("score %d where %d begins, %d right below", at, s, below)
+		}
+	}
+	if s := m.score(math.NaN()); s != 0 {
+		t.Errorf("score %d of no number", s)
+	}
+}
+
 // TestBest: the best hour is the first with the highest score, also where scores end.
 func TestBest(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := Builtin()
 		v := View{model: m}
 		scale := rapid.SampledFrom([]float64{1, 1, .2, 6}).Draw(t, "scale")
-		for i := range v.Phi {
-			v.Phi[i] = scale * rapid.SampledFrom([]float64{.1, .9, 1, 1.01, 1.1, 3}).Draw(t, "phi")
+		for h := range v.hours {
+			v.hours[h] = scale * rapid.SampledFrom([]float64{.1, .9, 1, 1.01, 1.1, 3}).Draw(t, "hour")
+		}
+		for d := range v.weekday {
+			v.weekday[d] = rapid.SampledFrom([]float64{.5, 1, 1.2}).Draw(t, "day")
 		}
 		now := rapid.Int64Range(0, 1000).Draw(t, "now")
 		want, most := now, v.Score(now)

@@ -240,7 +240,7 @@ func (s *scoring) engaged(c int, e *event, i int) {
 		s.noOne.Predict(&p, &r.unnamed, floorDiv(h, week), &exposure)
 		days.guess(&s.guess, &p)
 		note(noPersonas)
-		r.unnamed.Learn(&p, h, int(e.minute), told)
+		r.unnamed.Learn(&p.Outline, h, int(e.minute), told)
 	}
 	if s.wanted[noDecay] {
 		// In a world of one week nothing grows old.
@@ -248,7 +248,7 @@ func (s *scoring) engaged(c int, e *event, i int) {
 		s.model.Predict(&p, &r.undying, 0, &exposure)
 		days.guess(&s.guess, &p)
 		note(noDecay)
-		r.undying.Learn(&p, timeless, int(e.minute), told)
+		r.undying.Learn(&p.Outline, timeless, int(e.minute), told)
 	}
 	if s.blind != nil {
 		s.blind.Predict(c, h, &p)

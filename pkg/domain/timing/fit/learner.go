@@ -191,9 +191,9 @@ func (l *Learner) notice(customer int, h timing.Hour, minute int) (p timing.Pred
 	exposure := l.exposure(c)
 	l.model.Predict(&p, &c.rhythm, weekOf(h), &exposure)
 	if answer, ok := l.Answer(customer, h); ok {
-		c.rhythm.Learn(&p, h, minute, &answer)
+		c.rhythm.Learn(&p.Outline, h, minute, &answer)
 	} else {
-		c.rhythm.Learn(&p, h, minute, nil)
+		c.rhythm.Learn(&p.Outline, h, minute, nil)
 	}
 	c.days[mod(dayOf(h), 7)]++
 	return p
