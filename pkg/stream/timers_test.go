@@ -23,6 +23,9 @@ type diary struct {
 	Timers  map[string]time.Time
 }
 
+// rulebook is the state of the partition: the rule in force, adopted and not stored.
+type rulebook struct{ rule string }
+
 // order is a record for the alarm clock: words as in "set r1 10:05", "unset r1", "look", "nothing", with an event time.
 type order struct {
 	at    time.Time
@@ -45,8 +48,8 @@ func says(key, what string) stream.Record {
 
 // alarmClock is a job with timers: a timer that fires is entered in the diary with the time; one whose id is "again-N-M" sets
 // itself anew N times, M minutes later.
-func alarmClock() stream.Job[order, diary, struct{}] {
-	return stream.Job[order, diary, struct{}]{
+func alarmClock() stream.Job[order, diary, rulebook] {
+	return stream.Job[order, diary, rulebook]{
 		Service: "clock",
 		Inputs:  []stream.Input{{Topic: "orders", Table: true}, {Topic: "other"}, {Topic: "rules", Broadcast: true}},
 		Outputs: []string{"rings"},
@@ -63,11 +66,11 @@ func alarmClock() stream.Job[order, diary, struct{}] {
 			*in = order{clockAt(at.Format("15:04")), words[1:]}
 			return stream.Cause{ID: fmt.Sprintf("%s-%d", r.Value, r.Offset), Time: in.at}, nil
 		},
-		Step: func(c *stream.Context, s *diary, _ *struct{}, in *order) error {
+		Step: func(c *stream.Context, s *diary, p *rulebook, in *order) error {
 			if s == nil {
 				return nil
 			}
-			s.note(c, strings.Join(in.words, " "))
+			s.note(c, p, strings.Join(in.words, " "))
 			if s.Timers == nil {
 				s.Timers = map[string]time.Time{}
 			}
@@ -85,17 +88,20 @@ func alarmClock() stream.Job[order, diary, struct{}] {
 			}
 			return nil
 		},
-		Adopt: func(*struct{}, string, []byte) error { return nil },
-		Timers: &stream.Timers[diary, struct{}]{
+		Adopt: func(p *rulebook, _ string, value []byte) error {
+			p.rule = strings.TrimPrefix(string(value[5:]), " rule")
+			return nil
+		},
+		Timers: &stream.Timers[diary, rulebook]{
 			Topic: "ticks",
 			Pending: func(s *diary, each func(string, time.Time)) {
 				for id, due := range s.Timers {
 					each(id, due)
 				}
 			},
-			Fire: func(c *stream.Context, s *diary, _ *struct{}, id string, due time.Time) error {
+			Fire: func(c *stream.Context, s *diary, p *rulebook, id string, due time.Time) error {
 				if id == "broken" {
-					return errors.New("the bell is broken")
+					return stream.Permanent(errors.New("the bell is broken"))
 				}
 				if id == "stuck" {
 					return nil
@@ -106,7 +112,7 @@ func alarmClock() stream.Job[order, diary, struct{}] {
 					m, _ := strconv.Atoi(f[2])
 					s.Timers[fmt.Sprintf("again-%d-%d", n-1, m)] = due.Add(time.Duration(m) * time.Minute)
 				}
-				s.note(c, "fired "+id)
+				s.note(c, p, "fired "+id)
 				c.Emit(stream.Emission{Topic: "rings", Type: "t", Prefix: "r-", Subject: "k", Data: quoted(fmt.Sprintf("%s %s at %s due %s", c.Cause().ID, id, c.Now().Format("15:04"), due.Format("15:04")) + string(c.Lookup()))})
 				return nil
 			},
@@ -120,8 +126,8 @@ func alarmClock() stream.Job[order, diary, struct{}] {
 
 func quoted(s string) []byte { b, _ := json.Marshal(s); return b }
 
-func (s *diary) note(c *stream.Context, what string) {
-	s.Entries = append(s.Entries, c.Now().Format("15:04")+" "+what)
+func (s *diary) note(c *stream.Context, p *rulebook, what string) {
+	s.Entries = append(s.Entries, c.Now().Format("15:04")+" "+what+p.rule)
 }
 
 // rings lists the data of outputs without the cause's id.
@@ -142,9 +148,9 @@ func rings(out []streamtest.Output) (all []string) {
 func TestAFoldFiresTimersInOrder(t *testing.T) {
 	sim := stream.Run{ID: "s", Simulated: true}
 	d := streamtest.NewDriver(t, alarmClock(), sim)
-	d.Pipe(says("bob", "10:00 set b2 10:20"))
-	d.Pipe(says("ann", "10:00 set a1 10:20"))
-	d.Pipe(says("bob", "10:01 set b1 10:20"))
+	d.Pipe(says("bob", "10:00 set r2 10:20"))
+	d.Pipe(says("ann", "10:00 set r9 10:20"))
+	d.Pipe(says("bob", "10:01 set r1 10:20"))
 	d.Pipe(says("bob", "10:01 set again-2-3 10:15"))
 	d.Pipe(says("ann", "10:01 set a0 10:40"))
 	d.Pipe(says("ann", "10:01 set a9 10:19"))
@@ -154,7 +160,7 @@ func TestAFoldFiresTimersInOrder(t *testing.T) {
 		t.Errorf("next %v", next)
 	}
 	got := rings(d.Advance(clockAt("10:21")))
-	want := []string{"again-2-3 at 10:15 due 10:15", "again-1-3 at 10:18 due 10:18", "a1 at 10:20 due 10:20", "b1 at 10:20 due 10:20", "b2 at 10:20 due 10:20", "again-0-3 at 10:21 due 10:21"}
+	want := []string{"again-2-3 at 10:15 due 10:15", "again-1-3 at 10:18 due 10:18", "r9 at 10:20 due 10:20", "r1 at 10:20 due 10:20", "r2 at 10:20 due 10:20", "again-0-3 at 10:21 due 10:21"}
 	if !slices.Equal(got, want) {
 		t.Errorf("fired\n%q, want\n%q", got, want)
 	}
@@ -163,6 +169,26 @@ func TestAFoldFiresTimersInOrder(t *testing.T) {
 	}
 	if _, ok := d.Next(); ok {
 		t.Error("a timer is left")
+	}
+}
+
+func TestATimerNeverFiresEarly(t *testing.T) {
+	job := alarmClock()
+	due := clockAt("10:20").Add(time.Nanosecond)
+	job.Step = func(_ *stream.Context, s *diary, _ *rulebook, in *order) error {
+		s.Timers = map[string]time.Time{"a": due, "no timer": {}}
+		return nil
+	}
+	d := streamtest.NewDriver(t, job, stream.Run{ID: "s", Simulated: true})
+	d.Pipe(says("ann", "10:00 set"))
+	if next, ok := d.Next(); !ok || !next.Due.Equal(clockAt("10:20").Add(time.Millisecond)) {
+		t.Errorf("next %v", next)
+	}
+	if out := d.Advance(due); len(out) != 0 {
+		t.Errorf("fired %q", rings(out))
+	}
+	if out := d.Advance(clockAt("10:21")); len(out) != 1 || !out[0].Event.Time.Equal(clockAt("10:20").Add(time.Millisecond)) {
+		t.Errorf("fired %+v", out)
 	}
 }
 
@@ -193,7 +219,7 @@ func TestATombstoneReachesTheStep(t *testing.T) {
 // starts at midnight of 2000-01-01, so live times are said relative to it.
 type clockBench struct {
 	*bench
-	clock stream.Job[order, diary, struct{}]
+	clock stream.Job[order, diary, rulebook]
 }
 
 func ringing(t *testing.T, run stream.Run, story func(b *clockBench)) {
@@ -251,7 +277,7 @@ func (b *clockBench) ticks() int { return len(b.log.Records(b.rt.Run.Topic("tick
 
 func TestATimerOfALiveRunFiresWhenItIsDue(t *testing.T) {
 	ringing(t, stream.Run{ID: "r1"}, func(b *clockBench) {
-		b.clock.Step = func(c *stream.Context, s *diary, _ *struct{}, in *order) error {
+		b.clock.Step = func(c *stream.Context, s *diary, _ *rulebook, in *order) error {
 			s.Timers = map[string]time.Time{}
 			if in.words[0] == "set" {
 				d, err := time.ParseDuration(in.words[2])
@@ -414,6 +440,18 @@ func TestTicksOfOthersDoNotWait(t *testing.T) {
 	})
 }
 
+func TestATimerThatIsSetAnewGetsOneTick(t *testing.T) {
+	ringing(t, stream.Run{ID: "s", Simulated: true}, func(b *clockBench) {
+		for _, what := range []string{"set a 10:30", "set a 10:20", "set a 10:30", "unset b", "set c 10:05", "unset c"} {
+			b.tell("ann", "10:00 "+what)
+		}
+		b.tell("ann", "11:00 nothing")
+		b.start()
+		b.expect("rung", b.rung(), []string{"a at 10:30 due 10:30"})
+		b.expect("ticks", b.ticks(), 1)
+	})
+}
+
 func TestAnIndexThatWentAstrayIsPutRight(t *testing.T) {
 	for _, run := range []stream.Run{{ID: "r1"}, {ID: "s", Simulated: true}} {
 		ringing(t, run, func(b *clockBench) {
@@ -445,7 +483,7 @@ func TestAnIndexThatWentAstrayIsPutRight(t *testing.T) {
 func TestNoTicksAreAppendedWhileALostStateIsRebuilt(t *testing.T) {
 	ringing(t, stream.Run{ID: "r1"}, func(b *clockBench) {
 		const soon = 10 * time.Minute
-		b.clock.Step = func(c *stream.Context, s *diary, _ *struct{}, in *order) error {
+		b.clock.Step = func(c *stream.Context, s *diary, _ *rulebook, in *order) error {
 			s.Timers = map[string]time.Time{in.words[1]: c.Now().Add(soon)}
 			return nil
 		}
@@ -544,16 +582,74 @@ func TestNothingPublishedBeforeAClockTickIsOverlooked(t *testing.T) {
 	})
 }
 
+// A rule comes into force in its place among clock ticks, by the times at which they were written.
+func TestAClockTickHoldsForWhatWasWrittenAfterIt(t *testing.T) {
+	run := stream.Run{ID: "s", Simulated: true}
+	for _, c := range []struct {
+		name        string
+		clock, rule int // when they are written, in seconds
+		entries     []string
+	}{
+		{"the rule after it", 5, 6, []string{"10:00 set a 10:10", "10:00 set b 10:30", "10:10 fired a", "10:20 nothing", "10:30 fired b", "11:00 nothing at 2"}},
+		{"the rule before it", 5, 4, []string{"10:00 set a 10:10", "10:00 set b 10:30", "10:10 fired a", "10:20 nothing", "10:30 fired b at 2", "11:00 nothing at 2"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ringing(t, run, func(b *clockBench) {
+				second := func(n int) time.Time { return time.Now().Add(time.Duration(n) * time.Second) }
+				say := func(at int, what string) {
+					b.log.Append("sim.s.orders", 0, stream.Message{Key: []byte("ann"), Value: []byte(what), Time: second(at)})
+				}
+				say(0, "10:00 set a 10:10")
+				say(0, "10:00 set b 10:30")
+				say(1, "10:20 nothing") // waits for a, whose tick stands behind the clock tick
+				tick := stream.ClockTick(run, clockAt("10:40"))
+				tick.Time = second(c.clock)
+				b.log.Append("sim.s.ticks", 0, tick)
+				b.log.Append("sim.s.rules", 0, stream.Message{Value: []byte("10:00 rule at 2"), Time: second(c.rule)})
+				say(7, "11:00 nothing")
+				b.start()
+				b.expect("entries", b.diary("ann").Entries, c.entries)
+			})
+		})
+	}
+}
+
+func TestARepeatedRecordLetsNothingFire(t *testing.T) {
+	ringing(t, stream.Run{ID: "s", Simulated: true}, func(b *clockBench) {
+		for _, what := range []string{"10:00 set a 10:10", "10:20 nothing"} { // upstream has published another version of it again
+			b.log.Append("sim.s.orders", 0, stream.Message{Key: []byte("ann"), Value: []byte(what), Headers: []stream.Header{
+				{Key: "source", Value: []byte("/up")}, {Key: "sequence", Value: []byte("00000000000000000007.000")}}})
+		}
+		b.start()
+		b.expect("rung", b.rung(), []string(nil))
+		b.expect("duplicates", b.seen.sum(func(r *stream.Report) int { return r.Duplicates }), 1)
+	})
+}
+
+func TestATickOnTheWire(t *testing.T) {
+	ringing(t, stream.Run{ID: "s", Simulated: true}, func(b *clockBench) {
+		b.tell("ann", `10:00 set a"1" 10:10`)
+		b.tell("ann", "10:20 nothing")
+		b.start()
+		r := b.log.Records("sim.s.ticks", 0)[0]
+		b.expect("key", string(r.Key), "ann")
+		b.expect("value", string(r.Value), `{"specversion":"1.0","id":"tk-e030c41cdefe4251af0cc694","source":"/tempismo/clock/s/ticks/0","type":"io.tempismo.tick.v1","subject":"ann","time":"2026-03-01T10:10:00Z","datacontenttype":"application/json","data":{"timer":"a\"1\"","due":"2026-03-01T10:10:00Z","after":{"orders":1,"other":0,"rules":0}}}`)
+		b.expect("headers", fmt.Sprintf("%s", r.Headers), "[{content-type application/cloudevents+json} {source /tempismo/clock/s/ticks/0} {after orders=1 other=0 rules=0}]")
+		c := stream.ClockTick(b.rt.Run, clockAt("10:40"))
+		b.expect("clock tick", string(c.Value), `{"specversion":"1.0","id":"ck-1772361600000","source":"/tempismo/clock/s","type":"io.tempismo.tick.v1","time":"2026-03-01T10:40:00Z","datacontenttype":"application/json","data":{"timer":"","due":"2026-03-01T10:40:00Z"}}`)
+	})
+}
+
 func TestALookupShowsWhatTheOtherServiceKnows(t *testing.T) {
 	for _, run := range []stream.Run{{ID: "r1"}, {ID: "s", Simulated: true}} {
 		ringing(t, run, func(b *clockBench) {
 			var read []string
 			store := &peekedStore{Store: b.store, keys: &read}
 			b.rt.Store = store
-			b.clock.Lookup = &stream.Lookup[order, diary, struct{}]{
+			b.clock.Lookup = &stream.Lookup[order, diary, rulebook]{
 				Service: "profiler", Input: "events",
 				Wanted: func(in *order) bool { return in.words[0] == "look" },
-				Result: func(c *stream.Context, s *diary, _ *struct{}, in *order, seen stream.Seen) []byte {
+				Result: func(c *stream.Context, s *diary, _ *rulebook, in *order, seen stream.Seen) []byte {
 					who := "tick"
 					if in != nil {
 						who = in.words[0]
@@ -615,7 +711,7 @@ func TestWhatAStepMayKnowOfItsRecord(t *testing.T) {
 	job := alarmClock()
 	var told []string
 	step := job.Step
-	job.Step = func(c *stream.Context, s *diary, p *struct{}, in *order) error {
+	job.Step = func(c *stream.Context, s *diary, p *rulebook, in *order) error {
 		told = append(told, fmt.Sprint(c.Positions()), c.ID("r-", 0))
 		return step(c, s, p, in)
 	}
@@ -647,7 +743,7 @@ func TestPositionsSurviveATakeover(t *testing.T) {
 	ringing(t, stream.Run{ID: "r1"}, func(b *clockBench) {
 		var told map[string]string
 		step := b.clock.Step
-		b.clock.Step = func(c *stream.Context, s *diary, p *struct{}, in *order) error {
+		b.clock.Step = func(c *stream.Context, s *diary, p *rulebook, in *order) error {
 			told = c.Positions()
 			return step(c, s, p, in)
 		}
@@ -663,10 +759,10 @@ func TestPositionsSurviveATakeover(t *testing.T) {
 
 func TestAFoldUsesRecordedLookups(t *testing.T) {
 	job := alarmClock()
-	job.Lookup = &stream.Lookup[order, diary, struct{}]{
+	job.Lookup = &stream.Lookup[order, diary, rulebook]{
 		Service: "profiler", Input: "events",
 		Wanted: func(in *order) bool { return in.words[0] == "look" },
-		Result: func(*stream.Context, *diary, *struct{}, *order, stream.Seen) []byte { panic("looked up again") },
+		Result: func(*stream.Context, *diary, *rulebook, *order, stream.Seen) []byte { panic("looked up again") },
 	}
 	fold, err := stream.NewFold(job, stream.Run{ID: "s", Simulated: true}, 0, 1)
 	if err != nil {
