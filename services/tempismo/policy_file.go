@@ -46,8 +46,8 @@ func (fs faults) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Is makes faults an error about what the operator wrote.
-func (faults) Is(err error) bool { return err == config.ErrUsage } //nolint:errorlint // this is how errors.Is asks
+// Unwrap makes faults an error about what the operator wrote.
+func (faults) Unwrap() error { return config.ErrUsage }
 
 // Bounds of a policy file.
 const (

@@ -40,11 +40,11 @@ func readPolicies(ctx context.Context, log *kafka.Log, run stream.Run) (*policyS
 	err = kafka.Range(ctx, log, topic, kafka.Earliest, kafka.Latest, func(r *stream.Record) error {
 		e, err := stream.ParseEvent(r.Value)
 		if err != nil {
-			return nil //nolint:nilerr // what cannot be read is not in force anywhere: the decider sets it aside
+			return nil // what cannot be read is not in force anywhere: the decider sets it aside
 		}
 		p, err := decision.ParsePolicyRecord(r.Value)
 		if err != nil {
-			return nil //nolint:nilerr // likewise
+			return nil // likewise
 		}
 		c := policyCopy{p, e.Time}
 		ends[r.Partition] = c

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -46,8 +47,8 @@ func decodeJSON(data []byte) (node any, err error) {
 	if err := dec.Decode(&node); err != nil {
 		return nil, fmt.Errorf("read policy: %w", err)
 	}
-	if _, err := dec.Token(); err != io.EOF {
-		return nil, fmt.Errorf("read policy: something follows the object")
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("read policy: something follows the object")
 	}
 	return node, nil
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -143,6 +144,32 @@ func TestValidateNamesTheFieldAndTheRemedy(t *testing.T) {
 			}
 		})
 	}
+}
+
+// meet looks at few minutes; looking at all of them must find the same.
+func TestMeetIsAsGoodAsLookingAtEveryMinute(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		opening := rapid.Custom(func(t *rapid.T) calendar.Opening {
+			return calendar.Opening{Days: uint8(rapid.IntRange(0, 127).Draw(t, "days")), Window: anyWindow(t)}
+		})
+		a, b := rapid.SliceOfN(opening, 0, 2).Draw(t, "a"), rapid.SliceOfN(opening, 0, 2).Draw(t, "b")
+		quiet := anyWindow(t)
+		want := false
+		for day := range time.Weekday(7) {
+			for minute := range 24 * 60 {
+				in := func(o calendar.Opening) bool { return o.Contains(day, minute) }
+				want = want || !quiet.Contains(minute) && slices.ContainsFunc(a, in) && slices.ContainsFunc(b, in)
+			}
+		}
+		if meet(quiet, a, b) != want {
+			t.Fatalf("%v and %v without %v: %v", a, b, quiet, !want)
+		}
+	})
+}
+
+// anyWindow has few hours, so that two often touch.
+func anyWindow(t *rapid.T) calendar.Window {
+	return calendar.Window{From: 60 * rapid.IntRange(0, 23).Draw(t, "from"), To: 60 * rapid.IntRange(0, 24).Draw(t, "to")}
 }
 
 func TestValidateNamesEverythingAtOnce(t *testing.T) {

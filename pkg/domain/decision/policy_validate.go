@@ -104,17 +104,17 @@ func (c *Channel) check(ps *Problems, path string, quiet calendar.Window) {
 	checkOpenings(ps, path+".windows", c.Windows)
 	checkOpenings(ps, path+".prime", c.Prime)
 	checkOpenings(ps, path+".fall_back", c.FallBack)
-	switch allowed := minutesOf(c.Windows).without(quiet); {
+	switch {
 	case len(c.Windows) == 0:
 		ps.add(path+".windows", "there is none, so nothing could ever be sent; use 00:00-24:00 to allow every hour")
 	case quiet.Whole(): // said of quiet
-	case allowed.none():
+	case !meet(quiet, c.Windows):
 		ps.add(path+".windows", "lie within quiet hours, so nothing could ever be sent")
 	default:
-		if len(c.Prime) > 0 && !allowed.meets(minutesOf(c.Prime)) {
+		if len(c.Prime) > 0 && !meet(quiet, c.Windows, c.Prime) {
 			ps.add(path+".prime", "lies outside the windows, or within quiet hours, so it never counts")
 		}
-		if len(c.FallBack) > 0 && !allowed.meets(minutesOf(c.FallBack)) {
+		if len(c.FallBack) > 0 && !meet(quiet, c.Windows, c.FallBack) {
 			ps.add(path+".fall_back", "lies outside the windows, or within quiet hours, so no request could end there")
 		}
 	}
@@ -287,34 +287,21 @@ func checkDate(ps *Problems, path, text string) (time.Time, bool) {
 	return t, err == nil
 }
 
-// minuteSet is a set of minutes of the week: for validation, which may take its time.
-type minuteSet [7 * 24 * 60]bool
-
-func minutesOf(list []calendar.Opening) *minuteSet {
-	var m minuteSet
-	for i := range m {
-		for _, o := range list[:min(len(list), MaxOpenings)] {
-			m[i] = m[i] || o.Contains(time.Weekday(i/(24*60)), i%(24*60))
+// meet reports whether a minute of the week lies in one of the openings of each list, and not in quiet. Where minutes are common to
+// all, the first of a row is the first of an opening, or the one after quiet.
+func meet(quiet calendar.Window, lists ...[]calendar.Opening) bool {
+	firsts := []int{quiet.To % (24 * 60)}
+	for _, list := range lists {
+		for _, o := range list {
+			firsts = append(firsts, o.Window.From)
 		}
 	}
-	return &m
-}
-
-// without takes a part of every day out of m.
-func (m *minuteSet) without(w calendar.Window) *minuteSet {
-	for i := range m {
-		m[i] = m[i] && !w.Contains(i%(24*60))
-	}
-	return m
-}
-
-func (m *minuteSet) none() bool { return !m.meets(m) }
-
-// meets reports whether a minute is in both.
-func (m *minuteSet) meets(o *minuteSet) bool {
-	for i := range m {
-		if m[i] && o[i] {
-			return true
+	for day := time.Sunday; day <= time.Saturday; day++ {
+		for _, minute := range firsts {
+			in := func(o calendar.Opening) bool { return o.Contains(day, minute) }
+			if !quiet.Contains(minute) && !slices.ContainsFunc(lists, func(list []calendar.Opening) bool { return !slices.ContainsFunc(list, in) }) {
+				return true
+			}
 		}
 	}
 	return false
