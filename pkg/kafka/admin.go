@@ -30,6 +30,10 @@ type declared struct {
 	config map[string]*string
 }
 
+// tableHistory is how long a table keeps what is no longer true: as long, a decision can be made again from what was known
+// then.
+const tableHistory = 30 * 24 * time.Hour
+
 func declare(run stream.Run) []declared {
 	var all []declared
 	add := func(name string, retention time.Duration, size int) {
@@ -49,6 +53,7 @@ func declare(run stream.Run) []declared {
 		if t.Kind == topics.Table {
 			config := all[len(all)-1].config
 			config["cleanup.policy"] = kadm.StringPtr("compact")
+			config["min.compaction.lag.ms"] = kadm.StringPtr(strconv.FormatInt(tableHistory.Milliseconds(), 10))
 			delete(config, "retention.ms")
 		}
 		if t.DLQ {

@@ -34,8 +34,9 @@ func StartEmbedded(c EmbeddedConfig) (*Embedded, error) {
 		}),
 		kfake.BrokerConfigs(map[string]string{
 			// Retention drops whole segments, and a start reads each one into memory: small ones for both.
-			"log.segment.bytes":      strconv.Itoa(16 << 20),
-			"log.cleaner.backoff.ms": "60000",
+			"log.segment.bytes": strconv.Itoa(16 << 20),
+			// Tables are compacted whenever this has passed, whatever min.compaction.lag.ms says.
+			"log.cleaner.backoff.ms": "3600000",
 		}),
 	}
 	if c.Port != 0 {

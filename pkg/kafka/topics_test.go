@@ -54,7 +54,8 @@ func testEnsureTopics(t *testing.T, config Config) {
 					policy = "compact"
 				}
 				if got["max.message.bytes"] != size || got["cleanup.policy"] != policy || got["message.timestamp.type"] != "CreateTime" ||
-					policy == "delete" && got["retention.ms"] != fmt.Sprint(retention.Milliseconds()) {
+					policy == "delete" && got["retention.ms"] != fmt.Sprint(retention.Milliseconds()) ||
+					policy == "compact" && got["min.compaction.lag.ms"] != "2592000000" {
 					t.Errorf("%s: %v", name, got)
 				}
 				if ahead := got["message.timestamp.after.max.ms"]; !run.Simulated && ahead != "60000" || run.Simulated && ahead == "60000" {
