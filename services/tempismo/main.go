@@ -30,6 +30,7 @@ type commands struct {
 	Calendar calendarCmd `cmd:"" help:"Show on which days of a year nothing is sent."`
 	Policy   policyCmd   `cmd:"" help:"Check, apply, list and explain the rules by which is decided."`
 	Models   modelsCmd   `cmd:"" help:"List, draw, train and pin models of when customers pay attention."`
+	Explain  explainCmd  `cmd:"" help:"Say why something was decided, and decide it again."`
 	Erase    eraseCmd    `cmd:"" help:"Have a customer forgotten, for ever."`
 	Topics   topicsCmd   `cmd:"" help:"List or create topics."`
 	Lag      lagCmd      `cmd:"" help:"Show how far behind each service is."`
@@ -86,6 +87,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	chosen.BindTo(ctx, (*context.Context)(nil))
 	if err := chosen.Run(terminal{out: stdout, err: stderr}); err != nil {
 		fmt.Fprintf(stderr, "tempismo: %v\n", err)
+		if end := (*ending)(nil); errors.As(err, &end) {
+			return end.code
+		}
 		if errors.Is(err, config.ErrUsage) {
 			return 2
 		}

@@ -111,10 +111,10 @@ func (p *Past) Missing() (missing []string) {
 	for _, l := range p.inputs {
 		switch {
 		case l == p.ticks:
+		case l.topic == topics.Attributes && l.start+l.gaps > 0:
+			missing = append(missing, fmt.Sprintf("%d earlier records of %s were compacted away", l.start+l.gaps, l.topic))
 		case l.start > 0:
 			missing = append(missing, fmt.Sprintf("%s begins at offset %d: earlier records are beyond its retention", l.topic, l.start))
-		case l.gaps > 0 && l.topic == topics.Attributes:
-			missing = append(missing, fmt.Sprintf("%d earlier records of %s were compacted away", l.gaps, l.topic))
 		}
 	}
 	return missing
