@@ -96,7 +96,7 @@ func (p *Partition) append(dst []byte) []byte {
 			put(t.waiting[h%waitingHours].flat, t.waiting[h%waitingHours].own)
 		}
 	}
-	put(t.Erased, t.Refused, e.Erased, e.Unconsented)
+	put(t.Erased, t.Unconsented, e.Erased, e.Unconsented)
 	return dst
 }
 
@@ -208,7 +208,7 @@ func (p *Partition) decode(b []byte) error {
 		}
 	}
 	if version > 2 {
-		all(&t.Erased, &t.Refused, &e.Erased, &e.Unconsented)
+		all(&t.Erased, &t.Unconsented, &e.Erased, &e.Unconsented)
 	}
 	if bad || len(b) > 0 {
 		return fmt.Errorf("%w: damaged: start a new run", errPartition)

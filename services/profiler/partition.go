@@ -12,16 +12,16 @@ import (
 
 // Totals counts the events of a partition since its run began.
 type Totals struct {
-	Accepted uint64                             `json:"accepted"` // neither late nor set aside as unreadable
-	Late     uint64                             `json:"late"`     // too old to be counted in a profile
-	Repeated uint64                             `json:"repeated"` // of the accepted, in an hour that the profile held already
-	Human    uint64                             `json:"human"`    // of all
-	Probable uint64                             `json:"probable"`
-	Machine  uint64                             `json:"machine"`
-	Erased   uint64                             `json:"erased"`      // not accepted, because an erasure is later
-	Refused  uint64                             `json:"unconsented"` // opens that were not accepted, because the customer has refused pixels
-	Gaps     uint64                             `json:"gaps"`        // local days on which the feed of engagements was down
-	Kinds    [engagement.Unsubscribe + 1]uint64 `json:"kinds"`       // of all, by engagement.Kind
+	Accepted    uint64                             `json:"accepted"` // neither late nor set aside as unreadable
+	Late        uint64                             `json:"late"`     // too old to be counted in a profile
+	Repeated    uint64                             `json:"repeated"` // of the accepted, in an hour that the profile held already
+	Human       uint64                             `json:"human"`    // of all
+	Probable    uint64                             `json:"probable"`
+	Machine     uint64                             `json:"machine"`
+	Erased      uint64                             `json:"erased"`      // not accepted, because an erasure is later
+	Unconsented uint64                             `json:"unconsented"` // opens that were not accepted, because the customer has refused pixels
+	Gaps        uint64                             `json:"gaps"`        // local days on which the feed of engagements was down
+	Kinds       [engagement.Unsubscribe + 1]uint64 `json:"kinds"`       // of all, by engagement.Kind
 }
 
 // Add adds o, for totals over partitions.
@@ -33,7 +33,7 @@ func (t *Totals) Add(o Totals) {
 	t.Probable += o.Probable
 	t.Machine += o.Machine
 	t.Erased += o.Erased
-	t.Refused += o.Refused
+	t.Unconsented += o.Unconsented
 	t.Gaps += o.Gaps
 	for i := range t.Kinds {
 		t.Kinds[i] += o.Kinds[i]
@@ -260,7 +260,7 @@ func (p *Partition) ignore(kind engagement.Kind, erased bool) {
 		p.events.Erased++
 		return
 	}
-	p.totals.Refused++
+	p.totals.Unconsented++
 	p.events.Unconsented++
 }
 

@@ -76,7 +76,7 @@ func TestRefusal(t *testing.T) {
 		t.Error("what is not to be learned was learned")
 	}
 	totals := d.Partition().totals
-	if totals.Refused != 1 || totals.Erased != 3 || totals.Accepted != 80 {
+	if totals.Unconsented != 1 || totals.Erased != 3 || totals.Accepted != 80 {
 		t.Errorf("%+v", totals)
 	}
 	pipe(d, event(engagement.Delivered, "anna", "m-41", 41*day))

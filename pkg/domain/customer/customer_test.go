@@ -160,3 +160,16 @@ func FuzzParse(f *testing.F) {
 		a.Openings()
 	})
 }
+
+func FuzzErasure(f *testing.F) {
+	f.Add([]byte(`{"signals":["all"],"erased_before":"2026-05-12T08:00:00.000000001+02:00","reason":"<&\u2028"}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var x, again Erasure
+		if x.Parse(data) != nil {
+			return
+		}
+		if err := again.Parse(x.Append(nil)); err != nil || !reflect.DeepEqual(x, again) {
+			t.Errorf("%+v is read as %+v, %v", x, again, err)
+		}
+	})
+}
