@@ -247,6 +247,40 @@ func TestADeviationReleasesARequestThatWaitsForOne(t *testing.T) {
 	}
 }
 
+// What bounds overlap is counted over customers, so it has to outlive the service like they do.
+func TestAudiencesOutliveTheService(t *testing.T) {
+	d := newDriver(t, stream.Run{ID: "r1"})
+	codec := Job(stream.Run{ID: "r1"}, noop.Int64Counter{}).Partition
+	before := codec.Append(nil, d.Partition())
+	forAll := preview
+	forAll.Audience = "premium-milano"
+	d.pipe(request("r-1", engaged, forAll))
+	after := codec.Append(nil, d.Partition())
+	var again Partition
+	if err := codec.Decode(after, &again); err != nil || len(after) <= len(before) || string(codec.Append(nil, &again)) != string(after) {
+		t.Errorf("stored as %q, before the request as %q: %v", after, before, err)
+	}
+}
+
+func TestAModelCountsFromItsRecordOn(t *testing.T) {
+	d := newDriver(t, stream.Run{ID: "r1"})
+	data, err := timing.Builtin().Append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data = []byte(strings.Replace(string(data), timing.BuiltinVersion, "2026-12-03.1", 1))
+	e := stream.Event{ID: "md-1", Source: "/test", Type: timing.ModelType, Time: engaged, Data: data}
+	for i, want := range []string{timing.BuiltinVersion, "2026-12-03.1"} {
+		if i == 1 {
+			d.pipe(stream.Record{Topic: topics.Models, Time: engaged, Value: e.Append(nil)})
+		}
+		got := d.pipe(request("r-"+want, engaged.Add(time.Duration(i)*time.Second), preview))
+		if len(got) == 0 || got[0].Lookup == nil || got[0].Lookup.Model != want {
+			t.Errorf("decided %s with %+v, want model %s", tell(got), got[0].Lookup, want)
+		}
+	}
+}
+
 // A policy counts from its record on, for whatever is decided after it.
 func TestAPolicySwitchesBetweenTwoRecords(t *testing.T) {
 	d := newDriver(t, stream.Run{ID: "r1"})

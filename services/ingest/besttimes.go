@@ -112,7 +112,8 @@ type bestTimes struct {
 	MadeFrom   decision.MadeFrom `json:"made_from"`
 }
 
-// moment gathers what the decider would decide with.
+// moment gathers what the decider would decide with. Whom messages are for is left out: the question names no audience, so
+// overlap excludes nothing.
 func (a *almanac) moment(ctx context.Context, customer string, now time.Time) (*decision.Moment, *decision.State, error) {
 	partition := stream.Partition([]byte(customer), a.partitions)
 	read := func(service string) (stream.Snapshot, []byte, error) {
@@ -130,19 +131,12 @@ func (a *almanac) moment(ctx context.Context, customer string, now time.Time) (*
 	if err != nil {
 		return nil, nil, err
 	}
-	m := &decision.Moment{Now: now, Customer: customer, Audiences: new(decision.Audiences), Positions: map[string]string{}}
+	m := &decision.Moment{Now: now, Customer: customer, Positions: map[string]string{}}
 	for topic, offset := range decider.Positions {
 		m.Positions[topic] = strconv.Itoa(int(partition)) + ":" + strconv.FormatInt(offset-1, 10)
 	}
 	if m.Policy, err = a.policy.of(decider.Broadcast[topics.Policies], policyIn); err != nil {
 		return nil, nil, fmt.Errorf("policy in force: %w", err)
-	}
-	own, err := decider.JobPartition()
-	if err == nil && len(own) > 0 {
-		err = m.Audiences.Decode(own)
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("audiences: %w", err)
 	}
 	state := new(decision.State)
 	if len(known) > 0 {
