@@ -19,11 +19,12 @@ import (
 
 // policyCmd writes, reads and switches the rules by which is decided.
 type policyCmd struct {
-	List    policyList    `cmd:"" default:"withargs" help:"List the versions, the newest first."`
-	Show    policyShow    `cmd:"" help:"Write a version as a policy file."`
-	Check   policyCheck   `cmd:"" help:"Say what is wrong with a policy file, or what it means."`
-	Apply   policyApply   `cmd:"" help:"Put a policy file into force."`
-	Explain policyExplain `cmd:"" help:"Say what a policy means for one customer."`
+	List     policyList     `cmd:"" default:"withargs" help:"List the versions, the newest first."`
+	Show     policyShow     `cmd:"" help:"Write a version as a policy file."`
+	Check    policyCheck    `cmd:"" help:"Say what is wrong with a policy file, or what it means."`
+	Apply    policyApply    `cmd:"" help:"Put a policy file into force."`
+	Explain  policyExplain  `cmd:"" help:"Say what a policy means for one customer."`
+	Simulate policySimulate `cmd:"" help:"Tell what a policy file would have changed."`
 }
 
 // Help is the example.
