@@ -18,6 +18,7 @@ import (
 	"github.com/tempismo/tempismo/pkg/kafka"
 	"github.com/tempismo/tempismo/pkg/stream"
 	"github.com/tempismo/tempismo/pkg/topics"
+	"github.com/tempismo/tempismo/services/detector"
 	"github.com/tempismo/tempismo/services/profiler"
 	"github.com/tempismo/tempismo/services/tempismo/town"
 	"github.com/tempismo/tempismo/services/tempismo/truth"
@@ -146,8 +147,15 @@ func (d *demo) play(ctx context.Context, t terminal, s style, sys *system, parti
 	}
 	defer w.Close()
 	p := &player{sys: sys, town: people, w: w, written: written, left: left, partitions: partitions}
+	p.company = marketing{run: sys.run, w: w, people: map[string]string{}}
+	fresh := left == 0
 	if err := p.history(ctx, t, s, begin, d.Customers); err != nil {
 		return err
+	}
+	if fresh {
+		if err := p.company.introduce(ctx, begin); err != nil {
+			return err
+		}
 	}
 	told := make(chan error, 1)
 	ctx, cancel := context.WithCancel(ctx)
@@ -157,6 +165,10 @@ func (d *demo) play(ctx context.Context, t terminal, s style, sys *system, parti
 	go func() { trained <- p.train(ctx, t, s) }()
 	if p.next.Time.After(begin) { // the next event, or where an earlier start stopped
 		begin = p.next.Time
+	}
+	p.company.placed = begin
+	if fresh { // the morning of the first day has gone by already
+		p.company.placed = begin.Add(-2 * time.Hour)
 	}
 	err = p.lapse(ctx, begin, d.Pace)
 	cancel()
@@ -199,6 +211,7 @@ type player struct {
 	next       engagement.Event // the first that is not written
 	msgs       []stream.Message
 	n          int64
+	company    marketing
 
 	mu sync.Mutex // town is lived by one goroutine and asked by another
 }
@@ -213,6 +226,7 @@ func (p *player) queue() {
 		p.msgs = append(p.msgs, stream.Message{Key: key, Value: p.next.Append(nil)})
 	}
 	p.n++
+	p.company.people[p.next.Subject] = p.next.Zone
 	p.mu.Lock()
 	p.town.Next(&p.next)
 	p.mu.Unlock()
@@ -246,14 +260,14 @@ func (p *player) history(ctx context.Context, t terminal, s style, begin time.Ti
 			return err
 		}
 		bar.set(int64(p.next.Time.Sub(start).Hours()))
-		if err := p.behind(ctx, ahead); err != nil {
+		if err := p.behind(ctx, ahead, profiler.Service); err != nil {
 			return err
 		}
 	}
 	if err := p.flush(ctx); err != nil {
 		return err
 	}
-	if err := p.behind(ctx, 0); err != nil {
+	if err := p.behind(ctx, 0, profiler.Service); err != nil {
 		return err
 	}
 	bar.done()
@@ -263,10 +277,10 @@ func (p *player) history(ctx context.Context, t terminal, s style, begin time.Ti
 	return nil
 }
 
-// behind waits until the profiler has at most so many events to read.
-func (p *player) behind(ctx context.Context, most int64) error {
+// behind waits until services have at most so many records to read.
+func (p *player) behind(ctx context.Context, most int64, services ...string) error {
 	for {
-		lag, err := backlog(ctx, p.sys, []string{profiler.Service})
+		lag, err := backlog(ctx, p.sys, services)
 		if err != nil {
 			return err
 		}
@@ -285,17 +299,30 @@ func (p *player) behind(ctx context.Context, most int64) error {
 	}
 }
 
-// lapse lives the town's time from begin on at the given pace.
+// lapse lives the town's time from begin on at the given pace, in steps of about a second of ours. At the end of each step,
+// when the profiler and the detector have taken what happened in it, requests are placed and timers told the time: so the
+// decider finds profiles that know what had happened by then, and nothing else.
 func (p *player) lapse(ctx context.Context, begin time.Time, pace float64) error {
 	started := time.Now()
+	step := time.Duration(max(pace, 600)) * time.Second
+	next := begin.Truncate(step).Add(step)
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		now := begin.Add(time.Duration(float64(time.Since(started)) * pace))
+		whole := !now.Before(next)
+		if whole {
+			now = next
+		}
 		for !p.next.Time.After(now) {
 			p.queue()
 		}
-		if err := p.flush(ctx); err != nil {
+		err := p.flush(ctx)
+		if err == nil && whole {
+			err = p.step(ctx, next)
+			next = next.Add(step)
+		}
+		if err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -307,6 +334,17 @@ func (p *player) lapse(ctx context.Context, begin time.Time, pace float64) error
 		case <-tick.C:
 		}
 	}
+}
+
+// step ends a step of the time-lapse.
+func (p *player) step(ctx context.Context, at time.Time) error {
+	if err := p.behind(ctx, 0, profiler.Service, detector.Service); err != nil {
+		return err
+	}
+	if err := p.company.place(ctx, at); err != nil {
+		return err
+	}
+	return p.company.clock(ctx, at)
 }
 
 // tell writes what the services notice, no more than a person can follow.

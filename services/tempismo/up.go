@@ -84,7 +84,11 @@ func (c *upCmd) Run(ctx context.Context, t terminal) (err error) {
 		if _, err := applyPolicy(ctx, sys.log, sys.run, policy); err != nil {
 			return err
 		}
-		fmt.Fprintf(t.out, "%s  %s, from %s\n", s.strong.Render("policy"), policy.Version, c.Policy)
+		from := c.Policy
+		if from == "" {
+			from = "the demo's town"
+		}
+		fmt.Fprintf(t.out, "%s  %s, from %s\n", s.strong.Render("policy"), policy.Version, from)
 	}
 	log, closeLog, err := c.logger(sys, t)
 	if err != nil {
@@ -132,14 +136,17 @@ func (c *upCmd) Run(ctx context.Context, t terminal) (err error) {
 
 // policy reads the policy that is to be in force, before anything is started; nil: none was given.
 func (c *upCmd) policy(t terminal) (*decision.Policy, error) {
-	if c.Policy == "" {
-		return nil, nil
+	switch {
+	case c.Policy != "":
+		p, err := openPolicy(c.Policy, thisYear())
+		if err != nil {
+			return nil, t.refuse(c.Policy, err)
+		}
+		return p, nil
+	case c.Demo.Demo:
+		return readPolicy("demo-policy.yaml", demoPolicy, thisYear())
 	}
-	p, err := openPolicy(c.Policy, thisYear())
-	if err != nil {
-		return nil, t.refuse(c.Policy, err)
-	}
-	return p, nil
+	return nil, nil
 }
 
 // start connects to what the operator named, or starts the embedded pair on a data folder.
