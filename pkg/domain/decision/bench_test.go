@@ -29,7 +29,7 @@ func BenchmarkPlan(b *testing.B) {
 	d, c := m.open(s, m.Now.UnixMilli(), ""), m.Policy.Channels["email"]
 	b.ReportAllocs()
 	for b.Loop() {
-		d.slot(&s.pending[0], &c, nil, d.now)
+		d.slot(&s.pending[0], &c, nil)
 	}
 }
 

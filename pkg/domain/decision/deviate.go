@@ -159,7 +159,7 @@ func bestHour(s timing.Score, loc *time.Location) Rule {
 // now is worth of the best hour of the profile, whether or not that is allowed; it is worth so much more of a lesser one.
 func (d *desk) bestOfRequest(r *pending, c *Channel, list []commitment, t *Trigger) Rule {
 	f := d.forecast(r.channel)
-	v := d.survey(r, d.hours(c), f, d.bans(r.channel, c, list), d.now)
+	v := d.survey(r, d.hours(c), f, d.bans(r.channel, c, list))
 	s := t.Deviation.Score
 	if d.Lookup != nil {
 		hour, _ := calendar.LocalHour(instant(d.now), d.loc)

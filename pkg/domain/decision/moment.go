@@ -75,7 +75,7 @@ func (m *Moment) Place(s *State, r *Request) ([]Decision, Reason) {
 	d := m.open(s, m.Now.UnixMilli(), "")
 	if r.Action == Cancel {
 		d.finish(at, CancelledType, Requested)
-		d.plan(d.now, "", "")
+		d.plan("", "")
 		return d.done(), Requested
 	}
 	if at >= 0 {
@@ -88,7 +88,7 @@ func (m *Moment) Place(s *State, r *Request) ([]Decision, Reason) {
 	} else if r.Audience != "" {
 		s.join(r.Audience, dayOf(next.deadline))
 	}
-	d.plan(d.now, r.ID, "")
+	d.plan(r.ID, "")
 	for i := range d.out {
 		if d.out[i].Request == r.ID {
 			why = d.out[i].Reason
@@ -140,19 +140,19 @@ func (m *Moment) Tick(s *State, request string) []Decision {
 	}
 	d := m.open(s, m.Now.UnixMilli(), "")
 	r := &s.pending[i]
-	from, by := d.now, Reason("")
+	by := Reason("")
 	c, _, ok := m.Policy.For(r.channel, d.a)
 	if ok && r.at != 0 && r.at <= d.now && d.now < r.to {
 		rules := d.slotRules(r, c, d.commitments(i), d.now)
 		why := failed(rules)
 		if why == nil {
 			d.release(i, c, rules, nil)
-			d.plan(d.now, "", "")
+			d.plan("", "")
 			return d.done()
 		}
-		from, by = (floorDiv(d.now, minutely)+1)*minutely, reasons[why.Rule]
+		by = reasons[why.Rule]
 	}
-	d.plan(from, request, by)
+	d.plan(request, by)
 	return d.done()
 }
 
@@ -218,7 +218,7 @@ func (d *desk) after() {
 		d.wake()
 		return
 	}
-	d.plan(d.now, "", "")
+	d.plan("", "")
 }
 
 // cancel ends every request.

@@ -60,6 +60,28 @@ func TestKnow(t *testing.T) {
 	})
 }
 
+// TestSettle: a place under the caps is given back by what says that nothing was sent, and by nothing else.
+func TestSettle(t *testing.T) {
+	for result, back := range map[Result]bool{
+		Refused: true, TooLate: true, Suppressed: true,
+		Attempting: false, Accepted: false, Unknown: false, NotLive: false, Delivered: false, Opened: false, Clicked: false, Converted: false,
+	} {
+		w := played(t, `
+			2026-12-01T10:00 anna burst email now=90 best=90
+			2026-12-01T10:30 anna burst sms now=90 best=90
+			2026-12-01T15:00 anna burst sms now=90 best=90
+			2026-12-01T15:01 anna place r-1 email deadline=2026-12-05T00:00`)
+		due := w.due("anna")["r-1"]
+		for _, id := range []string{"d-9", "", "d-0"} { // d-1 was blocked
+			w.step("anna", false, func(m *Moment, s *State) []Decision { m.Settle(s, &Outcome{Decision: id, Result: result}); return nil })
+			given := len(w.states["anna"].sent) == 1
+			if want := back && id == "d-0"; given != want || want != w.due("anna")["r-1"].Before(due) {
+				t.Errorf("%s of %q: given back %v, due at %v", result, id, given, w.due("anna")["r-1"])
+			}
+		}
+	}
+}
+
 // TestWithoutALookup: a record that was not given the profile plans nothing; a tick that is given it follows at once.
 func TestWithoutALookup(t *testing.T) {
 	w := played(t, `

@@ -138,11 +138,11 @@ func (d *desk) hours(c *Channel) *hours {
 	return &h
 }
 
-// survey asks every rule about every hour from an instant to the request's deadline.
-func (d *desk) survey(r *pending, h *hours, f *Forecast, bans []ban, from int64) *survey {
+// survey asks every rule about every hour from now to the request's deadline.
+func (d *desk) survey(r *pending, h *hours, f *Forecast, bans []ban) *survey {
 	v := &survey{outside: RuleWindow}
 	var today closedDay
-	eachHour(max(from, r.notBefore), r.deadline, d.loc, func(hour, start int64, in minutes) {
+	eachHour(max(d.now, r.notBefore), r.deadline, d.loc, func(hour, start int64, in minutes) {
 		how := calendar.HourOfWeek(hour)
 		in &= h.windows[how]
 		if in == 0 {
@@ -343,7 +343,7 @@ var gentle = between(4, 27) | between(34, 57)
 
 // moment chooses the instant in an hour, by hash, so that messages do not all go out at once: away from the full and the
 // half hour where that is allowed.
-func (d *desk) moment(r *pending, x *candidate, from int64) int64 {
+func (d *desk) moment(r *pending, x *candidate) int64 {
 	in := x.in
 	if in&gentle != 0 {
 		in &= gentle
@@ -361,12 +361,12 @@ func (d *desk) moment(r *pending, x *candidate, from int64) int64 {
 	if at+minutely <= r.deadline {
 		at += int64(seed%60) * 1000
 	}
-	return max(at, from, r.notBefore)
+	return max(at, d.now, r.notBefore)
 }
 
-// plan gives every request that waits its slot anew, each knowing those before it, from an instant on. It tells where a slot
+// plan gives every request that waits its slot anew, each knowing those before it. It tells where a slot
 // is another than before; of the request named moved, in any case, and that a rule has moved it.
-func (d *desk) plan(from int64, moved string, by Reason) {
+func (d *desk) plan(moved string, by Reason) {
 	list := d.commitments(0)
 	for i := 0; i < len(d.s.pending); i++ {
 		r := &d.s.pending[i]
@@ -382,18 +382,18 @@ func (d *desk) plan(from int64, moved string, by Reason) {
 			continue
 		}
 		before, why := r.plan, r.why
-		s := d.slot(r, c, list, from)
+		s := d.slot(r, c, list)
 		if r.at != 0 {
 			list = commit(list, r)
 		}
-		if r.id == moved || r.at != before.at || r.hour != before.hour || r.why != why {
+		if r.id == moved || r.at != before.at || r.why != why {
 			d.wait(r, c, s, list, moved, by)
 		}
 	}
 }
 
 // slot plans one request.
-func (d *desk) slot(r *pending, c *Channel, list []commitment, from int64) *survey {
+func (d *desk) slot(r *pending, c *Channel, list []commitment) *survey {
 	before, was := r.plan, r.why
 	r.plan = plan{}
 	if why := d.barred(r); why != "" {
@@ -401,7 +401,7 @@ func (d *desk) slot(r *pending, c *Channel, list []commitment, from int64) *surv
 		return &survey{}
 	}
 	h := d.hours(c)
-	v := d.survey(r, h, d.forecast(r.channel), d.bans(r.channel, c, list), from)
+	v := d.survey(r, h, d.forecast(r.channel), d.bans(r.channel, c, list))
 	x, why, propensity, ok := d.choose(r, c, h, v)
 	r.why = why
 	if !ok {
@@ -413,13 +413,13 @@ func (d *desk) slot(r *pending, c *Channel, list []commitment, from int64) *surv
 		}
 		return v
 	}
-	r.at = d.moment(r, &x, from)
+	r.at = d.moment(r, &x)
 	r.due, r.hour, r.propensity = r.at, x.hour, propensity
-	r.from = max(x.start+int64(x.in.first())*minutely, from, r.notBefore)
+	r.from = max(x.start+int64(x.in.first())*minutely, d.now, r.notBefore)
 	r.to = min(x.start+int64(x.in.last()+1)*minutely, r.deadline)
 	for i := range v.open {
 		if y := &v.open[i]; r.bestAt == 0 || y.score > r.best {
-			r.best, r.bestAt = y.score, max(y.start+int64(y.in.first())*minutely, from)
+			r.best, r.bestAt = y.score, max(y.start+int64(y.in.first())*minutely, d.now)
 		}
 	}
 	return v

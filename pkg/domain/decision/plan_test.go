@@ -162,7 +162,7 @@ func TestMinutesAreSpread(t *testing.T) {
 			d := &desk{Moment: &Moment{Customer: fmt.Sprint("C-", i)}}
 			r := &pending{id: "r", deadline: math.MaxInt64}
 			x := &candidate{hour: 500_000, start: 0, in: in}
-			n[d.moment(r, x, 0)/minutely]++
+			n[d.moment(r, x)/minutely]++
 		}
 		return n
 	}
@@ -179,10 +179,45 @@ func TestMinutesAreSpread(t *testing.T) {
 	for i := range 200 { // what was chosen stays when minutes fall away
 		d := &desk{Moment: &Moment{Customer: fmt.Sprint("C-", i)}}
 		r, x := &pending{id: "r", deadline: math.MaxInt64}, &candidate{hour: 500_000, in: wholeHour}
-		at := d.moment(r, x, 0)
+		at := d.moment(r, x)
 		x.in &^= between(0, at/minutely)
-		if again := d.moment(r, x, at); again != at {
+		d.now = at
+		if again := d.moment(r, x); again != at {
 			t.Fatalf("%d became %d", at, again)
+		}
+		// Of a minute that is not whole, what is left.
+		one := &candidate{hour: 500_000, in: between(10, 11)}
+		d.now = 10*minutely + 59_000
+		if at := d.moment(r, one); at < d.now || at >= 11*minutely {
+			t.Fatalf("in the last second of the tenth minute: %d", at)
+		}
+		d.now, r.deadline = 0, 10*minutely+1
+		if at := d.moment(r, one); at >= r.deadline {
+			t.Fatalf("%d is beyond the deadline", at)
+		}
+		r.deadline, r.notBefore = math.MaxInt64, 10*minutely+59_999
+		if at := d.moment(r, one); at < r.notBefore {
+			t.Fatalf("%d is too early", at)
+		}
+	}
+}
+
+// TestBans: what is forbidden around a commitment has no ends: exactly the gap before it and after it a send is allowed.
+func TestBans(t *testing.T) {
+	p := plain()
+	p.Gap, p.CapPerDay = Duration(time.Hour), 1
+	d, c := &desk{Moment: &Moment{Policy: p}}, p.Channels["email"]
+	bans := d.bans("email", &c, []commitment{{at: 0, channel: "email"}})
+	for _, x := range []struct {
+		rule string
+		at   time.Duration
+		ban  bool
+	}{
+		{RuleGap, -time.Hour, false}, {RuleGap, -time.Hour + time.Millisecond, true}, {RuleGap, time.Hour - time.Millisecond, true}, {RuleGap, time.Hour, false},
+		{RuleFrequency, -day, false}, {RuleFrequency, -day + time.Millisecond, true}, {RuleFrequency, day - time.Millisecond, true}, {RuleFrequency, day, false},
+	} {
+		if banned(bans, x.rule, x.at.Milliseconds()) != x.ban {
+			t.Errorf("%s at %v: want %v", x.rule, x.at, x.ban)
 		}
 	}
 }

@@ -184,6 +184,21 @@ func TestWhatIsRememberedIsBounded(t *testing.T) {
 	}
 }
 
+// TestYearsGoBy: what is a week old is forgotten whenever a state is touched, so that it can always be read.
+func TestYearsGoBy(t *testing.T) {
+	w := newWorld(t)
+	w.now = time.Date(2026, 12, 1, 9, 0, 0, 0, time.UTC)
+	for range 2 * maxSent {
+		w.now = w.now.Add(3 * day)
+		if err := w.deviate("anna", "burst", "push", map[string]string{"now": "90", "best": "90"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := w.states["anna"]; len(s.sent) != 3 || strings.Count(w.out.String(), "send_now") != 2*maxSent {
+		t.Errorf("remembers %d sends", len(s.sent))
+	}
+}
+
 // TestPending: the timers of a state are those of its requests.
 func TestPending(t *testing.T) {
 	s, _ := filled(t)
