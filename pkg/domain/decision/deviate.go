@@ -93,7 +93,7 @@ func (d *desk) trigger(c *Channel, t *Trigger) {
 		return
 	}
 	out.Reason = Reason(v.Kind)
-	out.Summary = because[out.Reason] + ", and no clearly better hour lies ahead"
+	out.Summary = because[out.Reason]
 	d.send(&r, c, d.scored(out, v), 1)
 	d.after()
 }

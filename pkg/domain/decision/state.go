@@ -82,16 +82,6 @@ func (s *State) Pending(each func(request string, due time.Time)) {
 	}
 }
 
-// Channels lists the channels of the requests that wait, in order: those of which a Lookup is needed.
-func (s *State) Channels() []string {
-	var list []string
-	for i := range s.pending {
-		list = append(list, s.pending[i].channel)
-	}
-	slices.Sort(list)
-	return slices.Compact(list)
-}
-
 // known are the attributes.
 func (s *State) known() *customer.Attributes {
 	if s.parsed == nil {

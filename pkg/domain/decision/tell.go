@@ -13,7 +13,7 @@ import (
 func (d *desk) finish(i int, typ string, why Reason) {
 	r := d.s.pending[i]
 	c, _, ok := d.Policy.For(r.channel, d.a)
-	out := Decision{Type: typ, Reason: why, NotBefore: instant(max(r.notBefore, 0)), ExpiresAt: instant(r.deadline), Slot: r.slot(), Summary: endings[why]}
+	out := Decision{Type: typ, Reason: why, NotBefore: instant(max(r.notBefore, d.now)), ExpiresAt: instant(r.deadline), Slot: r.slot(), Summary: endings[why]}
 	if ok {
 		out.Rules = d.rules(&r, c, d.commitments(i), d.now)
 	} else {
@@ -156,8 +156,8 @@ func (p *plan) slot() *Interval {
 
 // because begins the sentence about what was sent.
 var because = map[Reason]string{
-	Burst:        "unusually attentive",
-	Reactivation: "back after a long silence",
+	Burst:        "unusually attentive, and no clearly better hour lies ahead",
+	Reactivation: "back after a long silence, and no clearly better hour lies ahead",
 	BestSlot:     "the best allowed hour",
 	Preferred:    "an hour that the customer has asked for",
 	FallBack:     "no allowed hour reaches the threshold: the best of the last day",
