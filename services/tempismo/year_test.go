@@ -401,7 +401,7 @@ func (y *year) clock(until time.Time) {
 func (y *year) drained() {
 	y.t.Helper()
 	for _, s := range []struct{ service, topic string }{{profiler.Service, topics.Events}, {detector.Service, topics.Scored}} {
-		y.await(s.service+" does not get on", func() bool {
+		eventually(y.t, s.service+" does not get on", func() bool {
 			ends, err := kafka.Latest(y.t.Context(), y.log, y.run.Topic(s.topic))
 			if err != nil {
 				y.t.Fatal(err)
@@ -420,22 +420,12 @@ func (y *year) drained() {
 	}
 }
 
-// await asks until the answer is yes.
-func (y *year) await(what string, ok func() bool) {
-	y.t.Helper()
-	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			y.t.Fatal(what)
-		}
-	}
-}
-
 // end waits until the timers have fired of everything that waits: a last clock tick has said that nothing more will come.
 func (y *year) end() {
 	y.t.Helper()
 	y.read = map[int32]int64{}
 	ended := map[string]bool{}
-	y.await("requests do not end", func() bool {
+	eventually(y.t, "requests do not end", func() bool {
 		y.decisions(func(_ *stream.Record, e *stream.Event) {
 			var d decision.Decision
 			if err := d.Parse(e.Type, e.Data); err != nil {
