@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tempismo/tempismo/pkg/domain/customer"
 	"github.com/tempismo/tempismo/pkg/domain/timing"
 	"github.com/tempismo/tempismo/pkg/kafka"
 	"github.com/tempismo/tempismo/pkg/stream"
@@ -148,5 +149,27 @@ func TestAttributesReachTheSample(t *testing.T) {
 	}
 	if len(at) != 2 || at["evening"] < 2*at["morning"] {
 		t.Errorf("segments and their attention at 20: %v", at)
+	}
+}
+
+// TestErasuresReachTheSample through the topic.
+func TestErasuresReachTheSample(t *testing.T) {
+	log, _ := broker(t, simulated)
+	w, err := kafka.NewWriter(t.Context(), log, simulated)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	ids := named("many", 30, false)
+	write(t, log, simulated, readers(ids, 2, ended, 8, 11, 20))
+	x := customer.Erasure{Signals: []string{customer.SignalAll}, Before: ended.AddDate(1, 0, 0)}
+	for _, id := range ids {
+		e := stream.Event{ID: "er-" + id, Source: "/test", Type: customer.ErasureType, Subject: id, Time: ended, Data: x.Append(nil)}
+		if err := w.Write(t.Context(), topics.Erasures, []byte(id), e.Append(nil), time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if o := train(t, log, simulated, fitting(t)); o.Result != Refused || o.Sample.Customers != 0 || o.Sample.Erased == 0 {
+		t.Errorf("a model of erased customers: %+v", o)
 	}
 }

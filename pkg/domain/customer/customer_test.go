@@ -62,6 +62,7 @@ func TestParseNamesTheField(t *testing.T) {
 		{"a comune that is a list", `{"place":{"comune":["Milano"]}}`, "data.place.comune: is array, want text"},
 		{"a comune that is too long", `{"place":{"comune":` + long + `}}`, "data.place.comune: has 65 bytes"},
 		{"a country in words", `{"place":{"country":"Italy"}}`, `data.place.country: "Italy" is not two capital letters`},
+		{"a country in three letters", `{"place":{"country":"ITA"}}`, `data.place.country: "ITA" is not`},
 		{"a country in small letters", `{"place":{"country":"it"}}`, `data.place.country: "it" is not`},
 		{"a value that is no number", `{"value":"high"}`, "data.value: is string, want a number"},
 		{"a value beyond all numbers", `{"value":1e999}`, "data.value: is number 1e999, want a number within range"},

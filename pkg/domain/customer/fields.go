@@ -1,7 +1,6 @@
 package customer
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -55,11 +54,9 @@ func plain(err error) error {
 
 // appendJSON writes v in the form that encoding/json gives it, which is the same for equal values.
 func appendJSON(dst []byte, v any) []byte {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
+	b, err := json.Marshal(v)
+	if err != nil {
 		panic("customer: " + err.Error()) // what was parsed can be written
 	}
-	return append(dst, bytes.TrimSuffix(b.Bytes(), []byte("\n"))...)
+	return append(dst, b...)
 }
