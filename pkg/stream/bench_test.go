@@ -85,3 +85,46 @@ func (u *until) Batch(r *stream.Report) {
 		u.stop()
 	}
 }
+
+// BenchmarkFoldTimers sets a timer for each of many keys and fires them. One operation is one timer, set and fired.
+func BenchmarkFoldTimers(b *testing.B) {
+	type alarm struct{ due time.Time }
+	start := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	job := stream.Job[int, alarm, struct{}]{
+		Service: "bench", Inputs: []stream.Input{{Topic: "in"}},
+		Decode: func(r *stream.Record, in *int) (stream.Cause, error) {
+			*in = int(r.Offset)
+			return stream.Cause{ID: "id", Time: r.Time}, nil
+		},
+		Step: func(c *stream.Context, s *alarm, _ *struct{}, in *int) error {
+			s.due = start.Add(time.Hour + time.Duration(*in*7919%1_000_003)*time.Second)
+			return nil
+		},
+		Timers: &stream.Timers[alarm, struct{}]{
+			Topic:   "ticks",
+			Pending: func(s *alarm, each func(string, time.Time)) { each("r", s.due) },
+			Fire: func(_ *stream.Context, s *alarm, _ *struct{}, _ string, _ time.Time) error {
+				s.due = time.Time{}
+				return nil
+			},
+		},
+		State: stream.Codec[alarm]{
+			Append: func(dst []byte, _ *alarm) []byte { return dst },
+			Decode: func([]byte, *alarm) error { return nil },
+		},
+	}
+	fold, err := stream.NewFold(job, stream.Run{ID: "s", Simulated: true}, 0, 1)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for i := range b.N {
+		if _, err := fold.Apply(&stream.Record{Topic: "sim.s.in", Offset: int64(i), Time: start, Key: fmt.Appendf(nil, "C-%07d", i), Value: []byte("x")}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N), "ns/set")
+	if _, err := fold.Advance(start.AddDate(1, 0, 0)); err != nil {
+		b.Fatal(err)
+	}
+}

@@ -614,6 +614,47 @@ func TestAClockTickHoldsForWhatWasWrittenAfterIt(t *testing.T) {
 	}
 }
 
+func TestAGroupHasLagUntilAClockTickHasHadItsEffect(t *testing.T) {
+	ringing(t, stream.Run{ID: "s", Simulated: true}, func(b *clockBench) {
+		b.tell("ann", "10:00 set a 10:30")
+		b.start()
+		b.expect("stopped", b.stop(), nil)
+		may := make(chan struct{})
+		b.rt.Log = mutedLog{b.log, may}
+		b.log.Append("sim.s.ticks", 0, stream.ClockTick(b.rt.Run, clockAt("11:00")))
+		b.start()
+		taken := func() int64 { return b.log.Offsets("sim.s.clock", "sim.s.ticks")[0] }
+		b.expect("while no tick can be written", taken(), 0)
+		close(may)
+		b.settle()
+		b.expect("rung", b.rung(), []string{"a at 10:30 due 10:30"})
+		b.expect("in the end", taken(), 2)
+	})
+}
+
+// mutedLog accepts no ticks until it may.
+type mutedLog struct {
+	*streamtest.Log
+	may chan struct{}
+}
+
+func (l mutedLog) Producer(ctx context.Context) (stream.Producer, error) {
+	p, err := l.Log.Producer(ctx)
+	return mutedProducer{p, l.may}, err
+}
+
+type mutedProducer struct {
+	stream.Producer
+	may chan struct{}
+}
+
+func (p mutedProducer) Produce(ctx context.Context, topic string, partition int32, m []stream.Message) (int64, error) {
+	if strings.HasSuffix(topic, "ticks") {
+		<-p.may
+	}
+	return p.Producer.Produce(ctx, topic, partition, m)
+}
+
 func TestARepeatedRecordLetsNothingFire(t *testing.T) {
 	ringing(t, stream.Run{ID: "s", Simulated: true}, func(b *clockBench) {
 		for _, what := range []string{"10:00 set a 10:10", "10:20 nothing"} { // upstream has published another version of it again
