@@ -20,14 +20,14 @@ type Audiences struct {
 // audience is the count of one.
 type audience struct {
 	members []leaving // in order of days
-	held    []held    // in order of hours and then priorities
+	held    []held    // in order of hours and then priorities; none is zero in both
 }
 
 // leaving is how many members leave after a day (days since 1970, UTC).
 type leaving struct{ day, n int64 }
 
-// held is how many members hold another send of a priority in a local hour.
-type held struct{ hour, priority, n int64 }
+// held is how many members hold sends of a priority in a local hour.
+type held struct{ hour, priority, own, other int64 } // own: for this audience
 
 // maxAudiences is how many are counted in a partition. Of any more none is bounded; the rule says so.
 const maxAudiences = 64
@@ -57,8 +57,12 @@ func (a *Audiences) count(s *State, now, n int64) {
 		}
 		c.join(m.until, n)
 		each := func(audience string, hour int64, priority int) {
-			if audience != m.audience && hour >= first {
-				c.hold(hour, int64(priority), n)
+			switch {
+			case hour < first:
+			case audience == m.audience:
+				c.hold(hour, int64(priority), n, 0)
+			default:
+				c.hold(hour, int64(priority), 0, n)
 			}
 		}
 		for i := range s.sent {
@@ -90,7 +94,7 @@ func (a *Audiences) audience(name string) *audience {
 func (a *Audiences) forget(today, first int64) {
 	for name, c := range a.byName {
 		c.members = slices.DeleteFunc(c.members, func(l leaving) bool { return l.day < today || l.n == 0 })
-		c.held = slices.DeleteFunc(c.held, func(h held) bool { return h.hour < first || h.n == 0 })
+		c.held = slices.DeleteFunc(c.held, func(h held) bool { return h.hour < first || h.own == 0 && h.other == 0 })
 		if len(c.members) == 0 && len(c.held) == 0 {
 			delete(a.byName, name)
 		}
@@ -108,12 +112,13 @@ func (c *audience) join(day, n int64) {
 }
 
 // hold counts sends.
-func (c *audience) hold(hour, priority, n int64) {
+func (c *audience) hold(hour, priority, own, other int64) {
 	i, found := c.search(hour, priority)
 	if !found {
 		c.held = slices.Insert(c.held, i, held{hour: hour, priority: priority})
 	}
-	c.held[i].n = max(0, c.held[i].n+n)
+	h := &c.held[i]
+	h.own, h.other = max(0, h.own+own), max(0, h.other+other)
 }
 
 func (c *audience) search(hour, priority int64) (int, bool) {
@@ -122,24 +127,29 @@ func (c *audience) search(hour, priority int64) (int, bool) {
 	})
 }
 
-// competing is how many members of an audience hold another send of at least this priority in a local hour, and how many
-// members there are; false where the audience is not counted.
-func (a *Audiences) competing(name string, hour int64, priority int) (n, members int64, ok bool) {
+// sharing is what the members of an audience hold in a local hour: sends for it of at least a priority, other sends of at least
+// that priority, and other sends of any. It is false where the audience is not counted.
+func (a *Audiences) sharing(name string, hour int64, priority int) (x sharing, ok bool) {
 	if a == nil {
-		return 0, 0, false
+		return x, false
 	}
 	c := a.byName[name]
 	if c == nil {
-		return 0, 0, len(a.byName) < maxAudiences
+		return x, len(a.byName) < maxAudiences
 	}
 	for _, l := range c.members {
-		members += l.n
+		x.members += l.n
 	}
-	for i, _ := c.search(hour, int64(priority)); i < len(c.held) && c.held[i].hour == hour; i++ {
-		n += c.held[i].n
+	for i, _ := c.search(hour, 0); i < len(c.held) && c.held[i].hour == hour; i++ {
+		h := &c.held[i]
+		if x.others += h.other; h.priority >= int64(priority) {
+			x.own, x.competing = x.own+h.own, x.competing+h.other
+		}
 	}
-	return n, members, true
+	return x, true
 }
+
+type sharing struct{ members, own, competing, others int64 }
 
 // audiencesVersion begins every encoding of Audiences.
 const audiencesVersion = 1
@@ -164,7 +174,8 @@ func (a *Audiences) Append(dst []byte) []byte {
 			e.number(h.hour - last)
 			last = h.hour
 			e.number(h.priority)
-			e.number(h.n)
+			e.number(h.own)
+			e.number(h.other)
 		}
 	}
 	return e.b
@@ -191,7 +202,7 @@ func (a *Audiences) Decode(b []byte) error {
 		last = 0
 		for range d.count(maxHeld) {
 			last += d.number()
-			c.held = append(c.held, held{last, d.number(), d.number()})
+			c.held = append(c.held, held{last, d.number(), d.number(), d.number()})
 		}
 	}
 	if err := d.end(); err != nil {

@@ -174,7 +174,7 @@ func (d *desk) exclude(x *candidate, r *pending, bans []ban, today *closedDay) s
 			return rule
 		}
 	}
-	if ok, _, _, _ := d.overlap(r, x.hour); !ok {
+	if !d.overlap(r, x.hour).ok {
 		return RuleOverlap
 	}
 	return ""

@@ -183,36 +183,57 @@ func (v *witness) allowed(at time.Time, d *Decision, c *Channel) {
 	}
 }
 
-// overlap counts who else of the audience holds another send in the hour.
+// overlap counts, for the request's audience and for every other of the customer's, who else of it holds another send in the hour.
 func (v *witness) overlap(who string, r *Request, hour int64) {
-	limit := v.w.policy.Overlap
-	if r.Audience == "" || limit >= 1 {
+	limit, today := v.w.policy.Overlap, v.w.now.Unix()/86400
+	if limit >= 1 {
 		return
 	}
-	today := v.w.now.Unix() / 86400
-	members, competing := 0, 0
-	for _, other := range slices.Sorted(maps.Keys(v.audiences)) {
-		if v.audiences[other][r.Audience] < today && other != who {
+	for _, audience := range slices.Sorted(maps.Keys(v.audiences[who])) {
+		if v.audiences[who][audience] < today {
 			continue
 		}
-		members++
-		if other == who {
-			continue
-		}
-		for id, h := range v.holds {
-			if strings.HasPrefix(id, other+"/") && h.hour == hour && h.audience != r.Audience && h.priority >= r.Priority {
-				competing++
+		members, own, competing, others := 1, 0, 0, 0
+		for _, other := range slices.Sorted(maps.Keys(v.audiences)) {
+			if v.audiences[other][audience] < today || other == who {
+				continue
+			}
+			members++
+			for _, h := range v.held(other) {
+				switch {
+				case h.hour != hour:
+				case h.audience == audience && h.priority >= r.Priority:
+					own++
+				case h.audience != audience:
+					others++
+					if h.priority >= r.Priority {
+						competing++
+					}
+				}
 			}
 		}
-		for _, b := range v.sends[other] {
-			if b.hour == hour && b.audience != r.Audience && b.priority >= r.Priority {
-				competing++
+		if audience != r.Audience {
+			if competing = others + 1; own == 0 {
+				competing = 0
 			}
 		}
+		if float64(competing) > limit*float64(members) {
+			v.t.Fatalf("%d of %d in %s hold another send in the hour in which %s is sent to %s, at most %g may", competing, members, audience, r.ID, who, limit)
+		}
 	}
-	if float64(competing) > limit*float64(members) {
-		v.t.Fatalf("%d of %d in %s hold another send in the hour in which %s is sent to %s, at most %g may", competing, members, r.Audience, r.ID, who, limit)
+}
+
+// held is what a customer has been sent, and what is planned.
+func (v *witness) held(who string) (list []holding) {
+	for id, h := range v.holds {
+		if strings.HasPrefix(id, who+"/") {
+			list = append(list, h)
+		}
 	}
+	for _, b := range v.sends[who] {
+		list = append(list, b.holding)
+	}
+	return list
 }
 
 // dice draws what stories are made of. The generators of rapid prefer what is small, and hardly anything would ever be sent.

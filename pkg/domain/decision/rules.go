@@ -38,8 +38,8 @@ func (d *desk) rules(r *pending, c *Channel, list []commitment, at int64) []Rule
 	add(RuleGap, !banned(bans, RuleGap, at), d.gap(r.channel, c, list, at))
 	add(RuleCollision, !banned(bans, RuleCollision, at), d.collision(r.channel, list, at))
 	hour, _ := calendar.LocalHour(local, d.loc)
-	ok, n, members, counted := d.overlap(r, hour)
-	add(RuleOverlap, ok, d.share(r, n, members, counted))
+	crowd := d.overlap(r, hour)
+	add(RuleOverlap, crowd.ok, d.share(crowd))
 	return out
 }
 
@@ -208,26 +208,50 @@ func (d *desk) distance(x *commitment, at int64) string {
 	}
 }
 
-// overlap reports whether few enough of the audience of r hold another send in a local hour.
-func (d *desk) overlap(r *pending, hour int64) (ok bool, n, members int64, counted bool) {
-	if r.audience == "" || d.Policy.Overlap >= 1 {
-		return true, 0, 0, false
-	}
-	n, members, counted = d.Audiences.competing(r.audience, hour, r.priority)
-	members++ // this customer
-	return !counted || float64(n) <= d.Policy.Overlap*float64(members), n, members, counted
+// crowd is what the rule about overlap finds.
+type crowd struct {
+	ok         bool
+	counted    bool   // whether there was anything to count
+	audience   string // that of the request or, where that is none or has room, the first that has none
+	n, members int64  // holds another send, of so many
 }
 
-func (d *desk) share(r *pending, n, members int64, counted bool) string {
+// overlap reports whether few enough of an audience hold another send in a local hour, from both sides: others' sends of at
+// least the same priority in the request's own audience; and the request, as another send, in every other audience of the customer
+// for which sends of at least its priority are held in that hour. What has no request is not asked.
+func (d *desk) overlap(r *pending, hour int64) crowd {
+	limit, found := d.Policy.Overlap, crowd{ok: true, audience: r.audience}
+	if limit >= 1 || r.id == "" {
+		return found
+	}
+	if r.audience != "" {
+		var x sharing
+		x, found.counted = d.Audiences.sharing(r.audience, hour, r.priority)
+		found.n, found.members = x.competing, x.members+1 // with this customer
+		if found.counted && float64(found.n) > limit*float64(found.members) {
+			found.ok = false
+			return found
+		}
+	}
+	for _, m := range d.s.members {
+		x, counted := d.Audiences.sharing(m.audience, hour, r.priority)
+		if m.audience != r.audience && counted && x.own > 0 && float64(x.others+1) > limit*float64(x.members+1) {
+			return crowd{counted: true, audience: m.audience, n: x.others + 1, members: x.members + 1}
+		}
+	}
+	return found
+}
+
+func (d *desk) share(x crowd) string {
 	switch {
-	case r.audience == "":
-		return "no audience named"
 	case d.Policy.Overlap >= 1:
 		return "no limit"
-	case !counted:
+	case x.audience == "":
+		return "no audience named"
+	case !x.counted:
 		return "too many audiences to count this one"
 	}
-	return fmt.Sprintf("%d of %d in %s hold another send in this hour, at most %g %%", n, members, r.audience, 100*d.Policy.Overlap)
+	return fmt.Sprintf("%d of %d in %s hold another send in this hour, at most %g %%", x.n, x.members, x.audience, 100*d.Policy.Overlap)
 }
 
 // local writes an instant in the customer's time.

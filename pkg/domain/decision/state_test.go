@@ -218,8 +218,8 @@ func TestPending(t *testing.T) {
 // nothing, which the rule says.
 func TestAudiencesAreForgotten(t *testing.T) {
 	_, a := filled(t)
-	if n, members, ok := a.competing("spring", 0, 0); !ok || n != 0 || members != 1 {
-		t.Errorf("%d of %d, %v", n, members, ok)
+	if x, ok := a.sharing("spring", 0, 0); !ok || x != (sharing{members: 1}) {
+		t.Errorf("%+v, %v", x, ok)
 	}
 	a.count(&State{members: []member{{"later", 20_900}}}, time.Date(2027, 2, 1, 0, 0, 0, 0, time.UTC).UnixMilli(), 1)
 	if len(a.byName) != 1 || a.byName["later"] == nil {
@@ -232,9 +232,8 @@ func TestAudiencesAreForgotten(t *testing.T) {
 	if len(a.byName) != maxAudiences {
 		t.Errorf("%d audiences are counted", len(a.byName))
 	}
-	d := &desk{Moment: &Moment{Policy: &Policy{Overlap: .1}, Audiences: a}}
-	r := &pending{audience: "a-68"}
-	if ok, n, members, counted := d.overlap(r, 1); !ok || counted || !strings.Contains(d.share(r, n, members, counted), "too many audiences") {
+	d := &desk{Moment: &Moment{Policy: &Policy{Overlap: .1}, Audiences: a}, s: &State{}}
+	if x := d.overlap(&pending{id: "r", audience: "a-68"}, 1); !x.ok || x.counted || !strings.Contains(d.share(x), "too many audiences") {
 		t.Error("an audience that is not counted was bounded")
 	}
 }
