@@ -68,7 +68,7 @@ type Outline struct {
 // Predict is what m expects of a customer with rhythm r in a week (Hour/Week), given where this customer's mail lets
 // engagements fall: exposure, by hour of the day, sum 1, nowhere zero; uniform where nothing is known of sends.
 //
-// Each expert is an estimate around q, base times exposure. They are mixed by pi*exp(evidence), pi being how well each does
+// Each expert is an estimate around q, base times exposure. They are mixed by pi*exp(evidence/2), pi being how well each does
 // for everybody with as much history. The guard keeps a fiftieth of the bet, at the start, on the population, so that no
 // customer is ever predicted worse than by the population by more than log2(50) = 5.64 bits in total (a Bayesian mixture
 // never loses more to a part than the part's prior weight).
@@ -124,7 +124,7 @@ func (m *Model) weigh(p *Outline, r *Rhythm) {
 	}
 	sum := 0.0
 	for e := range p.Weights {
-		p.Weights[e] *= exp(r.evidence[e])
+		p.Weights[e] *= exp(r.evidence[e] / tempered)
 		sum += p.Weights[e]
 	}
 	sum = 1 / sum
@@ -133,6 +133,11 @@ func (m *Model) weigh(p *Outline, r *Rhythm) {
 	}
 	p.Guard = 1 / (1 + guardOdds*exp(r.guard))
 }
+
+// tempered is what evidence is divided by. The experts are all wrong, and much alike: which of them is ahead over the fifty
+// engaged hours that evidence remembers is as much luck as merit, and a posterior over wrong models is the better for being
+// tempered (Grünwald and van Ommen, Bayesian Analysis 2017).
+const tempered = 2
 
 // exp is the exponential of v/nat.
 func exp(v int16) float64 {
