@@ -97,7 +97,6 @@ func (w *worker[I, S, P]) ring(late context.Context) error {
 	if w.bell.next = millis(next); len(due) == 0 {
 		return nil
 	}
-	w.bell.next = due[0].Due.UnixMilli() // asked again when these are taken
 	w.bell.awaited, err = w.appendTicks(late, due)
 	return err
 }
