@@ -29,7 +29,7 @@ type policyCmd struct {
 
 // Help is the example.
 func (*policyCmd) Help() string {
-	return "docs/policy.md lists every field of a policy file. To write one, begin with what show writes.\n\nExample:\n  tempismo policy show\n  tempismo policy check policy.yaml\n  tempismo policy apply policy.yaml"
+	return "docs/policy.md lists every field of a policy file. To write one, begin with what show writes.\n\nExample:\n  tempismo policy show >policy.yaml\n  tempismo policy check policy.yaml\n  tempismo policy apply policy.yaml"
 }
 
 type policyList struct {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -247,6 +248,28 @@ func TestTheReferenceListsEveryField(t *testing.T) {
 	}
 	for field := range rows {
 		t.Errorf("docs/policy.md lists %s, which there is not", field)
+	}
+}
+
+// The command lines of the reference are accepted.
+func TestTheReferencesCommandsAreCommands(t *testing.T) {
+	alone(t)
+	text, err := os.ReadFile("../../docs/policy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := regexp.MustCompile(`(?m)^tempismo ([^>#\n]+)`).FindAllStringSubmatch(string(text), -1)
+	if len(lines) < 5 {
+		t.Fatalf("%d command lines", len(lines))
+	}
+	for _, l := range lines {
+		k, err := parser(new(commands), io.Discard, io.Discard, func(int) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := k.Parse(strings.Fields(l[1])); err != nil {
+			t.Errorf("%s: %v", l[0], err)
+		}
 	}
 }
 
