@@ -129,11 +129,7 @@ func (d *desk) hours(c *Channel) *hours {
 	var h hours
 	h.windows.add(c.Windows)
 	h.prime.add(c.Prime)
-	if len(c.FallBack) == 0 {
-		h.fallBack = h.windows
-	} else {
-		h.fallBack.add(c.FallBack)
-	}
+	h.fallBack.add(c.FallBack)
 	h.quiet.add(everyDay(d.Policy.Quiet))
 	return &h
 }

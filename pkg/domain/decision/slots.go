@@ -53,7 +53,8 @@ func (m *Moment) Slots(s *State, channel string, from, to time.Time) []Slot {
 			shut = append(shut, slot)
 			return
 		}
-		rank[slot.From.UnixMilli()] = [3]bool{x.in&asked[how] != 0, !x.lead, slot.Prime && slot.Score >= c.Threshold}
+		wish := x.in&asked[how] != 0
+		rank[slot.From.UnixMilli()] = [3]bool{wish, !x.lead, slot.Prime && (wish || slot.Score >= c.Threshold)}
 		open = append(open, slot)
 	})
 	slices.SortStableFunc(open, func(x, y Slot) int {
