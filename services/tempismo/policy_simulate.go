@@ -337,8 +337,13 @@ func (x *otherwise) print(w io.Writer) error {
 	if x.Decided > 0 {
 		share = 100 * float64(x.Faithful) / float64(x.Decided)
 	}
-	fmt.Fprintln(w, s.faint.Render(fmt.Sprintf("\nHow far to trust it: of %s ends that there were in truth, the fold without the file has %s (%.1f %%) for the same reason and in the same slot. Profiles were as seen in the very step %s times, in an earlier one %s, in a later one %s, in none %s.",
-		grouped(int64(x.Decided)), grouped(int64(x.Faithful)), share, grouped(x.Looks.Same), grouped(x.Looks.Earlier), grouped(x.Looks.Later), grouped(x.Looks.None))))
+	fmt.Fprintln(w)
+	for _, line := range [...]string{
+		fmt.Sprintf("How far to trust it: of %s in truth, the fold without the file has %s (%.1f %%) for the same reason and in the same slot.", plural(x.Decided, "end"), grouped(int64(x.Faithful)), share),
+		fmt.Sprintf("Profiles were as seen in the very step %s times, in an earlier one %s, in a later one %s, in none %s.", grouped(x.Looks.Same), grouped(x.Looks.Earlier), grouped(x.Looks.Later), grouped(x.Looks.None)),
+	} {
+		fmt.Fprintln(w, s.faint.Render(line))
+	}
 	for _, m := range x.Missing {
 		fmt.Fprintln(w, s.faint.Render(m))
 	}

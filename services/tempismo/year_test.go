@@ -287,7 +287,7 @@ func (y *year) habits(from, to time.Time) {
 			}
 			if random.IntN(8) == 0 { // a day on which somebody looks again and again
 				for h := range 5 {
-					add(engagement.Click, local(hour-3+h, random.IntN(60)))
+					add(engagement.Click, local(hour-6+h, random.IntN(60)))
 				}
 			}
 		}
@@ -472,6 +472,9 @@ func (y *year) judge(batches *batchLog) {
 			t.Fatal(err)
 		}
 		counts[kind]++
+		if e.Type == decision.SendNowType && clocksChange(t, d.DecidedAt, d.Zone) {
+			counts["sent on a day with another number of hours"]++
+		}
 		counts[kind+" "+string(d.Reason)]++
 		if d.Request != "" && e.Type != decision.WaitType {
 			ends[d.Request]++
@@ -483,7 +486,7 @@ func (y *year) judge(batches *batchLog) {
 		}
 	}
 	t.Logf("%d requests: %v", len(y.placed), counts)
-	for _, kind := range []string{"send_now", "wait", "held_out", "expired", "cancelled", "send_now burst", "send_now exploration", "send_now preferred", "send_now fall_back", "send_now slot"} {
+	for _, kind := range []string{"send_now", "wait", "held_out", "expired", "cancelled", "send_now burst", "send_now exploration", "send_now preferred", "send_now fall_back", "send_now slot", "sent on a day with another number of hours"} {
 		if counts[kind] == 0 {
 			t.Errorf("the year has no %s: it shows too little", kind)
 		}
@@ -492,6 +495,17 @@ func (y *year) judge(batches *batchLog) {
 		y.fold(p, batches.all[p], published[p], looks[p])
 		y.follow(p, len(published[p]))
 	}
+}
+
+// clocksChange reports whether clocks change in a zone on its day of an instant.
+func clocksChange(t *testing.T, at time.Time, zone string) bool {
+	t.Helper()
+	loc, err := calendar.Zone(zone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	y, m, d := at.In(loc).Date()
+	return time.Date(y, m, d+1, 0, 0, 0, 0, loc).Sub(time.Date(y, m, d, 0, 0, 0, 0, loc)) != 24*time.Hour
 }
 
 // fold folds the decider's Step over the logs of a partition, batch by batch as they were committed.

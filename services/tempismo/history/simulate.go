@@ -20,7 +20,7 @@ type Scenario struct {
 	Each   func(*Decision) error // is told every decision, those before From included
 }
 
-// Looks counts what profiles were seen in a simulation in which timers fire at other times than they did.
+// Looks counts what profiles were seen in a simulation, over all of its scenarios.
 type Looks struct {
 	Same    int64 `json:"same"`    // of the very step
 	Earlier int64 `json:"earlier"` // of an earlier step of the customer
