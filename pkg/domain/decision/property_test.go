@@ -64,6 +64,11 @@ func (v *witness) see(who string, d *Decision) {
 		delete(v.holds, id)
 		if d.Slot != nil {
 			v.holds[id] = holding{d.Audience, v.waiting[id].Priority, v.hour(d.Slot.From, d)}
+			local := d.Slot.From.In(v.zone(d))
+			score := int(v.w.forecast.Scores[(int(local.Weekday())+6)%7*24+local.Hour()])
+			if d.Reason == BestSlot && !v.w.partial && (score < d.Score.Threshold || score != d.Score.Now) {
+				v.t.Fatalf("planned for its score of %d, said to be %d, threshold %d", score, d.Score.Now, d.Score.Threshold)
+			}
 		}
 		return
 	case BlockedType:
@@ -91,6 +96,16 @@ func (v *witness) zone(d *Decision) *time.Location {
 	return loc
 }
 
+// zoneOf is the first zone that exists of the customer's, the profile's and the policy's.
+func (v *witness) zoneOf(who string) string {
+	for _, name := range []string{v.known[who].Zone, v.w.zone} {
+		if _, err := time.LoadLocation(name); err == nil && name != "" {
+			return name
+		}
+	}
+	return v.w.policy.Zone
+}
+
 func (v *witness) hour(at time.Time, d *Decision) int64 {
 	local := at.In(v.zone(d))
 	return time.Date(local.Year(), local.Month(), local.Day(), local.Hour(), 0, 0, 0, time.UTC).Unix() / 3600
@@ -103,6 +118,12 @@ func (v *witness) sent(who string, d *Decision) {
 	c, _, ok := p.For(d.Channel, &a)
 	if !ok {
 		v.t.Fatalf("sent in %s, which the policy does not have", d.Channel)
+	}
+	if want := v.zoneOf(who); d.Zone != want {
+		v.t.Fatalf("decided in %s, and %s lives in %s", d.Zone, who, want)
+	}
+	if h := p.Experiment.Holdout; d.Type == HeldOutType && d.Propensity != h || d.Type == SendNowType && (d.Propensity <= 0 || d.Propensity > 1-h) {
+		v.t.Fatalf("%s with the probability %v, hold-outs %v", d.Type, d.Propensity, h)
 	}
 	v.allowed(at, d, c)
 	if !d.ExpiresAt.After(at) || d.ExpiresAt.After(at.Add(time.Duration(c.Expiry))) {
@@ -123,11 +144,6 @@ func (v *witness) sent(who string, d *Decision) {
 		}
 		this.priority = r.Priority
 		v.overlap(who, r, this.hour)
-		local := at.In(v.zone(d))
-		score := v.w.forecast.Scores[(int(local.Weekday())+6)%7*24+local.Hour()]
-		if d.Reason == BestSlot && int(score) < c.Threshold && !v.w.partial {
-			v.t.Fatalf("sent for its score of %d, threshold %d", score, c.Threshold)
-		}
 	} else {
 		this.priority = c.Priority
 	}
@@ -345,7 +361,7 @@ func drawScript(t dice) (s script) {
 
 // drawStep is anything that may happen to a customer.
 func drawStep(t dice) func(v *witness, who string) {
-	switch oneOf(t, []string{"place", "place", "place", "place", "place", "cancel", "deviate", "deviate", "know", "outcome", "erase"}) {
+	switch oneOf(t, []string{"place", "place", "place", "place", "place", "place", "cancel", "deviate", "deviate", "know", "outcome", "erase", "profile", "policy"}) {
 	case "place":
 		return drawRequest(t)
 	case "cancel":
@@ -379,6 +395,16 @@ func drawStep(t dice) func(v *witness, who string) {
 				}
 				return out
 			})
+		}
+	case "profile":
+		zone, partial := oneOf(t, zones), t.between(0, 3) == 0
+		return func(v *witness, _ string) { v.w.zone, v.w.partial = zone, partial }
+	case "policy":
+		next := drawPolicy(t)
+		return func(v *witness, _ string) {
+			next := *next // it is played twice
+			next.Closed = v.w.policy.Closed
+			v.w.policy = &next
 		}
 	case "outcome":
 		result := oneOf(t, []Result{Refused, TooLate, Suppressed, Accepted, Unknown, NotLive})

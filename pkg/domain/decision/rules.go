@@ -228,7 +228,7 @@ func (d *desk) overlap(r *pending, hour int64) crowd {
 		var x sharing
 		x, found.counted = d.Audiences.sharing(r.audience, hour, r.priority)
 		found.n, found.members = x.competing, x.members+1 // with this customer
-		if found.counted && float64(found.n) > limit*float64(found.members) {
+		if float64(found.n) > limit*float64(found.members) {
 			found.ok = false
 			return found
 		}

@@ -67,7 +67,11 @@ func (d *desk) slotRules(r *pending, c *Channel, list []commitment, at int64) []
 	}
 	score := int(d.scoreAt(r))
 	reached := Rule{RuleThreshold, true, fmt.Sprintf("score %d, threshold %d", score, c.Threshold)}
-	if score < c.Threshold {
+	switch {
+	case score >= c.Threshold:
+	case r.why == BestSlot: // a newer profile, or a newer policy: what was chosen stays chosen
+		reached.Detail += "; it was reached when the slot was chosen"
+	default:
 		reached.Detail += ": " + because[r.why]
 	}
 	return append(rules, lead, reached)
