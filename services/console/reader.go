@@ -28,10 +28,11 @@ type shared struct {
 }
 
 // from is where the reading of a topic begins: the figures need five weeks of digests and the map the last of them; the
-// feeds need the latest records. A simulated run writes months in minutes, so there everything is read.
+// feeds need the latest records. A simulated run writes months in minutes, so there everything is read, and every request that
+// waits is counted; otherwise those that were decided about lately are, and the page says since when.
 func from(topic string, run stream.Run, now time.Time) kafka.Position {
 	switch {
-	case topic == topics.Digests && run.Simulated:
+	case run.Simulated && (topic == topics.Digests || topic == topics.Decisions):
 		return kafka.Earliest
 	case topic == topics.Digests:
 		return kafka.Since(now.Add(-(board.History + 48) * time.Hour))

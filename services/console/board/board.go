@@ -1,5 +1,6 @@
 // Package board is what the console remembers: the last weeks by local hour, the figures by day, the versions of
-// the model, how its tests are calibrated, the policy in force, and the latest deviations and decisions, folded from the records of the topics and bounded whatever arrives.
+// the model, how its tests are calibrated, the policy in force, the requests that wait, and the latest deviations
+// and decisions, folded from the records of the topics and bounded whatever arrives.
 //
 // It is a pure value: no clock but the event times in the records, no I/O, no goroutine, and not safe for concurrent use.
 // The same records give the same numbers in any order within a partition's own. It keeps no customer's profile and
@@ -83,6 +84,7 @@ type Board struct {
 	deviations feed
 	decisions  feed
 	stories    stories
+	requests   requests
 }
 
 // New makes an empty Board whose days and hours, where they are not a customer's own, are those of zone.
@@ -127,7 +129,9 @@ func (b *Board) Apply(topic string, value []byte) error {
 		var d decision.Decision
 		if err = d.Parse(ev.Type, ev.Data); err == nil {
 			b.policy, b.calendar = d.MadeFrom.Policy, d.MadeFrom.Calendar
-			b.decisions.add(Row{ID: ev.ID, Customer: ev.Subject, Time: ev.Time, Kind: kindOf(ev.Type), Decision: &d})
+			row := Row{ID: ev.ID, Customer: ev.Subject, Time: ev.Time, Kind: kindOf(ev.Type), Decision: &d}
+			b.decisions.add(row)
+			b.requests.add(row, b.zone)
 		}
 	case topics.Outcomes:
 		var o decision.Outcome

@@ -1,8 +1,6 @@
 package say
 
 import (
-	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
@@ -14,50 +12,23 @@ import (
 // Decision says in a sentence, without its subject, what was decided, and in another what spoke for and against it and
 // what became of it. kind is the word of the decision's type; o may be nil.
 func Decision(l *words.Lang, kind string, d *decision.Decision, o *decision.Outcome) (text, evidence string) {
-	zone, err := calendar.Zone(d.Zone)
-	if err != nil {
-		zone = time.UTC
-	}
-	best := ""
-	if !d.Score.BestAt.IsZero() {
-		best = l.Moment(d.Score.BestAt.In(zone))
-	}
-	args := []string{best, l.Int(d.Score.Best), l.Int(d.Score.Now)}
-	var more []string
-	for _, key := range []string{"dec." + kind + "." + string(d.Reason), "dec." + kind} {
-		if l.Has(key) {
-			text = l.T(key, args...)
-			break
+	zone := zoneOf(d)
+	moment := func(t time.Time) string {
+		if t.IsZero() {
+			return ""
 		}
+		return l.Moment(t.In(zone))
 	}
-	if text == "" {
-		text = d.Summary + "."
+	best := moment(d.Score.BestAt)
+	text = d.Summary + "."
+	if key := form(l, kind, d); l.Has(key) {
+		text = l.T(key, best, l.Int(d.Score.Best), l.Int(d.Score.Now), why(l, d), moment(d.Due), moment(d.ExpiresAt))
 	}
-	switch {
-	case best == "" || d.Reason == decision.BetterHourAhead || kind == "wait": // the sentence says it
-	case d.Score.Best > d.Score.Now:
-		more = append(more, l.T("dec.score", l.Int(d.Score.Now), l.Int(d.Score.Best), best))
-	default:
-		more = append(more, l.T("dec.score.none", l.Int(d.Score.Now)))
-	}
-	passed := 0
-	var failed []string
-	for _, r := range d.Rules {
-		switch {
-		case r.Passed:
-			passed++
-		case r.Rule == decision.RuleBestHour && d.Reason == decision.BetterHourAhead: // the sentence says it
-		default:
-			failed = append(failed, failure(l, r))
-		}
-	}
-	if len(failed) > 0 {
-		more = append(more, l.T("dec.failed", strings.Join(failed, ", ")))
+	more := against(l, kind, d)
+	if s := scored(l, d, best); s != "" {
+		more = append([]string{s}, more...)
 	}
 	if kind == "send_now" {
-		if passed == len(d.Rules) && passed > 0 {
-			more = append(more, l.T("dec.rules", l.Int(passed)))
-		}
 		if o != nil && l.Has("out."+string(o.Result)) {
 			more = append(more, l.T("out."+string(o.Result), o.Connector))
 		} else if !d.ExpiresAt.IsZero() {
@@ -67,56 +38,86 @@ func Decision(l *words.Lang, kind string, d *decision.Decision, o *decision.Outc
 	return text, strings.Join(more, " ")
 }
 
-// failure is a rule that spoke against a send, with its numbers.
-func failure(l *words.Lang, r decision.Rule) string {
-	name, detail := Named(l, "rule.", r.Rule), r.Detail
-	if l.Code != "en" { // the decider's own details are English
-		detail = translate(l, r)
+func zoneOf(d *decision.Decision) *time.Location {
+	zone, err := calendar.Zone(d.Zone)
+	if err != nil {
+		return time.UTC
 	}
-	if detail == "" {
-		return name
-	}
-	return name + " (" + detail + ")"
+	return zone
 }
 
-// details are the shapes of the details that the decider writes, by rule. What is caught fills the catalogue's text.
-var details = map[string]*regexp.Regexp{
-	decision.RuleExpiry:    regexp.MustCompile(`^(.+) after the engagement, at most (.+)$`),
-	decision.RuleWindow:    regexp.MustCompile(`^(.+), now (\d\d:\d\d)$`),
-	decision.RuleQuiet:     regexp.MustCompile(`^(.+), now (\d\d:\d\d)$`),
-	decision.RuleFrequency: regexp.MustCompile(`^(\d+(?: of \d+|, no cap,)) in 24 hours, (\d+(?: of \d+|, no cap,)) in 7 days$`),
-	decision.RuleGap:       regexp.MustCompile(`^last one (.+) ago, at least (.+) apart$`),
+// form is the key of a decision's sentence: a wait differs by what it waits for, an end by whether it ever waited.
+func form(l *words.Lang, kind string, d *decision.Decision) string {
+	key := "dec." + kind
+	switch {
+	case l.Has(key + "." + string(d.Reason)):
+		return key + "." + string(d.Reason)
+	case kind == "wait" && d.Slot == nil:
+		return key + ".none"
+	case kind == "wait" && d.Deviation != "":
+		return key + ".kept"
+	case kind == "wait" && !releases(d.Reason):
+		return key + ".moved"
+	}
+	return key
 }
 
-// phrases are the words in what was caught.
-var phrases = regexp.MustCompile(`(\d+) (second|minute|hour|day)s?|(\d+) of (\d+)|(\d+), no cap,`)
+// releases reports whether a reason is one for which something is sent; any other has moved a slot.
+func releases(r decision.Reason) bool {
+	switch r {
+	case decision.Burst, decision.Reactivation, decision.BestSlot, decision.Preferred, decision.FallBack, decision.Exploration:
+		return true
+	}
+	return false
+}
 
-// translate says a rule's detail in the language: names of holidays as they are, and nothing where its shape is not known.
-func translate(l *words.Lang, r decision.Rule) string {
-	if r.Rule == decision.RuleCalendar {
-		return r.Detail
+// why says a reason, or what a newer decider says of one that is not known here.
+func why(l *words.Lang, d *decision.Decision) string {
+	if key := "why." + string(d.Reason); l.Has(key) {
+		return l.T(key)
 	}
-	shape := details[r.Rule]
-	if shape == nil {
+	return d.Summary
+}
+
+// scored says how good the hour is, where the sentence has not.
+func scored(l *words.Lang, d *decision.Decision, best string) string {
+	now := l.Int(d.Score.Now)
+	switch {
+	case best == "" || d.Reason == decision.BetterHourAhead && d.Request == "": // the sentence says it
 		return ""
-	}
-	caught := shape.FindStringSubmatch(r.Detail)
-	if caught == nil {
+	case d.Request != "" && d.Score.Threshold == 0:
 		return ""
+	case d.Request != "" && d.Score.Best > d.Score.Now:
+		return l.T("dec.score.better", now, l.Int(d.Score.Threshold), l.Int(d.Score.Best), best)
+	case d.Request != "":
+		return l.T("dec.score.request", now, l.Int(d.Score.Threshold))
+	case d.Score.Best > d.Score.Now:
+		return l.T("dec.score", now, l.Int(d.Score.Best), best)
 	}
-	args := caught[1:]
-	for i, a := range args {
-		args[i] = phrases.ReplaceAllStringFunc(a, func(s string) string {
-			p := phrases.FindStringSubmatch(s)
-			switch {
-			case p[2] != "":
-				n, _ := strconv.Atoi(p[1]) // digits
-				return l.N("lapse."+p[2], n)
-			case p[4] != "":
-				return l.T("detail.of", p[3], p[4])
-			}
-			return l.T("detail.nocap", p[5])
-		})
+	return l.T("dec.score.none", now)
+}
+
+// against lists the rules that failed, or says that all passed, and names the rule that has excluded a better hour.
+func against(l *words.Lang, kind string, d *decision.Decision) (more []string) {
+	var failed []string
+	for _, r := range d.Rules {
+		if r.Passed || r.Rule == decision.RuleBestHour && d.Reason == decision.BetterHourAhead && d.Request == "" { // the sentence says it
+			continue
+		}
+		text := Named(l, "rule.", r.Rule)
+		if detail := Detail(l, r); detail != "" {
+			text += " (" + detail + ")"
+		}
+		failed = append(failed, text)
 	}
-	return l.T("detail."+r.Rule, args...)
+	switch {
+	case len(failed) > 0:
+		more = append(more, l.T("dec.failed", strings.Join(failed, ", ")))
+	case len(d.Rules) > 0 && (kind == "send_now" || kind == "held_out"):
+		more = append(more, l.T("dec.rules", l.Int(len(d.Rules))))
+	}
+	if m := excluded.FindStringSubmatch(d.Summary); m != nil {
+		more = append(more, l.T("dec.excluded", said(l, m[1]), m[2], Named(l, "rule.", m[3])))
+	}
+	return more
 }
