@@ -18,7 +18,6 @@ type batch[S any] struct {
 	states  []byte // the encoded states, one after the other
 	ends    []int  // of each
 	part    []byte
-	forced  bool // ticks that must fire before anything else, of a simulated run
 
 	wanted []string // keys to look up in the state of another service
 	seen   map[string]Seen
@@ -104,7 +103,7 @@ func (f *feed) release() {
 func (w *worker[I, S, P]) take() bool {
 	b := &w.batch
 	b.items = b.items[:0]
-	if b.forced = w.holding(); b.forced {
+	if w.holding() {
 		return w.takeTicks()
 	}
 	bytes := 0

@@ -135,11 +135,7 @@ func (w *worker[I, S, P]) holding() bool {
 		return false
 	}
 	next := w.step.alarms.first().due
-	if next != 0 && next <= w.due() {
-		return true
-	}
-	w.bell.limit = 0
-	return false
+	return next != 0 && next <= w.due()
 }
 
 // due is the time up to which timers fire now: the clock's, that of the record which waits for them, or, when nothing
@@ -154,9 +150,9 @@ func (w *worker[I, S, P]) due() int64 {
 	return max(until, w.step.horizon.until)
 }
 
-// takeTicks fills the batch from the tick log alone. What is not to fire yet is given back by stepAll. A first tick whose positions are
-// not reached is taken nevertheless: it comes from a history in which the inputs were read in another order, and what must
-// fire now stands behind it. It is dropped, and made anew when its timer is due.
+// takeTicks fills the batch from the tick log alone. A first tick whose positions are not reached is taken nevertheless: it
+// comes from a history in which the inputs were read in another order, and what must fire now stands behind it. It is
+// dropped, and made anew when its timer is due.
 func (w *worker[I, S, P]) takeTicks() bool {
 	b, i := &w.batch, len(w.feeds)-1
 	f, bytes := &w.feeds[i], 0
@@ -172,18 +168,13 @@ func (w *worker[I, S, P]) takeTicks() bool {
 	return len(b.items) > 0
 }
 
-// mustWait reports that, in a simulated run, timers must fire before the item; or that the item is a tick and nothing
-// must fire any more.
+// mustWait reports that, in a simulated run, timers must fire before the item.
 func (w *worker[I, S, P]) mustWait(it *item[S]) (wait bool, err error) {
-	if w.step.alarms == nil {
+	if w.step.alarms == nil || w.step.inputs[it.input].ticks {
 		return false, nil
 	}
-	ticks := w.step.inputs[it.input].ticks
-	if w.batch.forced {
-		return !w.holding(), nil
-	}
 	next := w.step.alarms.first().due
-	if ticks || next == 0 {
+	if next == 0 {
 		return false, nil
 	}
 	err = guard(func() error {

@@ -425,6 +425,13 @@ func TestATickWaitsForThePositionsAtWhichItWasMade(t *testing.T) {
 		b.settle()
 		b.expect("when both are", b.rung(), []string{"a at 10:20 due 10:20"})
 		b.expect("nobody else was held up", b.diary("ann").Entries, []string{"00:00 set a 10:20", "00:00 nothing", "10:20 fired a"})
+		b.log.Append("ticks", 0, tick("/tempismo/clock/r1/ticks/0", "ann", "b", "10:30", "orders=4"))
+		b.tell("ann", "10:00 set b 10:30")
+		b.settle()
+		b.expect("the next waits for its own", len(b.rung()), 1)
+		b.tell("ann", "10:00 nothing")
+		b.settle()
+		b.expect("until they are reached", b.rung(), []string{"a at 10:20 due 10:20", "b at 10:30 due 10:30"})
 	})
 }
 
