@@ -41,16 +41,13 @@ const (
 // behind is how many hours ago an hour may be in use: civil hours of the same instant are up to 26 apart.
 const behind = 14
 
-// count adds n times what s holds to the counts.
+// count adds n times what s holds to the counts. What is over (State.forget) must not be in s any more.
 func (a *Audiences) count(s *State, now, n int64) {
 	if a == nil || len(s.members) == 0 {
 		return
 	}
-	today, first := dayOf(now), floorDiv(now-epoch, hourly)-behind
+	first := floorDiv(now-epoch, hourly) - behind
 	for _, m := range s.members {
-		if m.until < today {
-			continue
-		}
 		c := a.audience(m.audience)
 		if c == nil {
 			continue
@@ -74,7 +71,7 @@ func (a *Audiences) count(s *State, now, n int64) {
 			}
 		}
 	}
-	a.forget(today, first)
+	a.forget(dayOf(now), first)
 }
 
 // audience is the count of that name, made where there is none; nil where there are too many.

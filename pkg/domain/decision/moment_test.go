@@ -163,6 +163,34 @@ func TestDeviate(t *testing.T) {
 			t.Errorf("%v %+v", why, out)
 		}
 	})
+	t.Run("a request whose deadline is over is not released, nor does it keep the burst from sending", func(t *testing.T) {
+		w := played(t, "2026-12-03T09:40 anna place r-1 email deadline=2026-12-03T10:00 not_before=2026-12-03T09:50 early")
+		w.now = time.Date(2026, 12, 3, 9, 30, 0, 0, time.UTC) // 10:30 in Rome, and no timer has fired
+		if out, why := deviate(w, burst(w), true, nil); why != Burst || out[0].Request != "" {
+			t.Errorf("%v %+v", why, out)
+		}
+	})
+	t.Run("of the hours of a request the profile is asked, not the deviation", func(t *testing.T) {
+		w := played(t, `
+			score fri 10 90
+			2026-12-02T15:00 anna place r-1 email deadline=2026-12-05T00:00 early
+			2026-12-03T10:41:52 run`)
+		v := burst(w)
+		v.Deviation.Score.Now, v.Deviation.Score.Best = 90, 90
+		if out, why := deviate(w, v, true, nil); why != BetterHourAhead || !strings.Contains(out[0].Summary, "score 50 now, 90 on Fri 4 Dec 10:00") {
+			t.Errorf("%v %+v", why, out)
+		}
+	})
+	t.Run("what it releases lives as long as the moment, counted from the engagement", func(t *testing.T) {
+		w := played(t, `
+			2026-12-02T15:00 anna place r-1 email deadline=2026-12-05T00:00 early
+			2026-12-03T10:41:52 run`)
+		v := burst(w)
+		v.Time = w.now.Add(-10 * time.Minute)
+		if out, why := deviate(w, v, true, nil); why != Burst || !out[0].ExpiresAt.Equal(w.now.Add(20*time.Minute)) || out[0].Request != "r-1" {
+			t.Errorf("%v %+v", why, out)
+		}
+	})
 	t.Run("reading now is worth more of a lesser best hour: that of the request, not of the profile", func(t *testing.T) {
 		for best, want := range map[int]Reason{90: BetterHourAhead, 70: Burst} {
 			w := played(t, "policy channels.email.threshold 0")
