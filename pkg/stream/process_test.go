@@ -558,6 +558,7 @@ func TestALostStateIsRebuiltFromTheEarliestRecord(t *testing.T) {
 		b.store.Lose("tempismo.r1.journal", 0)
 		b.settle()
 		b.expect("state", b.state(), "2 3 4 5")
+		b.expect("partial, for readers", b.snapshot().Partial, true)
 		b.expect("outputs", len(b.ids("out")), 6)
 		b.expect("alarms", []any{b.seen.now().raised, b.seen.now().standing, b.seen.now().causes}, []any{map[string]int{"lost": 1}, []string(nil), map[string]int{"assigned": 1, "lost": 1}})
 		b.expect("rebuilding", string(b.snapshot().Rebuilding), "")

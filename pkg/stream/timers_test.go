@@ -459,6 +459,50 @@ func TestATimerThatIsSetAnewGetsOneTick(t *testing.T) {
 	})
 }
 
+func TestACommitCarriesTheTimersThatChanged(t *testing.T) {
+	ringing(t, stream.Run{ID: "r1"}, func(b *clockBench) {
+		var committed [][]stream.Timer
+		b.rt.Store = committedStore{b.store, &committed}
+		b.start()
+		b.tell("ann", "10:00 set a 10:30")
+		b.tell("ann", "10:00 set b 10:31")
+		b.settle()
+		b.tell("ann", "10:00 nothing")
+		b.settle()
+		b.tell("ann", "10:00 set a 10:32")
+		b.settle()
+		b.tell("ann", "10:00 unset a")
+		b.settle()
+		b.expect("timers", committed[len(committed)-4:], [][]stream.Timer{
+			{{Key: "ann", ID: "a", Due: clockAt("10:30")}, {Key: "ann", ID: "b", Due: clockAt("10:31")}},
+			{},
+			{{Key: "ann", ID: "a", Due: clockAt("10:32")}},
+			{{Key: "ann", ID: "a"}},
+		})
+	})
+}
+
+// committedStore notes the timers of every commit.
+type committedStore struct {
+	*streamtest.Store
+	timers *[][]stream.Timer
+}
+
+func (s committedStore) Claim(ctx context.Context, group string, partition int32) (stream.Lease, error) {
+	l, err := s.Store.Claim(ctx, group, partition)
+	return committedLease{l, s.timers}, err
+}
+
+type committedLease struct {
+	stream.Lease
+	timers *[][]stream.Timer
+}
+
+func (l committedLease) Commit(ctx context.Context, c *stream.Commit) error {
+	*l.timers = append(*l.timers, slices.Clone(c.Timers))
+	return l.Lease.Commit(ctx, c)
+}
+
 func TestAnIndexThatWentAstrayIsPutRight(t *testing.T) {
 	for _, run := range []stream.Run{{ID: "r1"}, {ID: "s", Simulated: true}} {
 		ringing(t, run, func(b *clockBench) {
