@@ -190,7 +190,6 @@ func (d *decider) moment(c *stream.Context, p *Partition) (*decision.Moment, err
 		if err := json.Unmarshal(raw, m.Lookup); err != nil {
 			return nil, fmt.Errorf("look-up: %w", err)
 		}
-		m.Partial = m.Partial || m.Lookup.Partial
 	}
 	return m, nil
 }
@@ -231,8 +230,8 @@ func (d *decider) step(c *stream.Context, s *decision.State, p *Partition, in *I
 	return nil
 }
 
-// fire takes the timer of a request. Its decisions are of the time at which they are made: where the timer was due while
-// nobody was there, the moment is not over for that.
+// fire takes the timer of a request. Its decisions are of the time at which they are made, which is that from which they
+// expire: the tick comes after the timer was due, much later where nobody was there.
 func (d *decider) fire(c *stream.Context, s *decision.State, p *Partition, request string, _ time.Time) error {
 	m, err := d.moment(c, p)
 	if err != nil {

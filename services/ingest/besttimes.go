@@ -155,7 +155,10 @@ func (a *almanac) lookup(profiler, decider *stream.Snapshot, learned []byte, par
 		return nil, fmt.Errorf("model in force: %w", err)
 	}
 	var profile *timing.Profile
-	if len(learned) > 0 && len(profiler.Rebuilding) == 0 {
+	switch {
+	case profiler.Lost || len(profiler.Rebuilding) > 0: // it knows less than it did: business hours are assumed
+		model = timing.Builtin()
+	case len(learned) > 0:
 		profile = new(timing.Profile)
 		if err := profile.Decode(learned); err != nil {
 			return nil, fmt.Errorf("profile of the customer: %w", err)
@@ -165,7 +168,6 @@ func (a *almanac) lookup(profiler, decider *stream.Snapshot, learned []byte, par
 	if n := profiler.Positions[topics.Events]; n > 0 && profile != nil {
 		l.Profile = topics.Events + ":" + strconv.Itoa(int(partition)) + ":" + strconv.FormatInt(n-1, 10)
 	}
-	l.Partial = len(profiler.Rebuilding) > 0 || profiler.Lost
 	return l, nil
 }
 

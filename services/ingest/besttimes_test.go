@@ -163,13 +163,32 @@ func TestNoHourIsGoodForWhoRefusesMail(t *testing.T) {
 	}
 }
 
+// Of a stranger counts what the model says of everybody; while the profiler is not whole not even that, as the decider does.
 func TestAProfileThatIsRebuiltGivesNoBestTimes(t *testing.T) {
 	r := newRig(t, Config{})
+	r.keeps(deciderService, nil, map[string][]byte{topics.Models: fitted(t)}, topics.Models)
+	r.keeps(profilerService, nil, nil, topics.Events)
+	if b := r.best(r.ask(anna, "channel", "email")); b.Level != timing.LevelPopulation || b.MadeFrom.Model != "2026-12-03.1" {
+		t.Errorf("level %s from %+v", b.Level, b.MadeFrom)
+	}
 	r.keeps(profilerService, habit(t), nil, topics.Events)
 	r.server.almanac.store = rebuilding{r.store}
 	if b := r.best(r.ask(anna, "channel", "email")); b.Level != timing.LevelBusinessHours || b.MadeFrom.Profile != "" {
 		t.Errorf("level %s from %+v", b.Level, b.MadeFrom)
 	}
+}
+
+// fitted is the record of a model that was fitted to customers.
+func fitted(t *testing.T) []byte {
+	t.Helper()
+	m := timing.Builtin()
+	m.Version, m.FittedOn = "2026-12-03.1", &timing.FittedOn{From: clock.AddDate(0, -1, 0), To: clock, Customers: 1000}
+	data, err := m.Append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := stream.Event{ID: "md-1", Source: "/test", Type: timing.ModelType, Time: clock, Data: data}
+	return e.Append(nil)
 }
 
 // rebuilding is a store whose states are not whole.
