@@ -39,6 +39,7 @@ type commands struct {
 	Evaluate evaluateCmd `cmd:"" help:"Judge predictions and tests of the unusual, on a simulated town or on a file of events."`
 	Replay   replayCmd   `cmd:"" help:"Copy a range of a topic into a file or a new run, or a file into a topic."`
 	Doctor   doctorCmd   `cmd:"" help:"Check what Tempismo depends on, and say what to do."`
+	Bench    benchCmd    `cmd:"" hidden:"" help:"Measure the decider with requests that wait; scripts/bench runs it."`
 	Broker   brokerCmd   `cmd:"" hidden:"" help:"Run the embedded broker and store alone, for services in other processes."`
 
 	Version kong.VersionFlag `help:"Print the version."`
