@@ -2,6 +2,7 @@ package timing
 
 import (
 	"math"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -234,6 +235,48 @@ func TestLn(t *testing.T) {
 	for i := range 4096 { // across the parts of an octave
 		if x := 1 + float64(i)/4096; math.Abs(ln(x)-math.Log(x)) > 1e-12 {
 			t.Errorf("ln(%v) is %v, want %v", x, ln(x), math.Log(x))
+		}
+	}
+}
+
+// TestHabitsInAnyOrder: what is predicted does not depend on which habit stands first, nor on how many there are of no weight.
+func TestHabitsInAnyOrder(t *testing.T) {
+	m := fitted()
+	table := m.Habits
+	for i := range MaxHabits - len(table) {
+		u := table[i]
+		u.Correlation, u.Hours = u.Correlation/3, [Day]float64{}
+		for h := range u.Hours {
+			u.Hours[h] = table[i].Hours[(h+5+i)%Day]
+		}
+		m.Habits = append(m.Habits, u)
+	}
+	var r Rhythm
+	for i := range int64(20) {
+		r.add(simStart+i*Day+18+i%3, 40)
+	}
+	exposure := uniform()
+	predict := func(habits []Habit) (p Prediction) {
+		n := *m
+		n.Habits = habits
+		n.prepare()
+		n.Predict(&p, &r, simStart/Week, &exposure)
+		return p
+	}
+	backward := slices.Clone(m.Habits)
+	slices.Reverse(backward)
+	want, got := predict(m.Habits), predict(backward)
+	for h, x := range &want.Hours {
+		if math.Abs(got.Hours[h]-x) > 1e-12 {
+			t.Errorf("hour %d: %v backward, %v forward", h, got.Hours[h], x)
+		}
+	}
+}
+
+func TestHoursBeforeTheFirst(t *testing.T) {
+	for _, row := range []struct{ h, day, week int64 }{{-1, -1, -1}, {-24, -1, -1}, {-25, -2, -1}, {-168, -7, -1}, {-169, -8, -2}, {0, 0, 0}, {23, 0, 0}, {168, 7, 1}} {
+		if dayOf(row.h) != row.day || weekOf(row.h) != row.week {
+			t.Errorf("hour %d is of day %d and week %d, want %d and %d", row.h, dayOf(row.h), weekOf(row.h), row.day, row.week)
 		}
 	}
 }

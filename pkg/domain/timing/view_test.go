@@ -237,6 +237,35 @@ func TestExposure(t *testing.T) {
 	}
 }
 
+// TestExposureDays: answers fall on the days that kernel and mail put them on.
+func TestExposureDays(t *testing.T) {
+	m := Builtin()
+	rapid.Check(t, func(t *rapid.T) {
+		var s State
+		for range rapid.IntRange(1, 5).Draw(t, "hours") {
+			s.sent[rapid.IntRange(0, Day-1).Draw(t, "hour")] += rapid.Uint32Range(1, 9).Draw(t, "sent at the hour")
+		}
+		for range rapid.IntRange(1, 3).Draw(t, "days") {
+			s.sentDays[rapid.IntRange(0, 6).Draw(t, "day")] += rapid.Uint32Range(1, 9).Draw(t, "sent on the day")
+		}
+		var want [7]float64
+		for day, n := range &s.sentDays {
+			for hour, c := range &s.sent {
+				for a, k := range &m.Kernel {
+					want[(day+(hour+a)/Day)%7] += float64(n) * float64(c) * k
+				}
+			}
+		}
+		normalise(want[:], 1)
+		_, carried := m.exposure(&s.sent)
+		for d, got := range m.exposureDays(&s, &carried) {
+			if math.Abs(got-want[d]) > 1e-12 {
+				t.Fatalf("day %d: %v of the answers, want %v", d, got, want[d])
+			}
+		}
+	})
+}
+
 // TestExplained: engagements that fall where mail and population put them say nothing about the customer, however many.
 func TestExplained(t *testing.T) {
 	m := Builtin()
@@ -329,6 +358,13 @@ func TestScoreIsBounded(t *testing.T) {
 			mean += phi / Week
 			if s := v.Score(int64(how)); s != int(v.Scores[how]) || s < 0 || s > 100 {
 				t.Fatalf("score %d and %d", s, v.Scores[how])
+			}
+			met := 0.
+			for a, k := range m.Kernel[:Horizon] {
+				met += k * v.Phi[(how+a)%Week]
+			}
+			if got := v.met(int64(how)); math.Abs(got-met) > 1e-9*met {
+				t.Fatalf("answers meet %v, want %v", got, met)
 			}
 		}
 		if math.Abs(mean-1) > 1e-9 {

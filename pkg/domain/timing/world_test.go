@@ -217,6 +217,7 @@ func TestSeason(t *testing.T) {
 // TestLevels: whose habits a view shows, and that it says so.
 func TestLevels(t *testing.T) {
 	m := fitted()
+	m.Segments = append(m.Segments, Segment{Name: "like everybody", Share: .1, Attention: m.Population})
 	w := &World{Model: m}
 	now := int64(simStart + 400*Day)
 	with := func(segment string, sent, engaged int) *Profile {
@@ -245,6 +246,8 @@ func TestLevels(t *testing.T) {
 		{"a segment that the model does not know", m, with("day shift", 0, 0), LevelPopulation},
 		{"two engagements", m, with("", 10, 2), LevelPersona},
 		{"a segment that tells more than one engagement", m, with("night shift", 10, 1), LevelSegment},
+		{"a segment that tells more than two", m, with("night shift", 10, 2), LevelSegment},
+		{"a segment that tells less than two", m, with("like everybody", 10, 2), LevelPersona},
 		{"many engagements", m, with("night shift", 10, 20), LevelOwn},
 	} {
 		v := row.p.View(row.m, "email", now)
