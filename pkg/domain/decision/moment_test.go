@@ -1,9 +1,11 @@
 package decision
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/tempismo/tempismo/pkg/domain/timing"
 )
@@ -98,6 +100,41 @@ func TestWithoutALookup(t *testing.T) {
 	w.run(time.Time{})
 	if got := w.out.String(); !strings.Contains(got, "Wed 2026-12-02 09:40:00  anna wait fall_back r-1") || !strings.Contains(got, "Fri 2026-12-04") {
 		t.Errorf("decided\n%s", got)
+	}
+}
+
+// TestPartial: while what is remembered may be incomplete, requests are planned by business hours.
+func TestPartial(t *testing.T) {
+	w := played(t, "score wed 11 90")
+	w.now = time.Date(2026, 12, 1, 15, 0, 0, 0, time.UTC)
+	for _, partial := range []bool{true, false} {
+		w.step("anna", true, func(m *Moment, s *State) []Decision {
+			m.Partial = partial
+			out, why := m.Place(s, &Request{ID: fmt.Sprint("r-", partial), Action: Place, Channel: "email", Message: "m", Deadline: w.now.Add(3 * day)})
+			if level := out[0].Score.Level; why != map[bool]Reason{true: FallBack, false: BestSlot}[partial] || (level == timing.LevelBusinessHours) != partial {
+				t.Errorf("partial %v: %s by %s", partial, why, level)
+			}
+			return out
+		})
+	}
+}
+
+// TestNothingOfTheRecordIsKept: ids are views into a record whose bytes are used again; a state keeps clones.
+func TestNothingOfTheRecordIsKept(t *testing.T) {
+	w := played(t, "2026-12-01T10:00 run")
+	bytes := []byte("r-1 d-0")
+	w.raw = true
+	w.step("anna", true, func(m *Moment, s *State) []Decision {
+		m.ID = func(int) string { return unsafe.String(&bytes[4], 3) }
+		out, _ := m.Place(s, &Request{ID: unsafe.String(&bytes[0], 3), Action: Place, Channel: "email", Message: "m", Deadline: w.now.Add(3 * day)})
+		v := Trigger{ID: "dv-1", Time: w.now}
+		v.Deviation.Kind, v.Deviation.Channel, v.Deviation.Actionable = timing.Burst, "email", true
+		m.Deviate(s, &v)
+		return out
+	})
+	copy(bytes, "xxxxxxx")
+	if s := w.states["anna"]; s.pending[0].id != "r-1" || s.sent[0].decision != "d-0" {
+		t.Errorf("remembers %+v and %+v", s.pending, s.sent)
 	}
 }
 

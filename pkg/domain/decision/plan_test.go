@@ -202,6 +202,25 @@ func TestMinutesAreSpread(t *testing.T) {
 	}
 }
 
+// wholeHour is every minute of an hour.
+var wholeHour = between(0, 60)
+
+// TestWhyNothingIsOpen: the rule that excludes most is named, of equals the first in the order of rules.
+func TestWhyNothingIsOpen(t *testing.T) {
+	for _, x := range []struct {
+		v    survey
+		want Reason
+	}{
+		{survey{shut: map[string]int{RuleOverlap: 2, RuleCalendar: 2, RuleGap: 1}}, ClosedDay},
+		{survey{shut: map[string]int{RuleOverlap: 3, RuleCalendar: 2}}, Overlap},
+		{survey{outside: RuleQuiet}, QuietHours},
+	} {
+		if got := x.v.why(); got != x.want {
+			t.Errorf("%v: %s", x.v.shut, got)
+		}
+	}
+}
+
 // TestBans: what is forbidden around a commitment has no ends: exactly the gap before it and after it a send is allowed.
 func TestBans(t *testing.T) {
 	p := plain()

@@ -221,11 +221,16 @@ func TestAudiencesAreForgotten(t *testing.T) {
 	if x, ok := a.sharing("spring", 0, 0); !ok || x != (sharing{members: 1}) {
 		t.Errorf("%+v, %v", x, ok)
 	}
+	s, b := filled(t)
+	now := time.Date(2026, 12, 1, 11, 3, 0, 0, time.UTC)
+	if b.count(s, now.UnixMilli(), -1); len(b.byName) != 0 {
+		t.Errorf("left over of the only customer: %v", b.byName)
+	}
 	a.count(&State{members: []member{{"later", 20_900}}}, time.Date(2027, 2, 1, 0, 0, 0, 0, time.UTC).UnixMilli(), 1)
 	if len(a.byName) != 1 || a.byName["later"] == nil {
 		t.Errorf("left over: %v", a.byName)
 	}
-	now := time.Date(2027, 2, 1, 0, 0, 0, 0, time.UTC)
+	now = time.Date(2027, 2, 1, 0, 0, 0, 0, time.UTC)
 	for i := range maxAudiences + 5 {
 		a.count(&State{members: []member{{fmt.Sprint("a-", i), 20_900}}}, now.UnixMilli(), 1)
 	}

@@ -10,8 +10,6 @@ import (
 // minutes is a set of the minutes of one hour: bit m is minute m.
 type minutes uint64
 
-const wholeHour minutes = 1<<60 - 1
-
 // between is the minutes from a up to, but without, b, as far as they lie in the hour.
 func between(a, b int64) minutes {
 	a, b = max(a, 0), min(b, 60)
