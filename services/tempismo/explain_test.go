@@ -41,6 +41,71 @@ func TestOneRequestByEveryWay(t *testing.T) {
 	}
 	t.Cleanup(func() { pair.Close() })
 	oneRequestByEveryWay(t, pair.Broker.Addr(), pair.Store.Addr(), "", "--data", dir)
+	whatWasNotDecided(t, pair.Broker.Addr(), pair.Store.Addr(), "--data", dir)
+}
+
+// whatWasNotDecided copies the run in which the request came by the topic, but for a word of a decision, and asks.
+func whatWasNotDecided(t *testing.T, brokers, redisAddr string, where ...string) {
+	from := &ways{t: t, run: stream.Run{ID: "topic", Simulated: true}}
+	from.open(brokers, redisAddr)
+	w := &ways{t: t, run: stream.Run{ID: "forged", Simulated: true}, where: append([]string{"--run", "forged"}, where...)}
+	w.open(brokers, redisAddr)
+	anna := stream.Partition([]byte("anna"), 2)
+	for _, topic := range []string{topics.Policies, topics.Attributes, topics.Requests, topics.Ticks, topics.Decisions} {
+		var msgs []stream.Message
+		err := kafka.Range(t.Context(), w.log, from.run.Topic(topic), kafka.Earliest, kafka.Latest, func(r *stream.Record) error {
+			if r.Partition != anna {
+				return nil
+			}
+			value := bytes.ReplaceAll(bytes.Clone(r.Value), []byte("/tempismo/decider/topic/"), []byte("/tempismo/decider/forged/"))
+			value = bytes.Replace(value, []byte(`"channel":"email","message":"winter"`), []byte(`"channel":"email","message":"spring"`), 1)
+			if topic == topics.Requests {
+				value = r.Value
+			}
+			msgs = append(msgs, stream.Message{Key: []byte("anna"), Value: bytes.Clone(value)})
+			return nil
+		})
+		if err == nil {
+			err = w.w.WriteAll(t.Context(), topic, msgs)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := from.decisions()[0]
+	for _, tt := range []struct {
+		sentence, id string
+		code         int
+		says         []string
+	}{
+		{"a decision that comes out otherwise ends with 1 and names what differs", first.ID, 1, []string{"computed again: differs", `data.message: was "spring", is "winter"`}},
+		{"a request that comes out otherwise ends with 1, too", "r-1", 1, []string{"request r-1", "data.message"}},
+		{"what nobody has decided is an error that says where to look", "r-2", 1, []string{"no decision", "watch decisions"}},
+		{"somebody else's request is another", "r-1 --customer bruno", 1, []string{"no decision"}},
+	} {
+		t.Run(tt.sentence, func(t *testing.T) {
+			out, errs, code := tempismo(t, append(append([]string{"explain"}, strings.Fields(tt.id)...), w.where...)...)
+			if code != tt.code {
+				t.Errorf("exit code %d, want %d: %s", code, tt.code, errs)
+			}
+			for _, says := range tt.says {
+				if !strings.Contains(out+errs, says) {
+					t.Errorf("does not say %q:\n%s%s", says, out, errs)
+				}
+			}
+		})
+	}
+	t.Run("a decision whose cause is gone cannot be made again and ends with 2", func(t *testing.T) {
+		lost := first
+		lost.ID, lost.Source, lost.Sequence = "d-lost", w.run.Source(decider.Service, topics.Requests, anna), "00000000000000000077.000"
+		if err := w.w.WriteAll(t.Context(), topics.Decisions, []stream.Message{{Key: []byte("anna"), Value: lost.Append(nil)}}); err != nil {
+			t.Fatal(err)
+		}
+		out, errs, code := tempismo(t, append([]string{"explain", "d-lost"}, w.where...)...)
+		if code != 2 || !strings.Contains(out, "cannot be computed again") {
+			t.Errorf("exit code %d: %s%s", code, out, errs)
+		}
+	})
 }
 
 func TestRealOneRequestByEveryWay(t *testing.T) {
