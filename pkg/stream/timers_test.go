@@ -586,7 +586,35 @@ func (l heldLog) Open(ctx context.Context, topic string, partition int32, offset
 			return nil, ctx.Err()
 		}
 	}
-	return l.Log.Open(ctx, topic, partition, offset)
+	c, err := l.Log.Open(ctx, topic, partition, offset)
+	if topic == l.topic {
+		c = &lateCursor{Cursor: c, end: offset}
+	}
+	return c, err
+}
+
+// lateCursor answers first what was true when nothing had come yet.
+type lateCursor struct {
+	stream.Cursor
+	end     int64
+	fetches int
+}
+
+func (c *lateCursor) Fetch(ctx context.Context, maxBytes int, wait time.Duration) ([]stream.Record, error) {
+	switch c.fetches++; c.fetches {
+	case 1:
+		return nil, nil
+	case 2:
+		time.Sleep(100 * time.Millisecond)
+	}
+	return c.Cursor.Fetch(ctx, maxBytes, wait)
+}
+
+func (c *lateCursor) End() int64 {
+	if c.fetches == 1 {
+		return c.end
+	}
+	return c.Cursor.End()
 }
 
 func TestATimerThatDoesNotGoAwayIsAMistakeOfTheProgram(t *testing.T) {
