@@ -94,7 +94,7 @@ func hash(parts ...string) string {
 // readRequests reads messages that are to wait for their moment. A request that has no id gets one: of the Idempotency-Key
 // and its place in the body or, without such a key, of what it says, so that one that is sent again is the same request.
 func (s *server) readRequests(r *http.Request, body []byte, traceparent string) (batch, error) {
-	var b batch
+	b := batch{ids: []string{}}
 	documents, err := b.documents(r.Header, body)
 	if err != nil {
 		return b, err

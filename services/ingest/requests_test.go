@@ -65,6 +65,13 @@ func TestARequestIsCompletedAndAppended(t *testing.T) {
 	}
 }
 
+func TestNoRequestsAreAccepted(t *testing.T) {
+	r := newRig(t, Config{})
+	if answer := r.answered(r.send("/v1/requests", plainJSON, "[]")); answer.Accepted != 0 || answer.IDs == nil {
+		t.Errorf("answered %+v", answer)
+	}
+}
+
 func TestARequestSentAgainIsTheSameRequest(t *testing.T) {
 	other := strings.Replace(placed, "winter", "spring", 1)
 	named := strings.Replace(placed, "{", `{"id":"r-5512",`, 1)
