@@ -257,7 +257,8 @@ func TestSlots(t *testing.T) {
 		book 2026-12-22 Closed
 		score 10 81
 		score 11 95
-		2026-12-21T15:00 anna know {"preferred":[{"days":["thu"],"from":"12:00","to":"13:00"}]}
+		score thu 10 40
+		2026-12-21T15:00 anna know {"preferred":[{"days":["thu"],"from":"10:00","to":"13:00"}]}
 		2026-12-21T15:00 anna place r-1 email deadline=2026-12-22T00:00
 		2026-12-21T15:30 run`)
 	before := string(w.states["anna"].Append(nil)) + string(w.audiences.Append(nil))
@@ -276,7 +277,7 @@ func TestSlots(t *testing.T) {
 			got = append(got, x.From.In(w.loc).Format("Mon 15:04")+x.To.In(w.loc).Format("-15:04"))
 		}
 	}
-	const want = "Thu 12:00-13:00 Wed 10:00-11:00 Wed 11:00-12:00 Wed 09:30-10:00 Wed 12:00-13:00 Wed 13:30-14:00 Thu 10:00-11:00 Thu 11:00-12:00 Thu 09:30-10:00 Thu 13:30-14:00"
+	const want = "Thu 10:00-11:00 Thu 11:00-12:00 Thu 12:00-13:00 Wed 10:00-11:00 Wed 11:00-12:00 Wed 09:30-10:00 Wed 12:00-13:00 Wed 13:30-14:00 Thu 09:30-10:00 Thu 13:30-14:00"
 	if strings.Join(got, " ") != want {
 		t.Errorf("got  %s\nwant %s", strings.Join(got, " "), want)
 	}
@@ -301,6 +302,29 @@ func TestSlots(t *testing.T) {
 			if len(x.Failed) == 0 {
 				t.Errorf("who cannot be reached has the slot %v", x)
 			}
+		}
+	}
+}
+
+// TestTheThresholdSaysWhyItDidNotCount: a request goes out below it for one of three reasons, and the rule says for which.
+func TestTheThresholdSaysWhyItDidNotCount(t *testing.T) {
+	for says, lines := range map[string]string{
+		"score 50, threshold 80: no allowed hour reaches the threshold": "2026-12-01T15:00 anna place r-1 email deadline=2026-12-03T00:00",
+		"score 50, threshold 80: an hour that the customer has asked for": `
+			2026-12-01T15:00 anna know {"preferred":[{"from":"10:00","to":"11:00"}]}
+			2026-12-01T15:00 anna place r-1 email deadline=2026-12-03T00:00`,
+		"score 50, threshold 80; it was reached when the slot was chosen": `
+			score wed 11 90
+			2026-12-01T15:00 anna place r-1 email deadline=2026-12-03T00:00
+			2026-12-01T16:00 run
+			score wed 11 50`,
+	} {
+		w := played(t, lines)
+		var last Decision
+		w.tell = func(_ string, d *Decision) { last = *d }
+		w.run(time.Time{})
+		if r := last.Rules[len(last.Rules)-1]; last.Type != SendNowType || r.Rule != RuleThreshold || !r.Passed || !strings.HasPrefix(r.Detail, says) {
+			t.Errorf("%s: %+v", says, r)
 		}
 	}
 }
