@@ -40,6 +40,7 @@ const (
 // snapshots reads what services have stored. A redis.Store is one; tests have theirs in memory.
 type snapshots interface {
 	Read(ctx context.Context, group string, partition int32, keys []string) (stream.Snapshot, error)
+	Peek(ctx context.Context, group string, partition int32, keys []string) (stream.Snapshot, error)
 }
 
 // shelf opens the store when it is first asked for: that Redis is away must not keep events out.
@@ -49,18 +50,33 @@ type shelf struct {
 	store  *redis.Store
 }
 
-func (s *shelf) Read(ctx context.Context, group string, partition int32, keys []string) (stream.Snapshot, error) {
+func (s *shelf) open(ctx context.Context) (*redis.Store, error) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.store == nil {
 		store, err := redis.Open(ctx, s.config)
 		if err != nil {
-			s.mu.Unlock()
-			return stream.Snapshot{}, err
+			return nil, err
 		}
 		s.store = store
 	}
-	s.mu.Unlock()
-	return s.store.Read(ctx, group, partition, keys)
+	return s.store, nil
+}
+
+func (s *shelf) Read(ctx context.Context, group string, partition int32, keys []string) (stream.Snapshot, error) {
+	store, err := s.open(ctx)
+	if err != nil {
+		return stream.Snapshot{}, err
+	}
+	return store.Read(ctx, group, partition, keys)
+}
+
+func (s *shelf) Peek(ctx context.Context, group string, partition int32, keys []string) (stream.Snapshot, error) {
+	store, err := s.open(ctx)
+	if err != nil {
+		return stream.Snapshot{}, err
+	}
+	return store.Peek(ctx, group, partition, keys)
 }
 
 func (s *shelf) close() {
@@ -116,21 +132,16 @@ type bestTimes struct {
 // overlap excludes nothing.
 func (a *almanac) moment(ctx context.Context, customer string, now time.Time) (*decision.Moment, *decision.State, error) {
 	partition := stream.Partition([]byte(customer), a.partitions)
-	read := func(service string) (stream.Snapshot, []byte, error) {
-		snap, err := a.store.Read(ctx, a.run.Group(service), partition, []string{customer})
-		if err != nil {
-			return snap, nil, err
-		}
-		return snap, snap.Values[0], nil
-	}
-	decider, known, err := read(deciderService)
+	keys := []string{customer}
+	decider, err := a.store.Read(ctx, a.run.Group(deciderService), partition, keys)
 	if err != nil {
 		return nil, nil, err
 	}
-	profiler, learned, err := read(profilerService)
+	profiler, err := a.store.Peek(ctx, a.run.Group(profilerService), partition, keys)
 	if err != nil {
 		return nil, nil, err
 	}
+	known, learned := decider.Values[0], profiler.Values[0]
 	m := &decision.Moment{Now: now, Customer: customer, Positions: map[string]string{}}
 	for topic, offset := range decider.Positions {
 		m.Positions[topic] = strconv.Itoa(int(partition)) + ":" + strconv.FormatInt(offset-1, 10)

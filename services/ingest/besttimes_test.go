@@ -194,8 +194,8 @@ func fitted(t *testing.T) []byte {
 // rebuilding is a store whose states are not whole.
 type rebuilding struct{ snapshots }
 
-func (s rebuilding) Read(ctx context.Context, group string, partition int32, keys []string) (stream.Snapshot, error) {
-	snap, err := s.snapshots.Read(ctx, group, partition, keys)
+func (s rebuilding) Peek(ctx context.Context, group string, partition int32, keys []string) (stream.Snapshot, error) {
+	snap, err := s.snapshots.Peek(ctx, group, partition, keys)
 	snap.Rebuilding = []byte("1")
 	return snap, err
 }
@@ -236,7 +236,7 @@ func TestQuestionsThatCannotBeAnswered(t *testing.T) {
 }
 
 // away is a store that does not answer.
-type away struct{}
+type away struct{ snapshots }
 
 func (away) Read(context.Context, string, int32, []string) (stream.Snapshot, error) {
 	return stream.Snapshot{}, errors.New("nobody is there")
