@@ -36,6 +36,7 @@ type customerView struct {
 	Table        [][]string
 	Facts        [][2]string
 	Best         [][3]string
+	Ways         []wayView
 	Rows         []rowView
 }
 
@@ -103,6 +104,8 @@ func (s *server) getCustomer(w http.ResponseWriter, r *http.Request) {
 	for _, row := range rows[:min(len(rows), 20)] {
 		v.Rows = append(v.Rows, sayRow(l, row, clock, s.zone))
 	}
+	ways := s.state.board.Requests(id)
+	v.Ways = sayWays(l, ways[:min(len(ways), shownWays)])
 	s.state.mu.Unlock()
 	v.Stream = s.live.address(l, query{})
 	status := http.StatusOK

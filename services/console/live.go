@@ -31,7 +31,7 @@ const (
 // Names of the parts that the live stream replaces; each is a template and an element's id.
 var (
 	fastParts = []string{"clock", "rate", "spark", "lag", "notice", "flags-w", "flags-t", "week-table", "flag-table", "head-deviations", "head-decisions"}
-	slowParts = []string{"finding", "lead", "margins-w", "margins-t", "kpis", "kpi-table", "key", "versions", "stories"}
+	slowParts = []string{"finding", "lead", "margins-w", "margins-t", "kpis", "kpi-table", "key", "versions", "stories", "plan-finding", "plan-lead", "plan-hours", "plan-table", "plan-policy"}
 )
 
 // live is the beat of the console: once a second the feeds move, and every viewer is told what changed.

@@ -101,6 +101,7 @@ type nowView struct {
 	HeadDeviations, HeadDecisions      string
 	Deviations, Decisions              []rowView
 	Stories                            []storyView // in simulated runs
+	Plan                               planView
 }
 
 // Swatches is for templates.
@@ -141,6 +142,7 @@ func viewNow(f frame, b *board.Board, q query, figures board.Figures, d dials, r
 	v.HeadDeviations, v.HeadDecisions = sayHead(l, dev, false), sayHead(l, dec, true)
 	v.Deviations = sayRows(l, dev.Rows, rows, b)
 	v.Decisions = sayRows(l, dec.Rows, rows, b)
+	v.Plan = viewPlan(l, b, f.Simulated)
 	if f.Simulated {
 		v.tell(b, d)
 	}

@@ -18,6 +18,7 @@ type rowView struct {
 	ID, Customer, URL         string
 	Time, Date, Stamp, Full   string
 	Kind, Name, Message, Join string
+	Link                      string // to the decision
 	Text, Evidence            string
 	Glyph, Meter              template.HTML
 	Value                     string
@@ -41,12 +42,19 @@ func sayRow(l *words.Lang, r board.Row, now time.Time, zone *time.Location) rowV
 		return v
 	}
 	v.Name = say.Named(l, "type.", r.Kind)
-	v.Join = ": "
-	v.Value, v.Meter = l.Int(r.Decision.Score.Now), chart.Meter(float64(r.Decision.Score.Now), 100, chart.Prime)
+	v.Join, v.Message, v.Link = ": ", r.Decision.Message, decisionURL(r.ID)
+	threshold := r.Decision.Score.Threshold
+	if threshold == 0 {
+		threshold = chart.Prime
+	}
+	v.Value, v.Meter = l.Int(r.Decision.Score.Now), chart.Meter(float64(r.Decision.Score.Now), 100, float64(threshold))
 	v.Settled = r.Outcome != nil
 	v.Text, v.Evidence = say.Decision(l, r.Kind, r.Decision, r.Outcome)
 	return v
 }
+
+// decisionURL is where the page of a decision is.
+func decisionURL(id string) string { return "/decisions/" + url.PathEscape(id) }
 
 // sayHead is the line beside a feed's title.
 func sayHead(l *words.Lang, f board.Feed, decisions bool) string {

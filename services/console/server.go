@@ -191,6 +191,7 @@ func (s *server) handler() http.Handler {
 	mux.HandleFunc("GET /customers", s.getCustomers)
 	mux.HandleFunc("GET /customers/{id...}", s.getCustomer)
 	mux.HandleFunc("GET /decisions", s.getDecisions)
+	mux.HandleFunc("GET /decisions/{id}", s.getDecision)
 	mux.HandleFunc("GET /model", s.getModel)
 	mux.HandleFunc("GET /calendar", s.getCalendar)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

@@ -219,3 +219,36 @@ func TestCalibrationLiesOnTheLineWhereTestsMeanWhatTheySay(t *testing.T) {
 		}
 	}
 }
+
+func TestTheHoursAheadAreDrawn(t *testing.T) {
+	from := timing.Hour(498_000)/timing.Week*timing.Week + 3*24 + 9 // a Thursday, 9:00
+	hours := make([]int, 72)
+	hours[0], hours[1], hours[5], hours[24], hours[25] = 2, 7, 7, 1, 3
+	for _, tall := range []bool{false, true} {
+		svg := Ahead(hours, from, words.In("en"), `what <is> "counted"`, tall)
+		n := elements(t, svg)
+		if n["rect"] != 5 {
+			t.Errorf("%d bars, want one for each hour in which something is due", n["rect"])
+		}
+		s := string(svg)
+		if strings.Count(s, `<line class="tick"`) != 3 {
+			t.Error("midnight is not drawn three times")
+		}
+		// The highest of a day has its number, once.
+		if strings.Count(s, ">7</text>") != 1 || strings.Count(s, ">3</text>") != 1 || strings.Contains(s, ">2</text>") || strings.Contains(s, ">1</text>") {
+			t.Errorf("the highest bars of the days are not those that are numbered: %s", s)
+		}
+		for _, day := range []string{">Thu ", ">Fri ", ">Sat "} {
+			if strings.Count(s, day) != 1 {
+				t.Errorf("tall %v: %q is named %d times", tall, day, strings.Count(s, day))
+			}
+		}
+		if n := elements(t, Ahead(make([]int, 72), from, words.In("it"), "", tall)); n["rect"] != 0 {
+			t.Errorf("%d bars where nothing is due", n["rect"])
+		}
+	}
+	wide := string(Ahead(hours, from, words.In("en"), "", false))
+	if !strings.Contains(wide, `<rect class="bar up" x="14.6" y="34" width="12.1" height="64"/>`) || !strings.Contains(wide, `<rect class="bar up" x="0.5" y="79.7" width="12.1" height="18.3"/>`) {
+		t.Errorf("bars are not as high as their share of the highest: %s", wide)
+	}
+}

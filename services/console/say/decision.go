@@ -12,7 +12,7 @@ import (
 // Decision says in a sentence, without its subject, what was decided, and in another what spoke for and against it and
 // what became of it. kind is the word of the decision's type; o may be nil.
 func Decision(l *words.Lang, kind string, d *decision.Decision, o *decision.Outcome) (text, evidence string) {
-	zone := zoneOf(d)
+	zone := ZoneOf(d)
 	moment := func(t time.Time) string {
 		if t.IsZero() {
 			return ""
@@ -38,7 +38,8 @@ func Decision(l *words.Lang, kind string, d *decision.Decision, o *decision.Outc
 	return text, strings.Join(more, " ")
 }
 
-func zoneOf(d *decision.Decision) *time.Location {
+// ZoneOf is where the rules of a decision were applied; UTC where the zone is not known here.
+func ZoneOf(d *decision.Decision) *time.Location {
 	zone, err := calendar.Zone(d.Zone)
 	if err != nil {
 		return time.UTC

@@ -96,12 +96,12 @@ var shapes = []shape{
 	made(decision.RuleOverlap, "overlap", `(\d+) of (\d+) in (.+) hold another send in this hour, at most (.+) %`),
 	made(decision.RuleLead, "lead.none", `no day before a feast`),
 	made(decision.RuleLead, "lead", `before (.+), and no other day is left`),
+	made(decision.RuleThreshold, "threshold.was", `score (\d+), threshold (\d+); it was reached when the slot was chosen`),
 	made(decision.RuleThreshold, "threshold.but", `score (\d+), threshold (\d+): (.+)`, "", "", "because"),
 	made(decision.RuleThreshold, "threshold", `score (\d+), threshold (\d+)`),
 	made("because", "because.preferred", `an hour that the customer has asked for`),
 	made("because", "because.fall_back", `no allowed hour reaches the threshold: the best of the last day`),
 	made("because", "because.exploration", `an hour drawn among all allowed ones`),
-	made("because", "because.slot", `the best allowed hour`),
 }
 
 // excluded is how a wait says which rule has excluded a better hour.

@@ -110,7 +110,7 @@ func TestWhatTheDeciderSaysOfRulesIsUnderstood(t *testing.T) {
 		{decision.RuleChannel, "can be reached by email"}, {decision.RuleCalendar, "no closed day in IT-2026.f8ea46"}, {decision.RuleCalendar, "no day is closed"}, {decision.RuleQuiet, "no quiet hours"},
 		{decision.RuleGap, "none sent before"}, {decision.RuleCollision, "none in another channel"}, {decision.RuleOverlap, "no limit"}, {decision.RuleOverlap, "no audience named"},
 		{decision.RuleOverlap, "too many audiences to count this one"}, {decision.RuleLead, "no day before a feast"}, {decision.RuleLead, "before Christmas, and no other day is left"},
-		{decision.RuleThreshold, "score 84, threshold 80"}, {decision.RuleThreshold, "score 66, threshold 80: an hour that the customer has asked for"},
+		{decision.RuleThreshold, "score 84, threshold 80"}, {decision.RuleThreshold, "score 58, threshold 80; it was reached when the slot was chosen"}, {decision.RuleThreshold, "score 66, threshold 80: an hour that the customer has asked for"},
 		{decision.RuleCollision, "push: r-2 is planned 1 hour 10 minutes before, at least 2 hours apart"},
 	} {
 		check(c[0], c[1])
@@ -198,10 +198,10 @@ func TestDecisionsAreSaidWithTheirReason(t *testing.T) {
 		{"a deviation that did not release a request", "wait", with(func(d *decision.Decision) { d.Reason, d.Deviation = decision.BetterHourAhead, "dv-1" }), nil,
 			"until Fri 4 Dec 10:17 still; a deviation did not release it: a clearly better hour lies ahead.", "Score 84, threshold 80."},
 		{"a request without a slot", "wait", with(func(d *decision.Decision) { d.Reason, d.Slot = decision.ClosedDay, nil }), nil,
-			"no hour is allowed until Tue 8 Dec 18:00: closed days. Looked at again when something changes.", "Score 84, threshold 80."},
+			"closed days until Tue 8 Dec 18:00: no hour is allowed. Looked at again when something changes.", "Score 84, threshold 80."},
 		{"a request in the control group", "held_out", waits, nil, "control group, nothing is sent; otherwise it would go out now: the best allowed hour.", "Score 84, threshold 80."},
 		{"a request that was never allowed", "expired", with(func(d *decision.Decision) { d.Reason = decision.Overlap }), nil,
-			"no hour was allowed before the deadline: too many of the audience hold another send then. Nothing was sent.", "Score 84, threshold 80."},
+			"too many of the audience hold another send then, until the deadline was over; nothing was sent.", "Score 84, threshold 80."},
 		{"a request that came too late", "expired", with(func(d *decision.Decision) { d.Reason, d.Score = decision.Deadline, decision.Score{} }), nil,
 			"the deadline was over before it could go out; nothing was sent.", ""},
 		{"a request that was withdrawn", "cancelled", with(func(d *decision.Decision) { d.Reason, d.Score = decision.Requested, decision.Score{} }), nil,
