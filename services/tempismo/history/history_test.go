@@ -293,6 +293,43 @@ func TestWhatTheLogNoLongerHoldsIsNamed(t *testing.T) {
 	}
 }
 
+// compacted is a log whose table no longer holds its first record.
+type compacted struct{ stream.Log }
+
+func (l compacted) Open(ctx context.Context, topic string, partition int32, offset int64) (stream.Cursor, error) {
+	c, err := l.Log.Open(ctx, topic, partition, offset)
+	if topic == topics.Attributes {
+		c = withoutFirst{c}
+	}
+	return c, err
+}
+
+type withoutFirst struct{ stream.Cursor }
+
+func (c withoutFirst) Fetch(ctx context.Context, maxBytes int, wait time.Duration) ([]stream.Record, error) {
+	records, err := c.Cursor.Fetch(ctx, maxBytes, wait)
+	if len(records) > 0 && records[0].Offset == 0 {
+		records = records[1:]
+	}
+	return records, err
+}
+
+func TestWhatWasCompactedAwayIsCounted(t *testing.T) {
+	w := week(t)
+	w.take(w.know("anna", monday.AddDate(0, 0, 7), "Asia/Tokyo"))
+	p, err := Open(t.Context(), compacted{w.log}, run, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if err := p.Follow(t.Context(), func(*Step) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if m := p.Missing(); len(m) != 1 || m[0] != "1 earlier records of customer.attributes.v1 were compacted away" {
+		t.Errorf("missing %q", m)
+	}
+}
+
 func TestPartitionsThatDoNotFitAreRefused(t *testing.T) {
 	w := week(t)
 	w.log.Create(topics.Decisions, stream.TopicInfo{Partitions: 3})
@@ -346,6 +383,11 @@ func TestASimulatedPolicyCountsFromItsTimeOn(t *testing.T) {
 		at := monday.AddDate(0, 0, i)
 		w.take(w.place(fmt.Sprint("r-", i), fmt.Sprint("c-", i), at, 1))
 		w.publish(w.fold.Advance(at.Add(20 * time.Hour)))
+		if i == 5 { // what was put into force later does not replace what is simulated
+			again := decision.Default()
+			again.Version = "again.1"
+			w.take(w.write(topics.Policies, "po-2", decision.PolicyType, "", at.Add(21*time.Hour), &again))
+		}
 	}
 	from := monday.AddDate(0, 0, 3).Add(-time.Hour)
 	p := narrow()
@@ -366,6 +408,9 @@ func TestASimulatedPolicyCountsFromItsTimeOn(t *testing.T) {
 		if ends[0][r] == "" || ends[0][r] == ends[2][r] {
 			t.Errorf("a policy from the beginning changes nothing: %q", ends[0][r])
 		}
+	}
+	if _, are, _ := w.simulate(monday.Add(time.Minute), Scenario{}); len(are[0]) != 1 {
+		t.Errorf("within a minute there are %d decisions, want a wait: %v", len(are[0]), are[0])
 	}
 	if _, are, _ := w.simulate(from, Scenario{}); len(are[0]) != 6 {
 		t.Errorf("up to the fourth day there are %d decisions, want 6: %v", len(are[0]), are[0])
