@@ -120,7 +120,8 @@ func TestALostStateDoesNotComeBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Commit(ctx, &stream.Commit{Next: map[string]int64{"in": 1}, Keys: []string{"ann"}, Values: [][]byte{[]byte("1")}, Partitions: 8}); err != nil {
+	timers := []stream.Timer{{Key: "ann", ID: "a", Due: time.UnixMilli(1_790_000_000_000)}}
+	if err := l.Commit(ctx, &stream.Commit{Next: map[string]int64{"in": 1}, Keys: []string{"ann"}, Values: [][]byte{[]byte("1")}, Timers: timers, Partitions: 8}); err != nil {
 		t.Fatal(err)
 	}
 	meta, _, _ := keys(group, 0)
@@ -133,6 +134,9 @@ func TestALostStateDoesNotComeBack(t *testing.T) {
 	values := [][]byte{nil}
 	if err := l.Load(ctx, []string{"ann"}, values); err != nil || values[0] != nil {
 		t.Errorf("a state without a position came back, and a rebuild would count on top of it: %q, %v", values[0], err)
+	}
+	if due, next, err := l.Due(ctx, timers[0].Due, 1); err != nil || len(due) > 0 || !next.IsZero() {
+		t.Errorf("a timer without a position came back: %v, %v, %v", due, next, err)
 	}
 }
 
