@@ -924,3 +924,22 @@ func TestAFoldUsesRecordedLookups(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+// Whatever stands in the tick log, it fires no timer but the one it names, and the partition moves on.
+func FuzzTick(f *testing.F) {
+	f.Add([]byte("ann"), tick("", "ann", "a", "10:20", "").Value)
+	f.Add([]byte{}, stream.ClockTick(stream.Run{ID: "s"}, clockAt("10:20")).Value)
+	f.Add([]byte("ann"), []byte(`{"specversion":"1.0","id":"x","source":"s","type":"io.tempismo.tick.v1","data":{"timer":"a","due":"9999-12-31T23:59:59.999999999Z"}}`))
+	f.Fuzz(func(t *testing.T, key, value []byte) {
+		for _, run := range []stream.Run{{ID: "r1"}, {ID: "s", Simulated: true}} {
+			d := streamtest.NewDriver(t, alarmClock(), run)
+			d.Pipe(says("ann", "10:00 set a 10:30"))
+			for _, o := range d.Pipe(stream.Record{Topic: "ticks", Key: key, Value: value, Headers: []stream.Header{{Key: "source", Value: []byte("/tempismo/clock/" + run.ID + "/ticks/0")}}}) {
+				if due := clockAt("10:30").Format(time.RFC3339); o.Failed == "" && !bytes.Contains(value, []byte(due[:10])) {
+					t.Errorf("fired by %s", value)
+				}
+			}
+			d.Pipe(says("ann", "10:00 nothing"))
+		}
+	})
+}
