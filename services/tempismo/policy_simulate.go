@@ -280,7 +280,7 @@ func (x *otherwise) one(id string, before, after *fate) {
 			return
 		}
 		x.shifts = append(x.shifts, shift.Abs())
-	case before != nil && after != nil && before.Type == after.Type && before.Reason == after.Reason:
+	case before != nil && after != nil && before.Type == after.Type && (before.Reason == after.Reason || before.Type == "wait"):
 		x.Same++
 		return
 	default:
@@ -321,7 +321,7 @@ func (x *otherwise) print(w io.Writer) error {
 	if err := x.table(w); err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "\nOf %s, %s end alike and at the same time; %s go out earlier and %s later", plural(x.All, "request or deviation"), grouped(int64(x.Same)), grouped(int64(x.Earlier)), grouped(int64(x.Later)))
+	fmt.Fprintf(w, "\nOf %s requests and deviations, %s end alike and at the same time, or wait; %s go out earlier and %s later", grouped(int64(x.All)), grouped(int64(x.Same)), grouped(int64(x.Earlier)), grouped(int64(x.Later)))
 	if len(x.shifts) > 0 {
 		fmt.Fprintf(w, ", half of them by %.1f hours or less", x.Shift)
 	}
