@@ -411,6 +411,9 @@ func (d *desk) slot(r *pending, c *Channel, list []commitment) *survey {
 	}
 	r.at = d.moment(r, &x)
 	r.due, r.hour, r.propensity = r.at, x.hour, propensity
+	if r.at == before.at && why == was { // it was chosen when more hours were ahead, with the probability that it had then
+		r.propensity = before.propensity
+	}
 	r.from = max(x.start+int64(x.in.first())*minutely, d.now, r.notBefore)
 	r.to = min(x.start+int64(x.in.last()+1)*minutely, r.deadline)
 	for i := range v.open {

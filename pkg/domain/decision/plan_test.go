@@ -76,6 +76,11 @@ func TestNothingIsDropped(t *testing.T) {
 // TestShares holds what is drawn against the shares that were asked for: within four standard deviations, and the probabilities
 // that decisions name against how often each thing was done.
 func TestShares(t *testing.T) {
+	t.Run("of what is planned once", func(t *testing.T) { testShares(t, false) })
+	t.Run("of what is planned anew when few hours are left", func(t *testing.T) { testShares(t, true) })
+}
+
+func testShares(t *testing.T, anew bool) {
 	const n, holdout, exploration = 6000, .2, .3
 	p := plain()
 	p.Experiment = Experiment{Name: "shares", Holdout: holdout, Exploration: exploration}
@@ -118,6 +123,10 @@ func TestShares(t *testing.T) {
 			out, _ := m.Place(s, &Request{ID: fmt.Sprint("r-", i), Action: Place, Channel: "email", Message: "m", Deadline: w.now.Add(10 * time.Hour)})
 			return out
 		})
+		if anew {
+			w.run(w.now.Add(4 * time.Hour))
+			w.step(customer, false, func(m *Moment, s *State) []Decision { out, _ := m.Know(s, []byte(`{"segment":"premium"}`)); return out })
+		}
 		w.run(time.Time{})
 	}
 	within("held out", held, n, holdout)
