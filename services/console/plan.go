@@ -26,13 +26,7 @@ type planView struct {
 func viewPlan(l *words.Lang, b *board.Board, simulated bool) planView {
 	w := b.Waiting()
 	var v planView
-	v.Finding = l.T("plan.none")
-	if w.Count > 0 {
-		v.Finding = l.N("plan.waiting", w.Count)
-	}
-	if w.AtLeast {
-		v.Finding = l.T("plan.atleast", l.Int(w.Count))
-	}
+	v.Finding = sayWaiting(l, &w)
 	v.Lead = sayPlan(l, &w)
 	if w.Count > 0 && !simulated { // of a simulated run everything is read
 		v.Lead += " " + l.T("plan.since", l.Moment(w.Since.In(b.Zone())))
@@ -59,6 +53,17 @@ func (v *planView) table(l *words.Lang, w *board.Waiting) {
 		}
 		v.Rows = append(v.Rows, r)
 	}
+}
+
+// sayWaiting says how many wait.
+func sayWaiting(l *words.Lang, w *board.Waiting) string {
+	switch {
+	case w.AtLeast:
+		return l.T("plan.atleast", l.Int(w.Count))
+	case w.Count > 0:
+		return l.N("plan.waiting", w.Count)
+	}
+	return l.T("plan.none")
 }
 
 // hourOf names a local hour of the page.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,10 +14,14 @@ import (
 	"github.com/chromedp/chromedp/kb"
 
 	"github.com/tempismo/tempismo/pkg/domain/decision"
+	"github.com/tempismo/tempismo/pkg/kafka"
+	"github.com/tempismo/tempismo/pkg/stream"
 	"github.com/tempismo/tempismo/pkg/topics"
+	"github.com/tempismo/tempismo/services/console/board"
+	"github.com/tempismo/tempismo/services/console/words"
 )
 
-// request emits a decision about a request, so many minutes before now. due is an hour of the day after; 0: it has no slot.
+// request emits a decision about a request, so many minutes before now. due is an hour of the day after; 0: it has no slot, 24 and more: on a later day.
 func (w *town) request(id, customer, request string, ago int, typ string, reason decision.Reason, due int, rules ...decision.Rule) {
 	at := w.now.Add(-time.Duration(ago) * time.Minute)
 	d := decision.Decision{
@@ -27,7 +33,7 @@ func (w *town) request(id, customer, request string, ago int, typ string, reason
 	if typ == decision.WaitType {
 		d.Due = time.Date(2026, 12, 4, due-1, 17, 24, 0, time.UTC)
 	}
-	if due > 0 {
+	if due != 0 {
 		from := time.Date(2026, 12, 4, due-1, 0, 0, 0, time.UTC)
 		d.Slot = &decision.Interval{From: from, To: from.Add(time.Hour)}
 	}
@@ -99,6 +105,49 @@ func TestTheNowPageShowsWhatWaitsAndThePolicy(t *testing.T) {
 	live.history(9)
 	live.drive()
 	says(t, body(t, get(t, live.s.handler(), "/?lang=en")), "Counted from the decisions since Thu 3 Dec 09:12.")
+}
+
+func TestWhatWaitsIsSaidInFull(t *testing.T) {
+	l := words.In("en")
+	for _, c := range []struct {
+		w    board.Waiting
+		want string
+	}{
+		{board.Waiting{}, "No request waits"}, {board.Waiting{Count: 1}, "1 request waits for its moment"},
+		{board.Waiting{Count: 1 << 20, AtLeast: true}, "At least 1,048,576 requests wait for their moment"},
+	} {
+		if got := sayWaiting(l, &c.w); got != c.want {
+			t.Errorf("%+v is said %q, want %q", c.w, got, c.want)
+		}
+	}
+	w := newTown(t, Config{})
+	w.history(9)
+	w.request("d-1", "C-1", "r-1", 60, decision.WaitType, decision.BestSlot, 5*24)
+	w.request("d-2", "C-1", "r-2", 60, decision.WaitType, decision.BestSlot, -16) // is overdue
+	v := viewPlan(l, w.s.state.board, true)
+	if v.Lead != "Most in an hour: 1, on Thu 3 Dec, 10–11. 1 goes out later than shown." {
+		t.Errorf("the lead is %q", v.Lead)
+	}
+	now := slices.Index(v.Rows[0].Cells, tableCell{Text: "1"})
+	if len(v.Rows) != 4 || v.Rows[0].Name != "Thu 3 Dec" || now != 10 || v.Rows[0].Cells[9].Text != "" || v.Rows[3].Cells[9].Text != "0" || v.Rows[3].Cells[10].Text != "" {
+		t.Errorf("the table has %d rows, first %+v, last %+v", len(v.Rows), v.Rows[0], v.Rows[len(v.Rows)-1])
+	}
+
+	for i := range shownWays + 3 {
+		w.request("d-more", "C-20417", fmt.Sprintf("r-%d", i), 5, decision.WaitType, decision.MinimumGap, 13)
+	}
+	w.keep("C-20417", evening(w.now))
+	if n := strings.Count(body(t, get(t, w.s.handler(), "/customers/C-20417")), "<article>"); n != shownWays {
+		t.Errorf("%d requests of a customer are shown", n)
+	}
+	d := decision.Decision{Reason: decision.BestSlot, Request: "r-1", Score: decision.Score{Now: 70, Threshold: 60}}
+	if r := sayRow(l, board.Row{Kind: "wait", Decision: &d}, w.now, w.zone); !strings.Contains(string(r.Meter), `x1="33.6"`) {
+		t.Errorf("the meter's tick is not at the threshold of 60: %s", r.Meter)
+	}
+	simulated, live := from(topics.Decisions, stream.Run{Simulated: true}, w.now), from(topics.Decisions, stream.Run{}, w.now)
+	if at := reflect.ValueOf(kafka.Earliest).Pointer(); reflect.ValueOf(simulated).Pointer() != at || reflect.ValueOf(live).Pointer() == at {
+		t.Error("decisions are read from the beginning in a simulated run, and only there")
+	}
 }
 
 func TestACustomersPageTellsTheWayOfEachRequest(t *testing.T) {

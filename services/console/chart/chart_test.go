@@ -247,6 +247,9 @@ func TestTheHoursAheadAreDrawn(t *testing.T) {
 			t.Errorf("%d bars where nothing is due", n["rect"])
 		}
 	}
+	if s := string(Ahead(hours, from-9, words.In("en"), "", false)); strings.Count(s, `<line class="tick"`) != 2 || strings.Count(s, ">06</text>") != 3 || strings.Contains(s, ">00</text>") {
+		t.Errorf("from midnight on, two midnights lie ahead, and three times six o'clock: %s", s)
+	}
 	wide := string(Ahead(hours, from, words.In("en"), "", false))
 	if !strings.Contains(wide, `<rect class="bar up" x="14.6" y="34" width="12.1" height="64"/>`) || !strings.Contains(wide, `<rect class="bar up" x="0.5" y="79.7" width="12.1" height="18.3"/>`) {
 		t.Errorf("bars are not as high as their share of the highest: %s", wide)
