@@ -41,7 +41,7 @@ const (
 // behind is how many hours ago an hour may be in use: civil hours of the same instant are up to 26 apart.
 const behind = 14
 
-// count adds n times what s holds to the counts. What is over (State.forget) must not be in s any more.
+// count adds n times what s holds to the counts, of each audience while the customer belongs to it.
 func (a *Audiences) count(s *State, now, n int64) {
 	if a == nil || len(s.members) == 0 {
 		return
@@ -53,9 +53,10 @@ func (a *Audiences) count(s *State, now, n int64) {
 			continue
 		}
 		c.join(m.until, n)
+		last := (m.until+2)*24 - epoch/hourly // the day is one of UTC: it may be the next one where the customer is
 		each := func(audience string, hour int64, priority int) {
 			switch {
-			case hour < first:
+			case hour < first || hour >= last:
 			case audience == m.audience:
 				c.hold(hour, int64(priority), n, 0)
 			default:

@@ -2,6 +2,7 @@ package decision
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -31,6 +32,7 @@ type desk struct {
 	now  int64
 	loc  *time.Location
 	zone string // its name
+	lost string // the first name of a zone that was passed over, because nobody knows it
 	out  []Decision
 }
 
@@ -47,9 +49,10 @@ func (m *Moment) open(s *State, now int64, deviation string) *desk {
 			d.loc, d.zone = loc, loc.String()
 			break
 		}
+		d.lost = cmp.Or(d.lost, name)
 	}
-	s.forget(d.now)
 	m.Audiences.count(s, d.now, -1)
+	s.forget(d.now)
 	return d
 }
 

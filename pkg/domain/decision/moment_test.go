@@ -29,6 +29,38 @@ func (w *world) due(customer string) map[string]time.Time {
 	return due
 }
 
+// A zone that nobody knows is passed over, which must not happen in silence: every decision names it.
+func TestAZoneThatIsNotKnownIsSaid(t *testing.T) {
+	w := newWorld(t)
+	for _, tt := range []struct{ zone, want string }{
+		{"Mars/Olympus", "09:30-14:00 Europe/Rome (Mars/Olympus is not known), now 09:00"},
+		{"Europe/Rome", "09:30-14:00 Europe/Rome, now 09:00"},
+		{"", "09:30-14:00 Europe/Rome, now 09:00"},
+	} {
+		got := ""
+		w.tell = func(_ string, d *Decision) {
+			for _, r := range d.Rules {
+				if r.Rule == RuleWindow {
+					got = r.Detail
+				}
+			}
+		}
+		customer := "customer of " + tt.zone
+		w.now = time.Date(2026, 12, 1, 8, 0, 0, 0, time.UTC)
+		w.step(customer, false, func(m *Moment, s *State) []Decision {
+			out, _ := m.Know(s, []byte(`{"zone":"`+tt.zone+`"}`))
+			return out
+		})
+		w.step(customer, true, func(m *Moment, s *State) []Decision {
+			out, _ := m.Place(s, &Request{ID: "r-1", Action: Place, Channel: "email", Message: "m", Deadline: w.now})
+			return out
+		})
+		if got != tt.want {
+			t.Errorf("%q: %s", tt.zone, got)
+		}
+	}
+}
+
 func TestKnow(t *testing.T) {
 	t.Run("attributes that cannot be read change nothing, and the error names the field", func(t *testing.T) {
 		w := played(t, `2026-12-01T15:00 anna place r-1 email deadline=2026-12-05T00:00`)

@@ -121,7 +121,11 @@ func (d *desk) windows(c *Channel) string {
 	for i, o := range c.Windows {
 		list[i] = o.String()
 	}
-	return strings.Join(list, ", ") + " " + d.zone
+	text := strings.Join(list, ", ") + " " + d.zone
+	if d.lost != "" {
+		text += " (" + d.lost + " is not known)"
+	}
+	return text
 }
 
 // frequency counts within the spans of the caps, before and after.

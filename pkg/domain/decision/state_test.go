@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tempismo/tempismo/pkg/domain/calendar"
 )
 
 // filled is a state that has something of everything.
@@ -240,5 +242,22 @@ func TestAudiencesAreForgotten(t *testing.T) {
 	d := &desk{Moment: &Moment{Policy: &Policy{Overlap: .1}, Audiences: a}, s: &State{}}
 	if x := d.overlap(&pending{id: "r", audience: "a-68"}, 1); !x.ok || x.counted || !strings.Contains(d.share(x), "too many audiences") {
 		t.Error("an audience that is not counted was bounded")
+	}
+}
+
+// TestWhoLeavesAnAudienceIsNotCountedInIt: nor is what they hold after they have left.
+func TestWhoLeavesAnAudienceIsNotCountedInIt(t *testing.T) {
+	w := played(t, `
+		2026-12-01T10:00 anna place r-1 email deadline=2026-12-02T20:00 audience=spring
+		2026-12-01T10:00 anna place r-2 push not_before=2026-12-08T10:00 deadline=2026-12-08T11:00 audience=vips
+		2026-12-01T10:00 ben place r-3 email not_before=2026-12-15T10:00 deadline=2026-12-16T20:00 audience=spring
+		2026-12-05T10:00 anna know {"segment":"premium"}
+		2026-12-05T11:00 run`)
+	hour, _ := calendar.LocalHour(time.Date(2026, 12, 8, 9, 0, 0, 0, time.UTC), w.loc)
+	if x, ok := w.audiences.sharing("spring", hour, 0); !ok || x != (sharing{members: 1}) {
+		t.Errorf("spring, which only Ben belongs to, holds %+v in the hour of Anna's %+v", x, w.states["anna"].pending)
+	}
+	if x, _ := w.audiences.sharing("vips", hour, 0); x.own != 1 {
+		t.Errorf("vips hold %+v", x)
 	}
 }
