@@ -171,7 +171,7 @@ func (d *decider) lookUp(c *stream.Context, _ *decision.State, p *Partition, _ *
 	if profile != nil {
 		l.Profile = seen.Position
 	}
-	l.Partial = seen.Rebuilding
+	l.Partial = seen.Rebuilding || c.Partial()
 	b, err := json.Marshal(l)
 	if err != nil {
 		panic(err) // it always encodes
