@@ -214,7 +214,7 @@ func (s *server) question(r *http.Request) (question, error) {
 	at := func(name string, to *time.Time) {
 		if text := query.Get(name); text != "" {
 			var err error
-			if *to, err = time.Parse(time.RFC3339, text); err != nil {
+			if *to, err = time.Parse(time.RFC3339, text); err != nil || to.Year() < 1970 || to.Year() > 9998 {
 				refuse(name, "must be a time such as 2026-12-03T09:00:00Z")
 			}
 		}

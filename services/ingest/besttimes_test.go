@@ -222,6 +222,7 @@ func TestQuestionsThatCannotBeAnswered(t *testing.T) {
 		{"without a channel", nil, "channel", "required"},
 		{"of a channel that the policy does not have", []string{"channel", "pigeon"}, "channel", "email"},
 		{"from what is no time", []string{"channel", "email", "from", "tomorrow"}, "from", "2026-12-03T09:00:00Z"},
+		{"from a year that no answer can be written in", []string{"channel", "email", "from", "9999-12-28T00:00:00Z"}, "from", "2026-12-03T09:00:00Z"},
 		{"to before from", []string{"channel", "email", "to", "2026-12-01T00:00:00Z"}, "to", "later"},
 		{"of more than a month", []string{"channel", "email", "to", "2027-12-01T00:00:00Z"}, "to", "31 days"},
 	} {
