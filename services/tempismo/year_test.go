@@ -51,7 +51,8 @@ func TestAYearInEightZones(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
-	liveAYear(t, broker.Addr(), store.Addr(), "year", func(day time.Time) bool { return nearAChangeOfClocks(day) || day.YearDay()%13 == 0 })
+	liveAYear(t, broker.Addr(), store.Addr(), "year", func(day time.Time) bool { return nearAChangeOfClocks(day) || day.YearDay()%13 == 0 },
+		"send_now", "wait", "held_out", "expired", "cancelled", "send_now burst", "send_now exploration", "send_now preferred", "send_now fall_back", "send_now slot", unusual)
 }
 
 func TestRealAYearInEightZones(t *testing.T) {
@@ -60,7 +61,7 @@ func TestRealAYearInEightZones(t *testing.T) {
 	}
 	liveAYear(t, os.Getenv("KAFKA_BROKERS"), os.Getenv("REDIS_ADDR"), "year-"+strconv.FormatInt(time.Now().UnixNano(), 36), func(day time.Time) bool {
 		return nearAChangeOfClocks(day) && (day.Month() == time.March || day.Month() == time.October)
-	})
+	}, "send_now", "wait", "held_out", "expired", "cancelled")
 }
 
 // zones are where the customers live: clocks change in the north and in the south, on other days, by half an hour, or never;
@@ -70,6 +71,7 @@ var zones = []string{"Europe/Rome", "America/New_York", "America/Santiago", "Aus
 const (
 	yearPartitions = 2
 	historyOf      = 75 // days of habits before the year
+	unusual        = "sent on a day with another number of hours"
 )
 
 var (
@@ -97,6 +99,7 @@ func nearAChangeOfClocks(day time.Time) bool {
 type year struct {
 	t         *testing.T
 	random    *rand.Rand
+	shows     []string // what must occur, so that the year shows something
 	run       stream.Run
 	log       *kafka.Log
 	store     *redis.Store
@@ -110,8 +113,8 @@ type year struct {
 	n         int
 }
 
-func liveAYear(t *testing.T, brokers, redisAddr, id string, busy func(day time.Time) bool) {
-	y := &year{t: t, random: rand.New(rand.NewPCG(5, 5)), run: stream.Run{ID: id, Simulated: true}, homes: map[string]string{}, requests: map[string]string{}, read: map[int32]int64{}}
+func liveAYear(t *testing.T, brokers, redisAddr, id string, busy func(day time.Time) bool, shows ...string) {
+	y := &year{t: t, shows: shows, random: rand.New(rand.NewPCG(5, 5)), run: stream.Run{ID: id, Simulated: true}, homes: map[string]string{}, requests: map[string]string{}, read: map[int32]int64{}}
 	for i, zone := range slices.Concat(zones, zones) {
 		c := fmt.Sprintf("c-%02d", i)
 		y.customers, y.homes[c] = append(y.customers, c), zone
@@ -473,7 +476,7 @@ func (y *year) judge(batches *batchLog) {
 		}
 		counts[kind]++
 		if e.Type == decision.SendNowType && clocksChange(t, d.DecidedAt, d.Zone) {
-			counts["sent on a day with another number of hours"]++
+			counts[unusual]++
 		}
 		counts[kind+" "+string(d.Reason)]++
 		if d.Request != "" && e.Type != decision.WaitType {
@@ -486,7 +489,7 @@ func (y *year) judge(batches *batchLog) {
 		}
 	}
 	t.Logf("%d requests: %v", len(y.placed), counts)
-	for _, kind := range []string{"send_now", "wait", "held_out", "expired", "cancelled", "send_now burst", "send_now exploration", "send_now preferred", "send_now fall_back", "send_now slot", "sent on a day with another number of hours"} {
+	for _, kind := range y.shows {
 		if counts[kind] == 0 {
 			t.Errorf("the year has no %s: it shows too little", kind)
 		}
