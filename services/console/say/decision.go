@@ -88,7 +88,9 @@ func scored(l *words.Lang, d *decision.Decision, best string) string {
 		return ""
 	case d.Request != "" && d.Score.Threshold == 0:
 		return ""
-	case d.Request != "" && d.Score.Best > d.Score.Now:
+	case d.Reason == decision.BestSlot && d.Score.Now < d.Score.Threshold: // the profile has changed since
+		return l.T("dec.score.was", now, l.Int(d.Score.Threshold))
+	case d.Request != "" && d.Score.Best > d.Score.Now && d.Score.BestAt.After(d.DecidedAt):
 		return l.T("dec.score.better", now, l.Int(d.Score.Threshold), l.Int(d.Score.Best), best)
 	case d.Request != "":
 		return l.T("dec.score.request", now, l.Int(d.Score.Threshold))

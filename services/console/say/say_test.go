@@ -192,6 +192,11 @@ func TestDecisionsAreSaidWithTheirReason(t *testing.T) {
 		{"a request that waits", "wait", waits, nil, "until Fri 4 Dec 10:17: the best allowed hour.", "Score 84, threshold 80."},
 		{"a request that was moved", "wait", with(func(d *decision.Decision) { d.Reason, d.Score.Best = decision.FrequencyCap, 91 }), nil,
 			"until Fri 4 Dec 10:17 now: enough messages already, so it was moved.", "Score 84, threshold 80; best 91 on Fri 4 Dec 10:00."},
+		{"a request that is sent when the profile has changed", "send_now", with(func(d *decision.Decision) { d.Score.Now = 56 }), &decision.Outcome{Connector: "crm", Result: decision.Accepted},
+			"the best allowed hour.", "Score 56, threshold 80, which it reached when the hour was chosen. Accepted by crm."},
+		{"a request whose best hour has passed", "send_now", with(func(d *decision.Decision) {
+			d.Reason, d.Score.Now, d.DecidedAt, d.ExpiresAt = decision.FallBack, 56, ahead.Add(time.Hour), time.Time{}
+		}), nil, "no allowed hour reaches the threshold, so the best of the last day.", "Score 56, threshold 80."},
 		{"a better hour is excluded", "wait", with(func(d *decision.Decision) {
 			d.Summary = "the best allowed hour: Fri 4 Dec 10:00; a better hour, Wed 2 Dec 13:00 with 95, is excluded by minimum_gap"
 		}), nil, "until Fri 4 Dec 10:17: the best allowed hour.", "Score 84, threshold 80. Better, but excluded: Wed 2 Dec 13:00 with 95, by minimum gap."},
