@@ -33,7 +33,7 @@ func (r *rig) keeps(service string, state []byte, broadcast map[string][]byte, o
 	defer lease.Close()
 	next := map[string]int64{}
 	for _, topic := range of {
-		next[topic] = 18 + int64(lease.Meta().Epoch) - 1 // a commit that moves nothing changes nothing
+		next[topic] = 18 + lease.Meta().Epoch - 1 // a commit that moves nothing changes nothing
 	}
 	c := &stream.Commit{Base: lease.Meta().Positions, Next: next, Partitions: partitions, Broadcast: broadcast}
 	if state != nil {

@@ -230,7 +230,7 @@ func TestTheReferenceListsEveryField(t *testing.T) {
 		case strings.Contains(field, "[]"): // of items that the default does not have, but for Christmas
 			continue
 		}
-		var at any = tree(&p)
+		at := tree(&p)
 		for name := range strings.SplitSeq(strings.Replace(field, "NAME", "email", 1), ".") {
 			fields, _ := at.(map[string]any)
 			at = fields[name]

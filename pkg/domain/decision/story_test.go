@@ -2,6 +2,7 @@ package decision
 
 import (
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"maps"
@@ -389,7 +390,7 @@ func (w *world) score(words []string) error {
 	}
 	value, err2 := strconv.Atoi(words[1])
 	if err != nil || err2 != nil {
-		return fmt.Errorf("score %v: %v %v", words, err, err2)
+		return fmt.Errorf("score %v: %w", words, errors.Join(err, err2))
 	}
 	for _, d := range days {
 		for h := from; h <= to; h++ {

@@ -230,7 +230,7 @@ func TestDecisionsAreSaidWithTheirReason(t *testing.T) {
 
 func TestTheDetailsOfRulesAreSaidInItalian(t *testing.T) {
 	for _, c := range []struct{ rule, detail, want string }{
-		{decision.RuleExpiry, "31 minutes after the engagement, at most 30 minutes", "scadenza del momento (31 minuti dopo la lettura, al massimo 30 minuti)"},
+		{decision.RuleExpiry, "31 minutes after the engagement, at most 30 minutes", "scadenza del momento (31 minuti dopo la lettura, al massimo 30 minuti)"}, //nolint:misspell // Italian
 		{decision.RuleWindow, "09:30-14:00 Europe/Rome, now 18:02", "fascia (09:30-14:00 Europe/Rome, adesso 18:02)"},
 		{decision.RuleQuiet, "21:00-08:00 Europe/Rome, now 02:22", "ore di quiete (21:00-08:00 Europe/Rome, adesso 02:22)"},
 		{decision.RuleFrequency, "1 of 1 in 24 hours, 3, no cap, in 7 days", "limite di frequenza (1 su 1 in 24 ore, 3, senza limite, in 7 giorni)"},
