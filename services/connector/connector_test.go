@@ -229,6 +229,17 @@ func (f *fixture) outcomes(id string) string {
 	return strings.Join(all, " ")
 }
 
+// A decider that has lost what it knew learns from outcomes which requests are over.
+func TestOutcomesNameTheRequestThatWasReleased(t *testing.T) {
+	f := newFixture(t, live(), nil)
+	f.write("d-1", "C-1", decision.SendNowType, start, decision.Decision{Reason: decision.BestSlot, Request: "r-1", NotBefore: start, ExpiresAt: start.Add(30 * time.Minute), Channel: "email"})
+	f.serve()
+	all := f.all()
+	if len(all) != 2 || all[0].Request != "r-1" || all[1].Request != "r-1" {
+		t.Errorf("got %+v", all)
+	}
+}
+
 func (f *fixture) all() []decision.Outcome {
 	f.t.Helper()
 	var all []decision.Outcome

@@ -23,6 +23,7 @@ import (
 // delivery is one decision that is to be carried out.
 type delivery struct {
 	id       string
+	request  string // that it releases, if any
 	typ      string
 	customer string
 	trace    string // traceparent
@@ -59,6 +60,7 @@ func parse(r *stream.Record) (*delivery, error) {
 	if d.expires = data.ExpiresAt; d.expires.Sub(d.time) > decision.MaxExpiry {
 		return nil, fmt.Errorf("expires_at: more than %v after time", decision.MaxExpiry)
 	}
+	d.request = strings.Clone(data.Request)
 	if d.body, err = payload(&e); err != nil {
 		return nil, err
 	}
@@ -192,7 +194,7 @@ func (w *worker) attempt(ctx, late context.Context, d *delivery, n int) (answer,
 		return answer{}, false
 	}
 	live := func() bool { return ctx.Err() == nil && w.now(d, n-1).Before(d.expires) && !w.target.isGone() }
-	if !live() || !w.write(late, d, &decision.Outcome{Decision: d.id, Connector: w.name, Result: decision.Attempting, Attempts: n}) {
+	if !live() || !w.write(late, d, &decision.Outcome{Decision: d.id, Request: d.request, Connector: w.name, Result: decision.Attempting, Attempts: n}) {
 		return answer{}, false
 	}
 	// An owner who slept through the loss of his partition finds out here, and not by calling.
@@ -213,7 +215,7 @@ func (w *worker) attempt(ctx, late context.Context, d *delivery, n int) (answer,
 
 // conclude writes a decision's result, and reports whether it was acknowledged.
 func (w *worker) conclude(late context.Context, d *delivery, result decision.Result, attempts int, detail string) bool {
-	if !w.write(late, d, &decision.Outcome{Decision: d.id, Connector: w.name, Result: result, Attempts: attempts, Detail: detail}) {
+	if !w.write(late, d, &decision.Outcome{Decision: d.id, Request: d.request, Connector: w.name, Result: result, Attempts: attempts, Detail: detail}) {
 		return false
 	}
 	count(w.metrics.outcomes, with("result", string(result)))

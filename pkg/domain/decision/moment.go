@@ -190,9 +190,24 @@ func (m *Moment) Erase(s *State) []Decision {
 	return d.done()
 }
 
-// Settle takes what a connector made of a decision: a send that did not happen gives its place under the caps back.
+// Settle takes what a connector made of a decision: a send that did not happen gives its place under the caps back. Where
+// the request still waits whose release the connector has dealt with, the state in which it had ended was lost and made
+// again, with other slots: it ends here, since it must not go out twice. Its end was told by that decision.
 func (m *Moment) Settle(s *State, o *Outcome) {
-	if o.Result != Refused && o.Result != TooLate && o.Result != Suppressed {
+	undone := o.Result == Refused || o.Result == TooLate || o.Result == Suppressed
+	if i := s.find(o.Request); i >= 0 {
+		d := m.open(s, m.Now.UnixMilli(), "")
+		r := s.pending[i]
+		s.end(i)
+		if !undone {
+			hour, _ := calendar.LocalHour(m.Now, d.loc)
+			s.remember(sent{at: d.now, hour: hour, channel: r.channel, decision: strings.Clone(o.Decision), audience: r.audience, priority: r.priority})
+		}
+		d.wake()
+		d.done()
+		return
+	}
+	if !undone {
 		return
 	}
 	i := slices.IndexFunc(s.sent, func(t sent) bool { return t.decision == o.Decision && o.Decision != "" })

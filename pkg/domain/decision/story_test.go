@@ -240,7 +240,7 @@ func TestStories(t *testing.T) {
 //	TIME CUSTOMER replace ..., cancel ID
 //	TIME CUSTOMER know JSON | forget | erase
 //	TIME CUSTOMER burst|reactivation CHANNEL now=N best=N [worth=X] [late=DURATION]
-//	TIME CUSTOMER outcome DECISION RESULT
+//	TIME CUSTOMER outcome DECISION RESULT [request=ID]
 //	TIME run                               nothing but time passes
 //	outage TIME TIME                       no timer fires in between
 func (w *world) play(line string) error {
@@ -313,7 +313,7 @@ func (w *world) act(customer, verb string, args []string, line string) error {
 		w.step(customer, false, func(m *Moment, s *State) []Decision { return m.Erase(s) })
 	case "outcome":
 		w.step(customer, false, func(m *Moment, s *State) []Decision {
-			m.Settle(s, &Outcome{Decision: args[0], Result: Result(args[1])})
+			m.Settle(s, &Outcome{Decision: args[0], Result: Result(args[1]), Request: named["request"]})
 			return nil
 		})
 	case timing.Burst, timing.Reactivation, timing.Silence:

@@ -195,6 +195,7 @@ const OutcomeType = "io.tempismo.outcome.v1"
 // decision are thus any number of attempting and one final result.
 type Outcome struct {
 	Decision  string `json:"decision"`
+	Request   string `json:"request,omitempty"` // that the decision released
 	Connector string `json:"connector"`
 	Result    Result `json:"result"`
 	CRMID     string `json:"crm_id"`   // the CRM's own id of the send, if it gave one
