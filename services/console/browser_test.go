@@ -418,6 +418,10 @@ func TestThePageIsLight(t *testing.T) {
 	w := newTown(t, Config{Embedded: true, Pace: 60})
 	w.history(36)
 	w.morning()
+	w.drive()
+	for i := range 40 { // so is the strip of what waits
+		w.request(fmt.Sprintf("d-strip-%d", i), "C-1", fmt.Sprintf("r-strip-%d", i), 5, "io.tempismo.decision.wait.v1", "slot", 9+24*(i/10)-24*(i/30)+i%10)
+	}
 	for i := range 60 { // both feeds are full
 		w.deviation(fmt.Sprintf("dv-full-%d", i), fmt.Sprintf("C-%d", 10000+i), i, burst(3, .4, 2.2, 72, 9, 60, "standard", false))
 		w.decide(fmt.Sprintf("d-full-%d", i), fmt.Sprintf("C-%d", 10000+i), i, "io.tempismo.decision.blocked.v1", "window", 60, 90)

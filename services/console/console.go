@@ -1,5 +1,6 @@
 // Package console serves the page that shows, live, when customers read, who steps out of their rhythm, and what was
-// decided: the Now page, one customer's week, and the latest decisions, in English and Italian.
+// decided and waits to be sent: the Now page, one customer's week and requests, and the latest decisions with their rules,
+// in English and Italian.
 //
 // It reads topics and profiles and writes nothing. Every number on the page is counted by the profiler, judged by the
 // detector or decided by the decider; the console only adds them up (package board), draws them (package chart) and puts
