@@ -44,6 +44,9 @@ Examples:
 // Validate checks the arguments.
 func (c *eraseCmd) Validate() error {
 	errs := []error{c.target.Validate()}
+	if c.Customer == "" {
+		errs = append(errs, errors.New("<customer>: is empty: whom is it about?"))
+	}
 	if c.Before != "" {
 		if at, err := time.Parse(time.RFC3339, c.Before); err != nil {
 			errs = append(errs, fmt.Errorf("--before: %q is no time such as 2026-11-01T00:00:00Z", c.Before))

@@ -213,6 +213,9 @@ func TestErasingSaysWhatRemains(t *testing.T) {
 	if _, errs, code := tempismo(t, "erase", "anna", "--data", r.dir, "--run", "r1"); code != 1 || !strings.Contains(errs, "say with --before") {
 		t.Errorf("exit code %d, %s", code, errs)
 	}
+	if _, errs, code := tempismo(t, "erase", "", "--data", r.dir, "--run", "r1", "--before", "2026-02-01T00:00:00Z"); code == 0 || !strings.Contains(errs, "<customer>") {
+		t.Errorf("nobody was erased: exit code %d, %s", code, errs)
+	}
 	out, errs, code := tempismo(t, "erase", "anna", "--data", r.dir, "--run", "r1", "--signals", "open", "--before", "2026-02-01T00:00:00Z")
 	if code != 0 || !strings.Contains(errs, `no profile of "anna" is held`) {
 		t.Errorf("exit code %d, %s", code, errs)
