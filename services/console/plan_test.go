@@ -81,7 +81,7 @@ func TestTheNowPageShowsWhatWaitsAndThePolicy(t *testing.T) {
 	w.drive()
 	page = body(t, get(t, h, "/?lang=en"))
 	says(t, page, "3 requests wait for their moment", "Most in an hour: 2, on Fri 4 Dec, 12–13.", "1 has no allowed hour as things are.", `<th scope="row">Fri 4 Dec</th><td>0</td><td>0</td><td>0</td><td>0</td><td>0</td><td>0</td><td>0</td><td>0</td><td>0</td><td>0</td><td>0</td><td>0</td><td>2</td>`,
-		"control group, nothing is sent; otherwise it would go out now: the best allowed hour.", "no consent to mailing; nothing is sent.", "“winter-preview”: until Fri 4 Dec 12:17 now: enough messages already, so it was moved.")
+		"control group, not sent; would go out now: the best allowed hour.", "no consent to mailing; nothing is sent.", "“winter-preview”: until Fri 4 Dec 12:17 now: enough messages already, so it was moved.")
 	if strings.Contains(page, "Counted from the decisions") {
 		t.Error("a simulated run is read from its beginning")
 	}

@@ -22,7 +22,7 @@ func Decision(l *words.Lang, kind string, d *decision.Decision, o *decision.Outc
 	best := moment(d.Score.BestAt)
 	text = d.Summary + "."
 	if key := form(l, kind, d); l.Has(key) {
-		text = l.T(key, best, l.Int(d.Score.Best), l.Int(d.Score.Now), why(l, d), moment(d.Due), moment(d.ExpiresAt))
+		text = l.T(key, best, l.Int(d.Score.Best), l.Int(d.Score.Now), why(l, d), moment(d.Due))
 	}
 	more := against(l, kind, d)
 	if s := scored(l, d, best); s != "" {
