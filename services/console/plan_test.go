@@ -88,7 +88,7 @@ func TestTheNowPageShowsWhatWaitsAndThePolicy(t *testing.T) {
 	if n := strings.Count(page, `<svg class="fig ahead`); n != 2 {
 		t.Errorf("the hours are drawn %d times, want once for wide and once for narrow", n)
 	}
-	says(t, body(t, get(t, h, "/?lang=it")), "3 richieste attendono il loro momento", "Al massimo 2 in un’ora: ven 4 dic, 12–13.", "0\u00a0% dei clienti", "manca il consenso all’invio; nessun invio.")
+	says(t, body(t, get(t, h, "/?lang=it")), "3 richieste attendono", "Al massimo 2 in un’ora: ven 4 dic, 12–13.", "0\u00a0% dei clienti", "manca il consenso all’invio; nessun invio.")
 
 	p := decision.Default()
 	p.Version, p.Experiment.Holdout, p.Experiment.Exploration, p.CapPerDay = "14", .1, .05, 0
