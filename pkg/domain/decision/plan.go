@@ -340,11 +340,15 @@ var gentle = between(4, 27) | between(34, 57)
 // moment chooses the instant in an hour, by hash, so that messages do not all go out at once: away from the full and the
 // half hour where that is allowed.
 func (d *desk) moment(r *pending, x *candidate) int64 {
+	seed := draw(d.Customer, r.id, "minute") ^ uint64(x.hour)
+	second := int64(seed%60) * 1000
 	in := x.in
+	if rest := in &^ between(0, floorDiv(d.now-x.start-second+minutely-1, minutely)); rest != 0 {
+		in = rest // without the minute whose second is over: the instant would be now, to the millisecond, and another one in a replay
+	}
 	if in&gentle != 0 {
 		in &= gentle
 	}
-	seed := draw(d.Customer, r.id, "minute") ^ uint64(x.hour)
 	var minute int64
 	var least uint64
 	for first := true; in != 0; in &= in - 1 { // each is as likely, and the one that is chosen stays so when others fall away
@@ -355,7 +359,7 @@ func (d *desk) moment(r *pending, x *candidate) int64 {
 	}
 	at := x.start + minute*minutely
 	if at+minutely <= r.deadline {
-		at += int64(seed%60) * 1000
+		at += second
 	}
 	return max(at, d.now, r.notBefore)
 }
@@ -414,11 +418,11 @@ func (d *desk) slot(r *pending, c *Channel, list []commitment) *survey {
 	if r.at == before.at && why == was { // it was chosen when more hours were ahead, with the probability that it had then
 		r.propensity = before.propensity
 	}
-	r.from = max(x.start+int64(x.in.first())*minutely, d.now, r.notBefore)
+	r.from = max(x.start+int64(x.in.first())*minutely, r.notBefore) // not now: a state that is made again has another one
 	r.to = min(x.start+int64(x.in.last()+1)*minutely, r.deadline)
 	for i := range v.open {
 		if y := &v.open[i]; r.bestAt == 0 || y.score > r.best {
-			r.best, r.bestAt = y.score, max(y.start+int64(y.in.first())*minutely, d.now)
+			r.best, r.bestAt = y.score, max(y.start+int64(y.in.first())*minutely, r.notBefore)
 		}
 	}
 	return v

@@ -338,3 +338,23 @@ func TestEachHour(t *testing.T) {
 		}
 	})
 }
+
+// TestAPlanDoesNotHangOnTheMillisecond: a state that was lost is made again from the log with a clock that stands a little
+// elsewhere, and ticks that were written before must still be those of its timers.
+func TestAPlanDoesNotHangOnTheMillisecond(t *testing.T) {
+	for i := range 200 {
+		var plans []plan
+		for _, late := range []time.Duration{733 * time.Millisecond, 907 * time.Millisecond} {
+			w := newWorld(t)
+			w.now = time.Date(2026, 12, 1, 9, 1, 11, 0, time.UTC).Add(late)
+			w.step("anna", true, func(m *Moment, s *State) []Decision {
+				out, _ := m.Place(s, &Request{ID: fmt.Sprint("r-", i), Action: Place, Channel: "push", Message: "m", Deadline: time.Date(2026, 12, 1, 9, 4, 0, 0, time.UTC)})
+				return out
+			})
+			plans = append(plans, w.states["anna"].pending[0].plan)
+		}
+		if plans[0] != plans[1] {
+			t.Fatalf("r-%d: %+v became %+v", i, plans[0], plans[1])
+		}
+	}
+}
