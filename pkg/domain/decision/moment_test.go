@@ -373,3 +373,24 @@ func TestRecordsOfTheDead(t *testing.T) {
 		t.Errorf("decided\n%s", got)
 	}
 }
+
+// What connectors say of releases that were lost is beyond what the rules let out, and must not make a state that cannot be read.
+func TestSendsThatWereLostDoNotOverflowTheState(t *testing.T) {
+	w := played(t, "2026-12-01T08:00 run")
+	s := new(State)
+	w.states["anna"] = s
+	for i := range maxSent {
+		s.remember(sent{at: w.now.UnixMilli(), channel: "push", decision: fmt.Sprint("d-", i)})
+	}
+	for _, line := range []string{
+		`2026-12-01T08:00 anna place r-1 email deadline=2026-12-05T00:00`,
+		`2026-12-01T08:01 anna outcome d-lost accepted request=r-1`,
+	} {
+		if err := w.play(line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if last := w.states["anna"].sent; len(last) != maxSent || last[maxSent-1].decision != "d-lost" {
+		t.Errorf("%d are remembered, the last of them %+v", len(last), last[len(last)-1])
+	}
+}

@@ -158,12 +158,13 @@ func (s *State) join(audience string, until int64) {
 	}
 }
 
-// remember notes a send. A clock that steps back must not break the order.
+// remember notes a send; of too many, the oldest is forgotten. A clock that steps back must not break the order.
 func (s *State) remember(t sent) {
 	if n := len(s.sent); n > 0 {
 		t.at = max(t.at, s.sent[n-1].at)
 	}
 	s.sent = append(s.sent, t)
+	s.sent = slices.Delete(s.sent, 0, max(0, len(s.sent)-maxSent))
 }
 
 // forget drops what no rule asks for any more at the instant now.
