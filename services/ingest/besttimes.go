@@ -265,7 +265,7 @@ func (s *server) answer(ctx context.Context, r *http.Request) (*bestTimes, error
 	forecast := m.Lookup.Channels[q.channel]
 	return &bestTimes{
 		Customer: customer, Channel: q.channel, Confidence: forecast.Confidence, Level: forecast.Level,
-		Slots:    m.Slots(state, q.channel, q.from, q.to),
+		Slots:    append([]decision.Slot{}, m.Slots(state, q.channel, q.from, q.to)...), // none is a list, too
 		MadeFrom: decision.MadeFrom{Positions: m.Positions, Profile: m.Lookup.Profile, Model: m.Lookup.Model, Policy: m.Policy.Version, Calendar: m.Policy.Closed.Name},
 	}, nil
 }

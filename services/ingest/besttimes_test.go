@@ -262,6 +262,14 @@ func TestBestTimesOfAPseudonym(t *testing.T) {
 	}
 }
 
+// What is over has no slots, and that is a list.
+func TestBestTimesOfThePastAreNone(t *testing.T) {
+	r := newRig(t, Config{})
+	if b := r.best(r.ask(anna, "channel", "email", "from", "2026-11-01T00:00:00Z", "to", "2026-11-02T00:00:00Z")); b.Slots == nil || len(b.Slots) > 0 {
+		t.Errorf("got %+v", b.Slots)
+	}
+}
+
 // In a simulated run it is not now.
 func TestBestTimesOfASimulatedRun(t *testing.T) {
 	r := newRig(t, Config{Run: config.Run{ID: "demo", Mode: "simulated"}})
