@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tempismo/tempismo/pkg/config"
@@ -178,6 +179,7 @@ func (d *demo) play(ctx context.Context, t terminal, s style, sys *system, parti
 // train fits a model to the history, beside everything else: until it is in force, the town is held against the built-in one.
 // A demo that is taken up again has it already.
 func (p *player) train(ctx context.Context, t terminal, s style) error {
+	defer p.fitted.Store(true)
 	var f trainer.Fitting
 	if err := config.Parse(&f, trainer.Service, nil, nil); err != nil {
 		return err
@@ -212,6 +214,7 @@ type player struct {
 	msgs       []stream.Message
 	n          int64
 	company    marketing
+	fitted     atomic.Bool // requests wait for the model, so that their hours are not chosen by one that is about to go
 
 	mu sync.Mutex // town is lived by one goroutine and asked by another
 }
@@ -341,8 +344,10 @@ func (p *player) step(ctx context.Context, at time.Time) error {
 	if err := p.behind(ctx, 0, profiler.Service, detector.Service); err != nil {
 		return err
 	}
-	if err := p.company.place(ctx, at); err != nil {
-		return err
+	if p.fitted.Load() {
+		if err := p.company.place(ctx, at); err != nil {
+			return err
+		}
 	}
 	return p.company.clock(ctx, at)
 }

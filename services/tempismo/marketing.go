@@ -156,7 +156,7 @@ func (m *marketing) send(ctx context.Context, day calendar.Day, at time.Time, ro
 	}
 	var all []stream.Message
 	for _, id := range slices.Sorted(maps.Keys(m.people)) {
-		if d.audience != "" && segment(id) != d.audience || chance(id, r.Message) >= d.share {
+		if d.audience != "" && segment(id) != d.audience || chance(id, r.Message) >= d.share || !slices.Contains(attributes(id, m.people[id], at).Channels, d.channel) {
 			continue
 		}
 		data, err := json.Marshal(&r)
