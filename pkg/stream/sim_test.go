@@ -427,9 +427,10 @@ func (l *simLease) Commit(ctx context.Context, c *stream.Commit) error {
 		}
 		d.Timers = slices.Clone(c.Timers)
 		d.Partition, d.Outbox, d.Rebuilding = slices.Clone(c.Partition), slices.Clone(c.Outbox), slices.Clone(c.Rebuilding)
+		lease := l.Lease // under whose token the request was sent; sabotage may take another meanwhile
 		go func() {
 			time.Sleep(time.Duration(p.roll(5000)) * time.Millisecond)
-			_ = l.Lease.Commit(context.WithoutCancel(ctx), &d)
+			_ = lease.Commit(context.WithoutCancel(ctx), &d)
 		}()
 		return errInjected
 	}
