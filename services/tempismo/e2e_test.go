@@ -42,24 +42,38 @@ import (
 
 // A live run from a provider's signed webhook to the CRM's verified one: the promise of the whole house.
 func TestFromSignedWebhookToTheCRM(t *testing.T) {
+	brokers, store := embedded(t)
+	fromSignedWebhookToTheCRM(t, brokers, store, "e2e")
+}
+
+func TestRealFromSignedWebhookToTheCRM(t *testing.T) {
+	brokers, store := onRealOnes(t)
+	fromSignedWebhookToTheCRM(t, brokers, store, "e2e-"+strconv.FormatInt(time.Now().UnixNano(), 36))
+}
+
+// embedded starts a broker and a store for the length of a test and returns their addresses.
+func embedded(t *testing.T) (brokers, store string) {
+	t.Helper()
 	broker, err := kafka.StartEmbedded(kafka.EmbeddedConfig{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { broker.Close() })
-	store, err := redis.StartEmbedded(t.TempDir(), 0)
+	s, err := redis.StartEmbedded(t.TempDir(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { store.Close() })
-	fromSignedWebhookToTheCRM(t, broker.Addr(), store.Addr(), "e2e")
+	t.Cleanup(func() { s.Close() })
+	return broker.Addr(), s.Addr()
 }
 
-func TestRealFromSignedWebhookToTheCRM(t *testing.T) {
+// onRealOnes returns the addresses of Apache Kafka and Redis, or skips the test.
+func onRealOnes(t *testing.T) (brokers, store string) {
+	t.Helper()
 	if os.Getenv("TEMPISMO_REAL") == "" {
 		t.Skip("needs Apache Kafka and Redis: run it with scripts/real")
 	}
-	fromSignedWebhookToTheCRM(t, os.Getenv("KAFKA_BROKERS"), os.Getenv("REDIS_ADDR"), "e2e-"+strconv.FormatInt(time.Now().UnixNano(), 36))
+	return os.Getenv("KAFKA_BROKERS"), os.Getenv("REDIS_ADDR")
 }
 
 const webhookSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

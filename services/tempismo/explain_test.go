@@ -109,10 +109,7 @@ func whatWasNotDecided(t *testing.T, brokers, redisAddr string, where ...string)
 }
 
 func TestRealOneRequestByEveryWay(t *testing.T) {
-	if os.Getenv("TEMPISMO_REAL") == "" {
-		t.Skip("needs Apache Kafka and Redis: run it with scripts/real")
-	}
-	brokers, redisAddr := os.Getenv("KAFKA_BROKERS"), os.Getenv("REDIS_ADDR")
+	brokers, redisAddr := onRealOnes(t)
 	oneRequestByEveryWay(t, brokers, redisAddr, strconv.FormatInt(time.Now().UnixNano(), 36), "--kafka-brokers", brokers, "--redis-addr", redisAddr)
 }
 

@@ -168,10 +168,7 @@ func TestImportNamesBadLinesAndCountsThem(t *testing.T) {
 
 // TestRealImport is TestImport's comparison between the embedded pair and Apache Kafka with Redis.
 func TestRealImport(t *testing.T) {
-	brokers, redis := os.Getenv("KAFKA_BROKERS"), os.Getenv("REDIS_ADDR")
-	if os.Getenv("TEMPISMO_REAL") == "" {
-		t.Skip("needs Apache Kafka and Redis: run it with scripts/real")
-	}
+	brokers, redis := onRealOnes(t)
 	alone(t)
 	file, dir := readers(t, 40, 80), t.TempDir()
 	id := "imp-" + strconv.FormatInt(time.Now().UnixNano(), 36)

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,7 +19,6 @@ import (
 	"github.com/tempismo/tempismo/pkg/app"
 	"github.com/tempismo/tempismo/pkg/domain/decision"
 	"github.com/tempismo/tempismo/pkg/kafka"
-	"github.com/tempismo/tempismo/pkg/redis"
 	"github.com/tempismo/tempismo/pkg/stream"
 	"github.com/tempismo/tempismo/pkg/topics"
 	"github.com/tempismo/tempismo/services/decider"
@@ -31,24 +29,13 @@ import (
 // Whichever way a request and what is known of the customer come in, through the API or through the topics, the decisions
 // are the same, byte for byte; and the slot is the best of those that the API had told before.
 func TestBothWaysInLeadToTheSameDecisions(t *testing.T) {
-	broker, err := kafka.StartEmbedded(kafka.EmbeddedConfig{Dir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { broker.Close() })
-	store, err := redis.StartEmbedded(t.TempDir(), 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { store.Close() })
-	bothWays(t, broker.Addr(), store.Addr(), "way")
+	brokers, store := embedded(t)
+	bothWays(t, brokers, store, "way")
 }
 
 func TestRealBothWaysInLeadToTheSameDecisions(t *testing.T) {
-	if os.Getenv("TEMPISMO_REAL") == "" {
-		t.Skip("needs Apache Kafka and Redis: run it with scripts/real")
-	}
-	bothWays(t, os.Getenv("KAFKA_BROKERS"), os.Getenv("REDIS_ADDR"), "way-"+strconv.FormatInt(time.Now().UnixNano(), 36))
+	brokers, store := onRealOnes(t)
+	bothWays(t, brokers, store, "way-"+strconv.FormatInt(time.Now().UnixNano(), 36))
 }
 
 func bothWays(t *testing.T, brokers, redisAddr, id string) {

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,25 +40,14 @@ func TestAYearInEightZones(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute")
 	}
-	broker, err := kafka.StartEmbedded(kafka.EmbeddedConfig{Dir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { broker.Close() })
-	store, err := redis.StartEmbedded(t.TempDir(), 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { store.Close() })
-	liveAYear(t, broker.Addr(), store.Addr(), "year", func(day time.Time) bool { return nearAChangeOfClocks(day) || day.YearDay()%13 == 0 },
+	brokers, store := embedded(t)
+	liveAYear(t, brokers, store, "year", func(day time.Time) bool { return nearAChangeOfClocks(day) || day.YearDay()%13 == 0 },
 		"send_now", "wait", "held_out", "expired", "cancelled", "send_now burst", "send_now exploration", "send_now preferred", "send_now fall_back", "send_now slot", unusual)
 }
 
 func TestRealAYearInEightZones(t *testing.T) {
-	if os.Getenv("TEMPISMO_REAL") == "" {
-		t.Skip("needs Apache Kafka and Redis: run it with scripts/real")
-	}
-	liveAYear(t, os.Getenv("KAFKA_BROKERS"), os.Getenv("REDIS_ADDR"), "year-"+strconv.FormatInt(time.Now().UnixNano(), 36), func(day time.Time) bool {
+	brokers, store := onRealOnes(t)
+	liveAYear(t, brokers, store, "year-"+strconv.FormatInt(time.Now().UnixNano(), 36), func(day time.Time) bool {
 		return nearAChangeOfClocks(day) && (day.Month() == time.March || day.Month() == time.October)
 	}, "send_now", "wait", "held_out", "expired", "cancelled")
 }
