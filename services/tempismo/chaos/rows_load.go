@@ -1,0 +1,3 @@
+package chaos
+
+func loadRows() []Row { return nil }

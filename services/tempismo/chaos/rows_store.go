@@ -1,0 +1,3 @@
+package chaos
+
+func storeRows() []Row { return nil }
