@@ -54,15 +54,20 @@ func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 // Cut breaks every connection and refuses new ones, until Restore.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.cut = true
-	p.mu.Unlock()
-	p.Break()
+	p.sever()
 }
 
 // Break breaks every connection once; new ones are welcome.
 func (p *Proxy) Break() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.sever()
+}
+
+// sever breaks every connection; mu is held.
+func (p *Proxy) sever() {
 	for l := range p.links {
 		l.close()
 	}
@@ -97,16 +102,15 @@ func (p *Proxy) Delay(d time.Duration) {
 // Restore ends Cut, Hold, Mute and Delay.
 func (p *Proxy) Restore() {
 	p.mu.Lock()
-	muted := p.mute
+	defer p.mu.Unlock()
+	if p.mute {
+		p.sever()
+	}
 	p.cut, p.mute, p.delay = false, false, 0
 	select {
 	case <-p.open:
 	default:
 		close(p.open)
-	}
-	p.mu.Unlock()
-	if muted {
-		p.Break()
 	}
 }
 
@@ -120,9 +124,9 @@ func (p *Proxy) Stall(d time.Duration) {
 // SetTarget leads to another server from now on, and breaks what leads to the one of before.
 func (p *Proxy) SetTarget(addr string) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.target = addr
-	p.mu.Unlock()
-	p.Break()
+	p.sever()
 }
 
 // Close breaks every connection and listens no more.
