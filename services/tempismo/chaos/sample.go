@@ -1,6 +1,11 @@
 package chaos
 
 import (
+	"bufio"
+	"context"
+	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/tempismo/tempismo/pkg/kafka"
@@ -9,33 +14,131 @@ import (
 
 // Probe is how a process is looked at.
 type Probe struct {
-	Process string // e.g. profiler-1
+	Process string // e.g. profiler.1
 	RSS     func() int64
 	Ready   func() bool
 	Metrics func() string // exposition text; empty: it does not answer
 }
 
-// Sample is one look at a process, or (Process is empty) at the lag of all services.
+// Sample is one look at a process, or (Process is empty) at how far all services are behind.
 type Sample struct {
 	At      time.Time
 	Process string
 	RSS     int64
 	Ready   bool
-	Metrics map[string]float64 // chosen ones, summed over labels
-	Lag     int64
+	Metrics map[string]float64 // those of watched, summed over labels
+	Lag     int64              // records; -1: the brokers do not say
+	Behind  time.Duration      // age of the oldest unread record
+}
+
+// watched are the metrics that show a fault: what is tried again, what alarms stand, what was taken over.
+var watched = []string{
+	"tempismo_stream_retries_total", "tempismo_stream_alarms", "tempismo_stream_takeovers_total", "tempismo_stream_duplicates_total",
+	"tempismo_stream_records_total", "tempismo_connector_retries_total",
 }
 
 // Sampler looks at every process and at the lag again and again.
-type Sampler struct{}
+type Sampler struct {
+	kafka  kafka.Config
+	run    stream.Run
+	probes func() []Probe
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+
+	mu      sync.Mutex
+	samples []Sample
+}
 
 // NewSampler does not look yet. probes tells the processes of the moment.
-func NewSampler(c kafka.Config, run stream.Run, probes func() []Probe) *Sampler { panic("to be written") }
+func NewSampler(c kafka.Config, run stream.Run, probes func() []Probe) *Sampler {
+	return &Sampler{kafka: c, run: run, probes: probes}
+}
 
 // Start looks every so often until Stop.
-func (s *Sampler) Start(every time.Duration) { panic("to be written") }
+func (s *Sampler) Start(every time.Duration) {
+	var ctx context.Context
+	ctx, s.cancel = context.WithCancel(context.Background())
+	again := func(look func(context.Context)) {
+		s.done.Go(func() {
+			for tick := time.NewTicker(every); ; {
+				look(ctx)
+				select {
+				case <-tick.C:
+				case <-ctx.Done():
+					tick.Stop()
+					return
+				}
+			}
+		})
+	}
+	again(func(context.Context) { s.processes() })
+	again(s.lag)
+}
 
 // Stop ends looking.
-func (s *Sampler) Stop() { panic("to be written") }
+func (s *Sampler) Stop() {
+	if s.cancel != nil {
+		s.cancel()
+	}
+	s.done.Wait()
+}
 
 // Samples is what was seen.
-func (s *Sampler) Samples() []Sample { panic("to be written") }
+func (s *Sampler) Samples() []Sample {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]Sample(nil), s.samples...)
+}
+
+func (s *Sampler) keep(x Sample) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.samples = append(s.samples, x)
+}
+
+func (s *Sampler) processes() {
+	for _, p := range s.probes() {
+		s.keep(Sample{At: time.Now(), Process: p.Process, RSS: p.RSS(), Ready: p.Ready(), Metrics: scrape(p.Metrics())})
+	}
+}
+
+func (s *Sampler) lag(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	x := Sample{At: time.Now()}
+	lags, err := kafka.Lag(ctx, s.kafka, s.run, working)
+	if err != nil {
+		x.Lag = -1
+	}
+	for _, l := range lags {
+		x.Lag += l.Records
+		x.Behind = max(x.Behind, l.Behind)
+	}
+	if ctx.Err() == nil || err == nil {
+		s.keep(x)
+	}
+}
+
+// working are the services that read.
+var working = []string{"profiler", "detector", "decider", "connector"}
+
+// scrape reads the watched metrics of an exposition, summed over their labels; nil where there is none.
+func scrape(text string) map[string]float64 {
+	if text == "" {
+		return nil
+	}
+	found := map[string]float64{}
+	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
+		line := lines.Text()
+		for _, name := range watched {
+			rest, ok := strings.CutPrefix(line, name)
+			if !ok || rest == "" || rest[0] != '{' && rest[0] != ' ' {
+				continue
+			}
+			if v, err := strconv.ParseFloat(rest[strings.LastIndexByte(rest, ' ')+1:], 64); err == nil {
+				found[name] += v
+			}
+		}
+	}
+	return found
+}
