@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -34,6 +36,7 @@ type redisServer struct {
 	args   []string
 	cmd    *exec.Cmd
 	done   chan struct{} // closed when the process has ended
+	tape   *tape
 	client *goredis.Client
 }
 
@@ -91,6 +94,7 @@ func (s *redisServer) start(extra ...string) error {
 		cmd.Wait() //nolint:errcheck // it is killed in most cases
 		close(done)
 	}()
+	s.tape = watch(s.dir, done)
 	return nil
 }
 
@@ -115,6 +119,7 @@ func (s *redisServer) ready(ctx context.Context) error {
 func (s *redisServer) kill() {
 	s.cmd.Process.Signal(syscall.SIGKILL) //nolint:errcheck // it may be dead already
 	<-s.done
+	<-s.tape.done
 }
 
 func (s *redisServer) close() error {
@@ -131,22 +136,35 @@ func (r *RedisServers) Addr() string { return r.Proxy.Addr() }
 // Client speaks with the primary of the moment, past the proxy.
 func (r *RedisServers) Client() *goredis.Client { return r.primary.client }
 
-// Kill ends the primary as a power failure would. What it had not yet synced stays with the operating system, so what it
-// acknowledged in the last second is there after Restart, as after any crash of the process alone; see Failover for a
-// loss of the last writes.
+// Kill ends the primary as a crash of the process would.
 func (r *RedisServers) Kill() { r.primary.kill() }
 
-// Restart starts the primary again, with what it had on disk or with nothing, and waits until it has loaded.
-func (r *RedisServers) Restart(ctx context.Context, empty bool, extra ...string) error {
-	if empty {
-		if err := os.RemoveAll(filepath.Join(r.primary.dir, "appendonlydir")); err != nil {
+// Disk is what a primary that was killed finds when it starts again.
+type Disk int
+
+const (
+	Kept     Disk = iota // everything that it wrote, as after a crash of the process alone
+	Unsynced             // what it had written a second before: a power failure takes what was not yet synced
+	Empty                // nothing
+)
+
+// Restart starts the primary again, and waits until it has loaded. extra are arguments of this one process.
+func (r *RedisServers) Restart(ctx context.Context, d Disk, extra ...string) error {
+	s := r.primary
+	switch d {
+	case Unsynced:
+		if err := s.tape.cut(time.Now().Add(-syncEvery)); err != nil {
+			return err
+		}
+	case Empty:
+		if err := os.RemoveAll(filepath.Join(s.dir, "appendonlydir")); err != nil {
 			return err
 		}
 	}
-	if err := r.primary.start(extra...); err != nil {
+	if err := s.start(extra...); err != nil {
 		return err
 	}
-	return r.primary.ready(ctx)
+	return s.ready(ctx)
 }
 
 // Freeze stops the primary where it stands; Thaw lets it go on.
@@ -209,6 +227,71 @@ func (r *RedisServers) Failover(ctx context.Context) error {
 	r.Proxy.SetTarget(r.primary.addr())
 	r.Proxy.Restore()
 	return old.close()
+}
+
+// syncEvery is what everysec means, and so what a power failure may take back.
+const syncEvery = time.Second
+
+// tape remembers how long the append-only file was lately.
+type tape struct {
+	pattern string
+	sizes   []mark
+	done    chan struct{} // closed when nothing is noted any more
+}
+
+type mark struct {
+	at   time.Time
+	file string
+	size int64
+}
+
+// watch notes the length until the server has ended.
+func watch(dir string, ended <-chan struct{}) *tape {
+	t := &tape{pattern: filepath.Join(dir, "appendonlydir", "*.incr.aof"), done: make(chan struct{})}
+	go func() {
+		defer close(t.done)
+		for {
+			t.note()
+			select {
+			case <-time.After(20 * time.Millisecond):
+			case <-ended:
+				return
+			}
+		}
+	}()
+	return t
+}
+
+// note looks at the newest file; the ones before it were synced when it was begun.
+func (t *tape) note() {
+	files, _ := filepath.Glob(t.pattern) // the pattern is well formed
+	if len(files) == 0 {
+		return
+	}
+	slices.SortFunc(files, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) })
+	file := files[len(files)-1]
+	if info, err := os.Stat(file); err == nil {
+		t.sizes = append(t.sizes, mark{time.Now(), file, info.Size()})
+		t.sizes = t.sizes[max(0, len(t.sizes)-200):]
+	}
+}
+
+// cut shortens the file to what it was at a time.
+func (t *tape) cut(at time.Time) error {
+	if len(t.sizes) == 0 {
+		return errors.New("redis wrote no append-only file")
+	}
+	last := t.sizes[len(t.sizes)-1]
+	size := int64(-1)
+	for _, m := range t.sizes {
+		if m.file == last.file && (size < 0 || !m.at.After(at)) {
+			size = m.size
+		}
+	}
+	if err := os.Truncate(last.file, size); err != nil {
+		return fmt.Errorf("shorten redis's append-only file: %w", err)
+	}
+	return nil
 }
 
 // Close kills everything.
