@@ -229,8 +229,7 @@ func (l *Log) groupOffsets(ctx context.Context, group string) (kadm.OffsetRespon
 		if err == nil || errors.Is(err, kerr.GroupIDNotFound) {
 			return stored, nil
 		}
-		coming := errors.Is(err, kerr.CoordinatorNotAvailable) || errors.Is(err, kerr.CoordinatorLoadInProgress) || errors.Is(err, kerr.NotCoordinator)
-		if !coming || pause.wait(patient) != nil {
+		if !coming(err) || pause.wait(patient) != nil {
 			return nil, fmt.Errorf("read the group offsets of %s: %w", group, err)
 		}
 	}

@@ -10,17 +10,14 @@ import (
 	"os/exec"
 	"slices"
 	"strconv"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/tempismo/tempismo/pkg/stream"
-	"github.com/tempismo/tempismo/pkg/stream/streamtest"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
-	"github.com/twmb/franz-go/pkg/kversion"
 )
 
 // cluster is a broker that can be made to fail.
@@ -48,55 +45,6 @@ func values(t *testing.T, l *Log, topic string, partition int32) []string {
 		t.Fatal(err)
 	}
 	return got
-}
-
-// Kafka 4.0 dropped old request versions (KIP-896); the embedded broker has not. These are 4.0's minima; 4.1 took
-// JoinGroup back to 0.
-var minima = map[kmsg.Key]int16{
-	kmsg.Produce: 3, kmsg.Fetch: 4, kmsg.ListOffsets: 1, kmsg.OffsetCommit: 2, kmsg.OffsetFetch: 1, kmsg.JoinGroup: 2,
-	kmsg.CreateTopics: 2, kmsg.DeleteTopics: 1, kmsg.DescribeConfigs: 1,
-}
-
-func TestEveryRequestIsOneThatKafka4Knows(t *testing.T) {
-	newest := kversion.V4_0_0()
-	c, config := cluster(t, kfake.MaxVersions(newest))
-	var mu sync.Mutex
-	seen := map[kmsg.Key]map[int16]bool{}
-	c.Control(func(r kmsg.Request) (kmsg.Response, error, bool) {
-		c.KeepControl()
-		mu.Lock()
-		defer mu.Unlock()
-		k := kmsg.Key(r.Key())
-		if seen[k] == nil {
-			seen[k] = map[int16]bool{}
-		}
-		seen[k][r.GetVersion()] = true
-		return nil, nil, false
-	})
-	streamtest.TestLog(t, harness(t, config))
-	run := stream.Run{ID: "r1"}
-	if err := EnsureTopics(t.Context(), config, run, 2); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Lag(t.Context(), config, run, []string{"profiler"}); err != nil {
-		t.Fatal(err)
-	}
-	mu.Lock()
-	defer mu.Unlock()
-	for _, must := range []kmsg.Key{kmsg.Produce, kmsg.Fetch, kmsg.JoinGroup, kmsg.OffsetCommit, kmsg.InitProducerID, kmsg.CreateTopics} {
-		if len(seen[must]) == 0 {
-			t.Errorf("%s was never sent", must.Name())
-		}
-	}
-	for k, versions := range seen {
-		most, ok := newest.LookupMaxKeyVersion(int16(k))
-		for v := range versions {
-			// Clients ask for a broker's versions in a version of their own choice, and go down if it is refused.
-			if k != kmsg.ApiVersions && (!ok || v < minima[k] || v > most) {
-				t.Errorf("%s is sent in version %d; Kafka 4.0 knows %d to %d", k.Name(), v, minima[k], most)
-			}
-		}
-	}
 }
 
 func TestALostAcknowledgementAppendsNothingTwice(t *testing.T) {
