@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Row is one row of the fault matrix.
@@ -12,8 +13,12 @@ type Row struct {
 	ID, Fault string // as in the matrix
 	Holds     string // invariants, as in the matrix: "LPOR"
 	Brokers   int    // 1 or 3; 0 is 1
-	Overlap   int    // injections that come before the lag must have recovered from them; 0 is 1
+	Overlap   int    // injections that come side by side, before the lag must have recovered from them; 0 is 1
 	PerRound  int    // most injections of one round; 0 is 10
+
+	// Apart, where it is set, is the time between the beginnings of injections that come side by side; otherwise each has a
+	// random moment of its own.
+	Apart time.Duration
 
 	// Prepare is called when brokers, Redis and topics are there, and before history is loaded and services start.
 	Prepare func(ctx context.Context, r *Rig) error

@@ -1,0 +1,98 @@
+package chaos
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The flags of TestRealChaos, which scripts/chaos sets.
+var (
+	rowsFlag     = flag.String("chaos.rows", "", "rows of the fault matrix, separated by commas; empty: all")
+	runsFlag     = flag.Int("chaos.runs", 0, "injections of each row")
+	seedFlag     = flag.Uint64("chaos.seed", 1, "seed of the first round of each row")
+	jsonFlag     = flag.String("chaos.json", "", "file for the report as JSON; empty: none")
+	sabotageFlag = flag.String("chaos.sabotage", "", "rule that the programs lack")
+	previousFlag = flag.String("chaos.previous", "", "folder of the programs of another version, for row 1b")
+)
+
+// TestRealChaos plays the fault matrix: see scripts/chaos.
+func TestRealChaos(t *testing.T) {
+	if os.Getenv("TEMPISMO_REAL") == "" || *runsFlag == 0 {
+		t.Skip("breaks brokers, stores and services of its own for many minutes: run it with scripts/chaos")
+	}
+	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	dir, err := os.MkdirTemp("", "tempismo-chaos-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin := filepath.Join(dir, "bin")
+	p := Plan{Runs: *runsFlag, Seed: *seedFlag, Bin: bin, Previous: *previousFlag, Dir: dir, Tell: func(format string, args ...any) {
+		fmt.Fprintf(os.Stderr, "%s %s\n", time.Now().Format(time.TimeOnly), fmt.Sprintf(format, args...))
+	}}
+	if *rowsFlag != "" {
+		p.Rows = strings.Split(*rowsFlag, ",")
+	}
+	var flags []string
+	if *sabotageFlag != "" {
+		s := sabotaged(t, *sabotageFlag)
+		path, err := s.Overlay(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		flags = append(flags, "-overlay", path)
+		if len(p.Rows) == 0 {
+			p.Rows = []string{s.Row}
+		}
+		p.Tell("the programs lack a rule: %s", *sabotageFlag)
+	}
+	if err := Build(ctx, bin, flags...); err != nil {
+		t.Fatal(err)
+	}
+	report, err := p.Run(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(bin); err != nil {
+		t.Error(err)
+	}
+	if err := os.Remove(dir); err != nil { // it is empty where everything held
+		p.Tell("what is broken is kept in %s", dir)
+	}
+	if *jsonFlag != "" {
+		b, err := json.MarshalIndent(report, "", "  ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(*jsonFlag, append(b, '\n'), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := report.Write(os.Stderr); err != nil {
+		t.Fatal(err)
+	}
+	if !report.Held() {
+		t.Fail()
+	}
+}
+
+func sabotaged(t *testing.T, name string) *Sabotage {
+	t.Helper()
+	var known []string
+	for i := range Sabotages {
+		if Sabotages[i].Name == name {
+			return &Sabotages[i]
+		}
+		known = append(known, Sabotages[i].Name)
+	}
+	t.Fatalf("there is no sabotage %q: choose of %v", name, known)
+	return nil
+}
