@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -106,7 +107,7 @@ func everything(t *testing.T, config Config) {
 	if err := l.SetGroupOffsets(ctx, run.Group("connector"), map[string]map[int32]int64{topics.Decisions: {0: 0}}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.Clock(ctx); err != nil {
+	if _, err := l.Clock(ctx); !errors.Is(err, ErrNoClock) { // the embedded broker answers as far as it can
 		t.Fatal(err)
 	}
 }
