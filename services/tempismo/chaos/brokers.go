@@ -17,6 +17,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
+// brokerJVM has a broker start in half of the time: it never lives long enough for more.
+const brokerJVM = "-XX:TieredStopAtLevel=1"
+
 // brokerHeap is enough for some thousand records a second, and lets three brokers live beside the services.
 const brokerHeap = "320m"
 
@@ -103,7 +106,7 @@ func freePorts(n int) (int, error) {
 
 func (b *Brokers) run(ctx context.Context, env []string, args ...string) (string, error) {
 	c := exec.CommandContext(ctx, b.script, args...)
-	c.Env = append(append(os.Environ(), "KAFKA_HEAP="+brokerHeap), env...)
+	c.Env = append(append(os.Environ(), "KAFKA_HEAP="+brokerHeap, "JAVA_TOOL_OPTIONS="+brokerJVM), env...)
 	var problem strings.Builder
 	c.Stderr = &problem
 	out, err := c.Output()
