@@ -39,7 +39,7 @@ const (
 	answerLost   = -3
 )
 
-// KEYS are always the meta hash, the state hash and the sorted set of timers. Lua can unpack some thousand values and miniredis fewer, so what is many
+// KEYS are the meta hash, and after it what else the script reads. Lua can unpack some thousand values and miniredis fewer, so what is many
 // goes in chunks of 500.
 const (
 	// claimScript: ARGV token. Without positions nothing was ever committed, or it is lost: states that may still be there
@@ -71,10 +71,10 @@ return r`
 	// dueScript: ARGV token, positions, number of timers less one.
 	dueScript = fence + `
 if at ~= ARGV[2] then return {-2} end
-return {1, redis.call('ZRANGE', KEYS[3], 0, ARGV[3], 'WITHSCORES')}`
+return {1, redis.call('ZRANGE', KEYS[2], 0, ARGV[3], 'WITHSCORES')}`
 )
 
-// keys are the names of what is stored of a partition: two hashes and a sorted set, in one slot.
+// keys are the names of what is stored of a partition: two hashes and a sorted set, in one slot of a cluster.
 func keys(group string, partition int32) (meta, state, timers string) {
 	tag := "{" + group + "." + strconv.Itoa(int(partition)) + "}"
 	return tag + ":meta", tag + ":state", tag + ":timers"
@@ -84,9 +84,9 @@ func keys(group string, partition int32) (meta, state, timers string) {
 func (s *Store) Claim(ctx context.Context, group string, partition int32) (stream.Lease, error) {
 	l := &lease{store: s, token: rand.Text()}
 	l.metaKey, l.stateKey, l.timersKey = keys(group, partition)
-	flat, err := s.client.Eval(ctx, claimScript, l.keys(), l.token).StringSlice()
+	flat, err := l.script(ctx, claimScript, []string{l.metaKey, l.stateKey, l.timersKey}, l.token).StringSlice()
 	if err != nil {
-		return nil, fmt.Errorf("claim %s: %w", l.metaKey, err)
+		return nil, fmt.Errorf("claim %s: %w", l.metaKey, s.failed(ctx, err))
 	}
 	fields := make(map[string]string, len(flat)/2)
 	for i := 0; i+1 < len(flat); i += 2 {
@@ -127,16 +127,19 @@ func (s *Store) Peek(ctx context.Context, group string, partition int32, names [
 func (s *Store) read(ctx context.Context, group string, partition int32, names []string, look func(goredis.Pipeliner, string) func() map[string]string) (stream.Snapshot, error) {
 	metaKey, stateKey, _ := keys(group, partition)
 	var snapshot stream.Snapshot
-	tx := s.client.TxPipeline()
+	node, err := s.node(ctx, metaKey)
+	if err != nil {
+		return snapshot, err
+	}
+	tx := node.TxPipeline()
 	meta := look(tx, metaKey)
 	var values *goredis.SliceCmd
 	if len(names) > 0 {
 		values = tx.HMGet(ctx, stateKey, names...)
 	}
 	if _, err := tx.Exec(ctx); err != nil {
-		return snapshot, fmt.Errorf("read %s: %w", stateKey, err)
+		return snapshot, fmt.Errorf("read %s: %w", stateKey, s.failed(ctx, err))
 	}
-	var err error
 	if snapshot.Meta, err = parseMeta(meta()); err != nil {
 		return snapshot, fmt.Errorf("read %s: %w", metaKey, err)
 	}
@@ -150,12 +153,16 @@ func (s *Store) read(ctx context.Context, group string, partition int32, names [
 // Scan implements stream.Store. A state that changes meanwhile is seen as it was or as it is.
 func (s *Store) Scan(ctx context.Context, group string, partition int32, each func(key string, value []byte) bool) error {
 	_, stateKey, _ := keys(group, partition)
+	node, err := s.node(ctx, stateKey) // to the end: a cursor means nothing to another server
+	if err != nil {
+		return err
+	}
 	// HSCAN gives a field twice when the hash grows meanwhile.
 	seen := map[string]struct{}{}
 	for cursor := uint64(0); ; {
-		flat, next, err := s.client.HScan(ctx, stateKey, cursor, "", 1000).Result()
+		flat, next, err := node.HScan(ctx, stateKey, cursor, "", 1000).Result()
 		if err != nil {
-			return fmt.Errorf("scan %s: %w", stateKey, err)
+			return fmt.Errorf("scan %s: %w", stateKey, s.failed(ctx, err))
 		}
 		for i := 0; i+1 < len(flat); i += 2 {
 			if _, again := seen[flat[i]]; again {
@@ -189,7 +196,17 @@ type lease struct {
 	watching bool // and was ours, at positions, when the watch began
 }
 
-func (l *lease) keys() []string { return []string{l.metaKey, l.stateKey, l.timersKey} }
+// script runs a script on the server that holds the partition. While a slot moves, a server refuses a script that names a key
+// which it has not got, so names are only those that the script needs.
+func (l *lease) script(ctx context.Context, script string, names []string, args ...any) *goredis.Cmd {
+	node, err := l.store.node(ctx, l.metaKey)
+	if err != nil {
+		none := goredis.NewCmd(ctx)
+		none.SetErr(err)
+		return none
+	}
+	return node.Eval(ctx, script, names, args...)
+}
 
 // Meta implements stream.Lease.
 func (l *lease) Meta() stream.Meta { return l.meta }
@@ -214,12 +231,12 @@ func (l *lease) disconnect() {
 func (l *lease) Check(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	answer, err := l.store.client.Eval(ctx, checkScript, l.keys(), l.token, l.positions).Slice()
+	answer, err := l.script(ctx, checkScript, []string{l.metaKey}, l.token, l.positions).Slice()
 	if err == nil {
 		err = verdict(answer)
 	}
 	if err != nil {
-		return fmt.Errorf("check %s: %w", l.metaKey, err)
+		return fmt.Errorf("check %s: %w", l.metaKey, l.store.failed(ctx, err))
 	}
 	return nil
 }
@@ -233,12 +250,12 @@ func (l *lease) Load(ctx context.Context, names []string, values [][]byte) error
 	for i := range names {
 		args = append(args, &names[i]) // a pointer goes into an interface without a copy on the heap
 	}
-	answer, err := l.store.client.Eval(ctx, loadScript, l.keys(), args...).Slice()
+	answer, err := l.script(ctx, loadScript, []string{l.metaKey, l.stateKey}, args...).Slice()
 	if err == nil {
 		err = verdict(answer)
 	}
 	if err != nil {
-		return fmt.Errorf("load from %s: %w", l.stateKey, err)
+		return fmt.Errorf("load from %s: %w", l.stateKey, l.store.failed(ctx, err))
 	}
 	at := 0
 	for _, chunk := range answer[1:] {
@@ -264,12 +281,12 @@ func (l *lease) Due(ctx context.Context, until time.Time, limit int) (due []stre
 			err = fmt.Errorf("due timers of %s: %w", l.timersKey, err)
 		}
 	}()
-	answer, err := l.store.client.Eval(ctx, dueScript, l.keys(), l.token, l.positions, limit).Slice()
+	answer, err := l.script(ctx, dueScript, []string{l.metaKey, l.timersKey}, l.token, l.positions, limit).Slice()
 	if err == nil {
 		err = verdict(answer)
 	}
 	if err != nil {
-		return nil, next, err
+		return nil, next, l.store.failed(ctx, err)
 	}
 	flat, _ := answer[1].([]any)
 	for i := 0; i+1 < len(flat); i += 2 {
@@ -325,7 +342,7 @@ func (l *lease) Commit(ctx context.Context, c *stream.Commit) error {
 	err := l.commit(ctx, c)
 	if err != nil {
 		l.disconnect()
-		return fmt.Errorf("commit to %s: %w", l.stateKey, err)
+		return fmt.Errorf("commit to %s: %w", l.stateKey, l.store.failed(ctx, err))
 	}
 	return nil
 }
@@ -395,8 +412,12 @@ func (l *lease) timers(changed []stream.Timer) (set, reset []any) {
 // watch begins the watch and returns the stored positions, if the partition is still ours.
 func (l *lease) watch(ctx context.Context) (positions string, err error) {
 	if l.conn == nil {
+		node, err := l.store.node(ctx, l.metaKey)
+		if err != nil {
+			return "", err
+		}
 		// Ephemeral: a connection that watches must not go back to the pool.
-		l.conn = l.store.client.EphemeralConn()
+		l.conn = node.EphemeralConn()
 	}
 	pipe := l.conn.Pipeline()
 	pipe.Do(ctx, "watch", l.metaKey)

@@ -7,7 +7,8 @@
 // if the caller still owns the partition and knows where it stands; so does a load, which is a script.
 //
 // It is not a cache and not a general client: nothing expires, nothing is retried here (stream owns back-off, and a retry
-// below it could apply a commit twice unseen), and reads go to the primary. A Redis that may evict is refused.
+// below it could apply a commit twice unseen), no redirection of a cluster is followed, and reads go to the primary. A Redis
+// that may evict is refused.
 package redis
 
 import (
@@ -18,6 +19,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,7 +32,8 @@ import (
 
 // Config is set by operators.
 type Config struct {
-	Addr     string        `name:"addr" env:"ADDR" default:"localhost:6379" placeholder:"HOST:PORT" help:"Redis primary."`
+	Addr     string        `name:"addr" env:"ADDR" default:"localhost:6379" placeholder:"HOST:PORT" help:"Redis primary. Several nodes of a Redis Cluster, with commas between, tell of the others."`
+	Cluster  bool          `name:"cluster" env:"CLUSTER" help:"The address is of a Redis Cluster, also where it is only one."`
 	Username string        `name:"username" env:"USERNAME" help:"ACL user."`
 	Password config.Secret `name:"password" env:"PASSWORD" help:"Password of the ACL user."`
 	DB       int           `name:"db" env:"DB" default:"0" help:"Database number."`
@@ -42,11 +45,16 @@ type Config struct {
 // Validate reports every unusable setting; it contacts nobody.
 func (c Config) Validate() error {
 	var problems []error
-	if _, _, err := net.SplitHostPort(c.Addr); err != nil {
-		problems = append(problems, fmt.Errorf("REDIS_ADDR: %w: give host:port", err))
+	for _, addr := range c.addrs() {
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			problems = append(problems, fmt.Errorf("REDIS_ADDR: %w: give host:port", err))
+		}
 	}
-	if c.DB < 0 {
+	switch {
+	case c.DB < 0:
 		problems = append(problems, fmt.Errorf("REDIS_DB: %d: give a number from 0 on", c.DB))
+	case c.DB > 0 && c.clustered():
+		problems = append(problems, fmt.Errorf("REDIS_DB: %d: a Redis Cluster has database 0 only: leave it out", c.DB))
 	}
 	if c.CAFile != "" && !c.TLS {
 		problems = append(problems, errors.New("REDIS_CA_FILE is set but REDIS_TLS is not: set REDIS_TLS=true or take the file away"))
@@ -59,6 +67,12 @@ func (c Config) Validate() error {
 	}
 	return errors.Join(problems...)
 }
+
+// addrs are the addresses given.
+func (c Config) addrs() []string { return strings.Split(c.Addr, ",") }
+
+// clustered reports whether they are of a Redis Cluster.
+func (c Config) clustered() bool { return c.Cluster || strings.Contains(c.Addr, ",") }
 
 // replicas is the N of DURABLE=replicas:N, 0 if it is not set.
 func (c Config) replicas() (int, error) {
@@ -73,9 +87,10 @@ func (c Config) replicas() (int, error) {
 	return n, nil
 }
 
-// Store implements stream.Store on one Redis primary.
+// Store implements stream.Store on one Redis primary, or on the primaries of a Redis Cluster.
 type Store struct {
-	client    *goredis.Client
+	single    *goredis.Client        // nil: it is a cluster
+	cluster   *goredis.ClusterClient // nil: it is one server
 	replicas  int
 	patience  time.Duration // of a commit that waits for replicas
 	unchecked []string
@@ -101,8 +116,8 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	options := &goredis.Options{
-		Addr: c.Addr, Username: c.Username, Password: string(c.Password), DB: c.DB,
+	options := &goredis.UniversalOptions{
+		Addrs: c.addrs(), Username: c.Username, Password: string(c.Password), DB: c.DB,
 		// A second execution hidden inside the client would look like another owner's commit.
 		MaxRetries:            -1,
 		ContextTimeoutEnabled: true,
@@ -114,11 +129,8 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
 	if c.TLS {
-		host, _, err := net.SplitHostPort(c.Addr)
-		if err != nil {
-			return nil, fmt.Errorf("REDIS_ADDR: %w", err)
-		}
-		options.TLSConfig = &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
+		// Without a name: each server of a cluster must prove to be the one that was dialled.
+		options.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 		if c.CAFile != "" {
 			pem, err := os.ReadFile(c.CAFile)
 			if err != nil {
@@ -131,35 +143,60 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 			options.TLSConfig.RootCAs = pool
 		}
 	}
-	s := &Store{client: goredis.NewClient(options), replicas: replicas, patience: waitTimeout}
+	s := &Store{replicas: replicas, patience: waitTimeout}
+	if c.clustered() {
+		s.cluster = goredis.NewClusterClient(options.Cluster())
+	} else {
+		s.single = goredis.NewClient(options.Simple())
+	}
 	if err := s.check(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("redis at %s: %w", c.Addr, err), s.Close())
 	}
 	return s, nil
 }
 
-// check refuses a server that evicts keys when its memory is full: a profile would be forgotten without a word.
+// check refuses servers that will not do.
 func (s *Store) check(ctx context.Context) error {
-	if err := s.client.Ping(ctx).Err(); err != nil {
+	if s.cluster != nil {
+		switch _, err := s.cluster.ClusterSlots(ctx).Result(); {
+		case err == nil:
+		case strings.Contains(err.Error(), "cluster support disabled"):
+			return fmt.Errorf("%w: it is no Redis Cluster: give one address and leave REDIS_CLUSTER out", err)
+		default:
+			return fmt.Errorf("cluster slots: %w: is it running, reachable from here, and may the user say cluster slots?", err)
+		}
+	}
+	return s.primaries(ctx, func(r *goredis.Client) error { return s.checkServer(ctx, r) })
+}
+
+// checkServer refuses a server that evicts keys when its memory is full: a profile would be forgotten without a word.
+func (s *Store) checkServer(ctx context.Context, r *goredis.Client) error {
+	if err := r.Ping(ctx).Err(); err != nil {
 		return fmt.Errorf("ping: %w: is it running, and reachable from here?", err)
 	}
 	// A user who may not say MULTI would write what follows it, unfenced.
-	if _, err := s.client.TxPipelined(ctx, func(p goredis.Pipeliner) error { return p.Ping(ctx).Err() }); err != nil {
+	if _, err := r.TxPipelined(ctx, func(p goredis.Pipeliner) error { return p.Ping(ctx).Err() }); err != nil {
 		return fmt.Errorf("transactions: %w: allow the user multi, exec and watch", err)
 	}
-	policy, err := s.client.ConfigGet(ctx, "maxmemory-policy").Result()
+	if s.cluster == nil && strings.Contains(r.Info(ctx, "cluster").Val(), "cluster_enabled:1") {
+		return errors.New("it is a node of a Redis Cluster: set REDIS_CLUSTER=true")
+	}
+	policy, err := r.ConfigGet(ctx, "maxmemory-policy").Result()
 	switch p := policy["maxmemory-policy"]; {
 	case err != nil || p == "":
-		s.unchecked = append(s.unchecked, "maxmemory-policy: CONFIG is not answered; make sure that it is noeviction")
+		if unknown := "maxmemory-policy: CONFIG is not answered; make sure that it is noeviction"; !slices.Contains(s.unchecked, unknown) {
+			s.unchecked = append(s.unchecked, unknown)
+		}
 	case p != "noeviction":
 		return fmt.Errorf("maxmemory-policy is %s: set it to noeviction, or profiles are forgotten when memory is full", p)
 	}
 	return nil
 }
 
-// Ping asks whether the server answers.
+// Ping asks whether the server, or every primary of the cluster, answers.
 func (s *Store) Ping(ctx context.Context) error {
-	if err := s.client.Ping(ctx).Err(); err != nil {
+	err := s.primaries(ctx, func(r *goredis.Client) error { return r.Ping(ctx).Err() })
+	if err != nil {
 		return fmt.Errorf("ping redis: %w", err)
 	}
 	return nil
@@ -169,4 +206,9 @@ func (s *Store) Ping(ctx context.Context) error {
 func (s *Store) Unchecked() []string { return s.unchecked }
 
 // Close closes the connections.
-func (s *Store) Close() error { return s.client.Close() }
+func (s *Store) Close() error {
+	if s.cluster != nil {
+		return s.cluster.Close()
+	}
+	return s.single.Close()
+}

@@ -52,9 +52,9 @@ func real(t testing.TB) string {
 	return addr
 }
 
-func open(t testing.TB, addr string) *Store {
+func open(t testing.TB, c Config) *Store {
 	t.Helper()
-	s, err := Open(context.Background(), Config{Addr: addr})
+	s, err := Open(context.Background(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,21 +65,29 @@ func open(t testing.TB, addr string) *Store {
 // newGroup is a group that no other test uses.
 func newGroup() string { return fmt.Sprintf("test.%x", rand.Uint64()) }
 
-// suite runs stream's conformance suite against the server at addr.
-func suite(t *testing.T, addr string) {
+// suite runs stream's conformance suite against a server or a cluster.
+func suite(t *testing.T, c Config) {
 	ctx := context.Background()
-	client := open(t, addr).client
+	shared := open(t, c)
+	at := func(t *testing.T, key string) *goredis.Client {
+		client, err := shared.node(ctx, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return client
+	}
 	lose := func(t *testing.T, group string, partition int32) {
 		meta, state, timers := keys(group, partition)
-		if err := client.Del(ctx, meta, state, timers).Err(); err != nil {
+		if err := at(t, meta).Del(ctx, meta, state, timers).Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
 	streamtest.TestStore(t, streamtest.StoreHarness{
-		Open: func(t *testing.T) stream.Store { return open(t, addr) },
+		Open: func(t *testing.T) stream.Store { return open(t, c) },
 		Lose: lose,
 		Snapshot: func(t *testing.T, group string, partition int32) func() {
 			meta, state, timers := keys(group, partition)
+			client := at(t, meta)
 			due, err := client.ZRangeWithScores(ctx, timers, 0, -1).Result()
 			if err != nil {
 				t.Fatal(err)
@@ -110,12 +118,12 @@ func suite(t *testing.T, addr string) {
 	})
 }
 
-func TestStoreOnEmbedded(t *testing.T) { suite(t, embedded(t)) }
-func TestRealStore(t *testing.T)       { suite(t, real(t)) }
+func TestStoreOnEmbedded(t *testing.T) { suite(t, Config{Addr: embedded(t)}) }
+func TestRealStore(t *testing.T)       { suite(t, Config{Addr: real(t)}) }
 
 // TestALostStateDoesNotComeBack covers what the suite cannot reach: only the meta hash is gone.
 func TestALostStateDoesNotComeBack(t *testing.T) {
-	ctx, s, group := t.Context(), open(t, embedded(t)), newGroup()
+	ctx, s, group := t.Context(), open(t, Config{Addr: embedded(t)}), newGroup()
 	l, err := s.Claim(ctx, group, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -125,7 +133,7 @@ func TestALostStateDoesNotComeBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	meta, _, _ := keys(group, 0)
-	if err := s.client.Del(ctx, meta).Err(); err != nil {
+	if err := s.single.Del(ctx, meta).Err(); err != nil {
 		t.Fatal(err)
 	}
 	if l, err = s.Claim(ctx, group, 0); err != nil || !l.Meta().Lost {
@@ -196,7 +204,7 @@ func (f *flaky) pass(client net.Conn) {
 func lostReply(t *testing.T, addr string) {
 	proxy := startFlaky(t, addr)
 	ctx, group := t.Context(), newGroup()
-	s := open(t, proxy.Addr().String())
+	s := open(t, Config{Addr: proxy.Addr().String()})
 	l, err := s.Claim(ctx, group, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -214,7 +222,7 @@ func lostReply(t *testing.T, addr string) {
 		t.Fatalf("a lost reply is transient, got %v", err)
 	}
 	proxy.drop.Store(false)
-	if snapshot, err := open(t, addr).Read(ctx, group, 0, []string{"ann"}); err != nil || string(snapshot.Values[0]) != "2" {
+	if snapshot, err := open(t, Config{Addr: addr}).Read(ctx, group, 0, []string{"ann"}); err != nil || string(snapshot.Values[0]) != "2" {
 		t.Fatalf("the commit whose reply was lost should have been applied: %q, %v", snapshot.Values, err)
 	}
 	if err := l.Commit(ctx, second); err != nil {
@@ -235,7 +243,7 @@ func TestRealALostReplyIsRepeatedUnharmed(t *testing.T) { lostReply(t, real(t)) 
 // lateRequest lets the first attempt of a commit arrive when the second one has already begun its watch.
 func lateRequest(t *testing.T, addr string) {
 	ctx, group := t.Context(), newGroup()
-	s := open(t, addr)
+	s := open(t, Config{Addr: addr})
 	claimed, err := s.Claim(ctx, group, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -280,7 +288,7 @@ func TestAClaimBetweenTwoCommandsFences(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer e.Close()
-	ctx, s := t.Context(), open(t, e.Addr())
+	ctx, s := t.Context(), open(t, Config{Addr: e.Addr()})
 	at := func(n int64) map[string]int64 { return map[string]int64{"in": n} }
 	for _, c := range []struct {
 		name   string
@@ -324,7 +332,7 @@ func TestAClaimBetweenTwoCommandsFences(t *testing.T) {
 
 // TestATouchedWatchIsTransient: an operator who looks into the hash with a write must not cost the owner his lease.
 func TestATouchedWatchIsTransient(t *testing.T) {
-	ctx, group, s := t.Context(), newGroup(), open(t, embedded(t))
+	ctx, group, s := t.Context(), newGroup(), open(t, Config{Addr: embedded(t)})
 	l, err := s.Claim(ctx, group, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -335,7 +343,7 @@ func TestATouchedWatchIsTransient(t *testing.T) {
 		t.Fatal(err)
 	}
 	meta, _, _ := keys(group, 0)
-	if err := s.client.HSet(ctx, meta, "note", "seen").Err(); err != nil {
+	if err := s.single.HSet(ctx, meta, "note", "seen").Err(); err != nil {
 		t.Fatal(err)
 	}
 	c := &stream.Commit{Base: at(1), Next: at(2), Keys: []string{"ann"}, Values: [][]byte{[]byte("2")}, Partitions: 8}
@@ -349,14 +357,14 @@ func TestATouchedWatchIsTransient(t *testing.T) {
 
 // TestAFailedWriteIsAnError: a transaction in Redis does not undo what went before a command that fails.
 func TestAFailedWriteIsAnError(t *testing.T) {
-	ctx, group, s := t.Context(), newGroup(), open(t, embedded(t))
+	ctx, group, s := t.Context(), newGroup(), open(t, Config{Addr: embedded(t)})
 	l, err := s.Claim(ctx, group, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
 	_, state, _ := keys(group, 0)
-	if err := s.client.Set(ctx, state, "not a hash", 0).Err(); err != nil {
+	if err := s.single.Set(ctx, state, "not a hash", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Commit(ctx, &stream.Commit{Next: map[string]int64{"in": 1}, Keys: []string{"ann"}, Values: [][]byte{{}}, Partitions: 8}); err == nil || !strings.Contains(err.Error(), "WRONGTYPE") {
@@ -400,7 +408,7 @@ func TestRealOpenRefusesAServerThatForgets(t *testing.T) {
 }
 
 func TestOpenSaysWhatItCouldNotCheck(t *testing.T) {
-	if got := open(t, embedded(t)).Unchecked(); len(got) != 1 || !strings.HasPrefix(got[0], "maxmemory-policy") {
+	if got := open(t, Config{Addr: embedded(t)}).Unchecked(); len(got) != 1 || !strings.HasPrefix(got[0], "maxmemory-policy") {
 		t.Errorf("got %q", got)
 	}
 }
@@ -412,6 +420,8 @@ func TestConfigValidate(t *testing.T) {
 		wrong  []string
 	}{
 		{"an address is enough", Config{Addr: "redis:6379"}, nil},
+		{"several are a cluster", Config{Addr: "a:6379,b:6379"}, nil},
+		{"each of several is looked at", Config{Addr: "a:6379, b", DB: 1}, []string{"REDIS_ADDR", "REDIS_DB"}},
 		{"everything set", Config{Addr: "redis:6379", Username: "u", Password: "p", TLS: true, CAFile: "ca.pem", Durable: "replicas:2"}, nil},
 		{"every problem is named", Config{Addr: "redis", DB: -1, CAFile: "ca.pem", Username: "u", Durable: "replicas:0"}, []string{"REDIS_ADDR", "REDIS_DB", "REDIS_CA_FILE", "REDIS_USERNAME", "REDIS_DURABLE"}},
 		{"durable needs a number", Config{Addr: "redis:1", Durable: "replicas:"}, []string{"REDIS_DURABLE"}},
@@ -440,7 +450,7 @@ func TestEmbeddedKeepsItsStateOverACleanStop(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { e.Close() })
-		return e, open(t, e.Addr())
+		return e, open(t, Config{Addr: e.Addr()})
 	}
 
 	e, s := start()
@@ -501,7 +511,7 @@ func TestTheServerIsRestarted(t *testing.T) {
 		}
 		return e
 	}
-	s := open(t, e.Addr())
+	s := open(t, Config{Addr: e.Addr()})
 	l, err := s.Claim(ctx, group, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -614,7 +624,7 @@ func TestEmbeddedRefusesATornSnapshot(t *testing.T) {
 func BenchmarkCommit(b *testing.B) {
 	run := func(b *testing.B, addr string) {
 		ctx := context.Background()
-		l, err := open(b, addr).Claim(ctx, newGroup(), 0)
+		l, err := open(b, Config{Addr: addr}).Claim(ctx, newGroup(), 0)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -1,0 +1,229 @@
+package redis
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+// ours skips where no processes of ours are wanted, and finds redis-server.
+func ours(t *testing.T) string {
+	t.Helper()
+	if os.Getenv("TEMPISMO_REAL") == "" {
+		t.Skip("starts redis-server: run it with scripts/real")
+	}
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		t.Skip("needs redis-server in the PATH")
+	}
+	return path
+}
+
+// freePorts are ports that were free just now.
+func freePorts(t *testing.T, n int) (ports []int) {
+	t.Helper()
+	for range n {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		ports = append(ports, ln.Addr().(*net.TCPAddr).Port)
+	}
+	return ports
+}
+
+// process is a redis-server of a test.
+type process struct {
+	addr string
+	args []string
+	cmd  *exec.Cmd
+	gone chan struct{}
+}
+
+// kill ends it as kill -9 does.
+func (p *process) kill() {
+	p.cmd.Process.Kill() //nolint:errcheck // it may have ended
+	<-p.gone
+}
+
+// serve starts a redis-server on a port and waits until it listens.
+func serve(t *testing.T, port int, args ...string) *process {
+	t.Helper()
+	p := &process{addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}
+	p.args = append([]string{"--bind", "127.0.0.1", "--dir", t.TempDir(), "--save", "", "--appendonly", "no"}, args...)
+	p.start(t)
+	t.Cleanup(func() { p.kill() })
+	return p
+}
+
+// start starts it, again after a kill, and waits until it listens.
+func (p *process) start(t *testing.T) {
+	t.Helper()
+	var said bytes.Buffer
+	cmd, gone := exec.Command(ours(t), p.args...), make(chan struct{})
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		cmd.Wait() //nolint:errcheck // it is killed in the end
+		close(gone)
+	}()
+	p.cmd, p.gone = cmd, gone
+	wait(t, "redis-server at "+p.addr, func() bool {
+		select {
+		case <-gone:
+			t.Fatalf("redis-server ended: %s", said.String())
+		default:
+		}
+		c, err := net.Dial("tcp", p.addr)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+}
+
+// wait waits until something is so, for a minute at most.
+func wait(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	for range 1200 {
+		if so() {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Fatalf("waited in vain: %s", what)
+}
+
+// trio is a Redis Cluster of three primaries, and replicas of them.
+type trio struct {
+	servers []*process
+	admin   []*goredis.Client // of each
+	ids     []string
+}
+
+// startCluster starts three primaries, which share the slots, and so many replicas, each of another primary.
+func startCluster(t *testing.T, replicas int) *trio {
+	t.Helper()
+	ours(t)
+	c, ctx := &trio{}, context.Background()
+	n := 3 + replicas
+	ports := freePorts(t, 2*n)
+	for i := range n {
+		p := serve(t, ports[i], "--port", strconv.Itoa(ports[i]), "--cluster-port", strconv.Itoa(ports[n+i]), "--cluster-enabled", "yes",
+			"--cluster-node-timeout", "1000", "--cluster-config-file", "nodes.conf", "--repl-diskless-sync-delay", "0")
+		r := goredis.NewClient(&goredis.Options{Addr: p.addr})
+		t.Cleanup(func() { r.Close() })
+		id, err := r.Do(ctx, "cluster", "myid").Text()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.servers, c.admin, c.ids = append(c.servers, p), append(c.admin, r), append(c.ids, id)
+		if i > 0 {
+			c.do(t, 0, "cluster", "meet", "127.0.0.1", ports[i], ports[n+i])
+		}
+	}
+	for i, slots := range [][2]int{{0, 5460}, {5461, 10922}, {10923, 16383}} {
+		c.do(t, i, "cluster", "addslotsrange", slots[0], slots[1])
+	}
+	for i := range n {
+		wait(t, "every node knows the others", func() bool {
+			nodes, err := c.admin[i].ClusterNodes(ctx).Result()
+			return err == nil && strings.Count(nodes, " connected") == n && !strings.Contains(nodes, "handshake")
+		})
+	}
+	for i := range replicas {
+		c.do(t, 3+i, "cluster", "replicate", c.ids[i])
+	}
+	for i := range n {
+		wait(t, "the cluster is whole", func() bool {
+			info, err := c.admin[i].ClusterInfo(ctx).Result()
+			return err == nil && strings.Contains(info, "cluster_state:ok")
+		})
+	}
+	for i := range replicas {
+		wait(t, "the replica follows", func() bool {
+			return strings.Contains(c.admin[3+i].Info(ctx, "replication").Val(), "master_link_status:up")
+		})
+	}
+	return c
+}
+
+func (c *trio) do(t *testing.T, server int, args ...any) any {
+	t.Helper()
+	v, err := c.admin[server].Do(context.Background(), args...).Result()
+	if err != nil {
+		t.Fatalf("%v: %v", args, err)
+	}
+	return v
+}
+
+// addrs names the nodes as an operator does.
+func (c *trio) addrs() string {
+	var all []string
+	for _, p := range c.servers {
+		all = append(all, p.addr)
+	}
+	return strings.Join(all, ",")
+}
+
+// owner is the primary that holds a slot by its own word.
+func (c *trio) owner(t *testing.T, slot int) int {
+	t.Helper()
+	for i, r := range c.admin[:3] {
+		slots, err := r.ClusterSlots(context.Background()).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range slots {
+			if s.Start <= slot && slot <= s.End && s.Nodes[0].ID == c.ids[i] {
+				return i
+			}
+		}
+	}
+	t.Fatalf("nobody has slot %d", slot)
+	return -1
+}
+
+// move brings a slot to another primary, key by key, as redis-cli --cluster reshard does; between is called when half of its
+// keys have moved.
+func (c *trio) move(t *testing.T, slot, to int, between func()) {
+	t.Helper()
+	from := c.owner(t, slot)
+	if from == to {
+		between()
+		return
+	}
+	c.do(t, to, "cluster", "setslot", slot, "importing", c.ids[from])
+	c.do(t, from, "cluster", "setslot", slot, "migrating", c.ids[to])
+	host, port, err := net.SplitHostPort(c.servers[to].addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, ok := c.do(t, from, "cluster", "getkeysinslot", slot, 1000).([]any)
+	if !ok {
+		t.Fatal("getkeysinslot answered no list")
+	}
+	for i, name := range names {
+		if i == len(names)/2 {
+			between()
+		}
+		c.do(t, from, "migrate", host, port, name, 0, 10_000)
+	}
+	c.do(t, to, "cluster", "setslot", slot, "node", c.ids[to])
+	for i := range 3 {
+		if i != to {
+			c.do(t, i, "cluster", "setslot", slot, "node", c.ids[to])
+		}
+	}
+}
