@@ -14,11 +14,11 @@ import (
 )
 
 // TestStoreByTheMapOfACluster: the embedded server says that it is a cluster of one.
-func TestStoreByTheMapOfACluster(t *testing.T) { suite(t, Config{Addr: embedded(t), Cluster: true}) }
+func TestStoreByTheMapOfACluster(t *testing.T) { alone(t, Config{Addr: embedded(t), Cluster: true}) }
 
 func TestRealClusterStore(t *testing.T) {
 	c := startCluster(t, 0)
-	suite(t, Config{Addr: c.addrs()})
+	alone(t, Config{Addr: c.addrs()})
 }
 
 func TestRealClusterIsFoundFromOneNode(t *testing.T) {
@@ -252,7 +252,7 @@ func TestRealClusterFailsOver(t *testing.T) {
 		return strings.Contains(c.admin[victim].Info(context.Background(), "replication").Val(), "role:master")
 	})
 	for p := range int32(8) {
-		if c.ownerOf(t, victim, c.slotOf(t, group, p)) {
+		if c.owns(t, victim, c.slotOf(t, group, p)) {
 			continue // waits for a replica that is dead
 		}
 		progress(p)
@@ -263,19 +263,4 @@ func TestRealClusterFailsOver(t *testing.T) {
 	for p, w := range workers {
 		w.verify(t, s, group, int32(p))
 	}
-}
-
-// ownerOf reports whether a server holds a slot by its own word.
-func (c *trio) ownerOf(t *testing.T, server, slot int) bool {
-	t.Helper()
-	slots, err := c.admin[server].ClusterSlots(context.Background()).Result()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range slots {
-		if s.Start <= slot && slot <= s.End && s.Nodes[0].ID == c.ids[server] {
-			return true
-		}
-	}
-	return false
 }

@@ -17,6 +17,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"slices"
@@ -128,20 +129,8 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		// It is a protocol of a hosted product: others answer it with an error on every connection.
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
-	if c.TLS {
-		// Without a name: each server of a cluster must prove to be the one that was dialled.
-		options.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-		if c.CAFile != "" {
-			pem, err := os.ReadFile(c.CAFile)
-			if err != nil {
-				return nil, fmt.Errorf("REDIS_CA_FILE: %w", err)
-			}
-			pool := x509.NewCertPool()
-			if !pool.AppendCertsFromPEM(pem) {
-				return nil, fmt.Errorf("REDIS_CA_FILE: %s holds no certificate in PEM format", c.CAFile)
-			}
-			options.TLSConfig.RootCAs = pool
-		}
+	if options.TLSConfig, err = c.tls(); err != nil {
+		return nil, err
 	}
 	s := &Store{replicas: replicas, patience: waitTimeout}
 	if c.clustered() {
@@ -150,15 +139,41 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		s.single = goredis.NewClient(options.Simple())
 	}
 	if err := s.check(ctx); err != nil {
+		switch {
+		case !c.TLS && errors.Is(err, io.EOF):
+			err = fmt.Errorf("%w: if it speaks TLS, set REDIS_TLS=true", err)
+		case c.TLS && errors.As(err, new(tls.RecordHeaderError)):
+			err = fmt.Errorf("%w: it does not speak TLS: leave REDIS_TLS out, or give its TLS port", err)
+		}
 		return nil, errors.Join(fmt.Errorf("redis at %s: %w", c.Addr, err), s.Close())
 	}
 	return s, nil
 }
 
+// tls is how to speak TLS; nil where it is not to be spoken.
+func (c Config) tls() (*tls.Config, error) {
+	if !c.TLS {
+		return nil, nil
+	}
+	// Without a name: each server of a cluster must prove to be the one that was dialled.
+	t := &tls.Config{MinVersion: tls.VersionTLS12}
+	if c.CAFile != "" {
+		pem, err := os.ReadFile(c.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("REDIS_CA_FILE: %w", err)
+		}
+		t.RootCAs = x509.NewCertPool()
+		if !t.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("REDIS_CA_FILE: %s holds no certificate in PEM format", c.CAFile)
+		}
+	}
+	return t, nil
+}
+
 // check refuses servers that will not do.
 func (s *Store) check(ctx context.Context) error {
 	if s.cluster != nil {
-		switch _, err := s.cluster.ClusterSlots(ctx).Result(); {
+		switch _, err := s.cluster.MasterForKey(ctx, ""); { // reads the map
 		case err == nil:
 		case strings.Contains(err.Error(), "cluster support disabled"):
 			return fmt.Errorf("%w: it is no Redis Cluster: give one address and leave REDIS_CLUSTER out", err)

@@ -51,7 +51,7 @@ type process struct {
 
 // kill ends it as kill -9 does.
 func (p *process) kill() {
-	p.cmd.Process.Kill() //nolint:errcheck // it may have ended
+	p.cmd.Process.Kill()
 	<-p.gone
 }
 
@@ -75,7 +75,7 @@ func (p *process) start(t *testing.T) {
 		t.Fatal(err)
 	}
 	go func() {
-		cmd.Wait() //nolint:errcheck // it is killed in the end
+		cmd.Wait()
 		close(gone)
 	}()
 	p.cmd, p.gone = cmd, gone
@@ -115,14 +115,22 @@ type trio struct {
 // startCluster starts three primaries, which share the slots, and so many replicas, each of another primary.
 func startCluster(t *testing.T, replicas int) *trio {
 	t.Helper()
+	return startClusterWith(t, replicas, func(port int) []string { return []string{"--port", strconv.Itoa(port)} }, func(*goredis.Options) {})
+}
+
+// startClusterWith gives the servers other settings, among them the port, and their clients, too.
+func startClusterWith(t *testing.T, replicas int, settings func(port int) []string, client func(*goredis.Options)) *trio {
+	t.Helper()
 	ours(t)
 	c, ctx := &trio{}, context.Background()
 	n := 3 + replicas
 	ports := freePorts(t, 2*n)
 	for i := range n {
-		p := serve(t, ports[i], "--port", strconv.Itoa(ports[i]), "--cluster-port", strconv.Itoa(ports[n+i]), "--cluster-enabled", "yes",
-			"--cluster-node-timeout", "1000", "--cluster-config-file", "nodes.conf", "--repl-diskless-sync-delay", "0")
-		r := goredis.NewClient(&goredis.Options{Addr: p.addr})
+		p := serve(t, ports[i], append(settings(ports[i]), "--cluster-port", strconv.Itoa(ports[n+i]), "--cluster-enabled", "yes",
+			"--cluster-node-timeout", "1000", "--cluster-config-file", "nodes.conf", "--repl-diskless-sync-delay", "0")...)
+		options := &goredis.Options{Addr: p.addr}
+		client(options)
+		r := goredis.NewClient(options)
 		t.Cleanup(func() { r.Close() })
 		id, err := r.Do(ctx, "cluster", "myid").Text()
 		if err != nil {
@@ -177,21 +185,37 @@ func (c *trio) addrs() string {
 	return strings.Join(all, ",")
 }
 
-// owner is the primary that holds a slot by its own word.
-func (c *trio) owner(t *testing.T, slot int) int {
+// owns reports whether a server is the primary of a slot by its own word.
+func (c *trio) owns(t *testing.T, server, slot int) bool {
 	t.Helper()
-	for i, r := range c.admin[:3] {
-		slots, err := r.ClusterSlots(context.Background()).Result()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, s := range slots {
-			if s.Start <= slot && slot <= s.End && s.Nodes[0].ID == c.ids[i] {
-				return i
+	shards, err := c.admin[server].ClusterShards(context.Background()).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, shard := range shards {
+		for _, r := range shard.Slots {
+			if int64(slot) < r.Start || int64(slot) > r.End {
+				continue
+			}
+			for _, n := range shard.Nodes {
+				if n.ID == c.ids[server] {
+					return n.Role == "master"
+				}
 			}
 		}
 	}
-	t.Fatalf("nobody has slot %d", slot)
+	return false
+}
+
+// owner is the server that is the primary of a slot, of the three that were primaries at first.
+func (c *trio) owner(t *testing.T, slot int) int {
+	t.Helper()
+	for i := range 3 {
+		if c.owns(t, i, slot) {
+			return i
+		}
+	}
+	t.Fatalf("none of the three has slot %d", slot)
 	return -1
 }
 
