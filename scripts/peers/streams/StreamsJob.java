@@ -34,10 +34,9 @@ public final class StreamsJob {
             }
             byte[] old = store.get(r.key());
             byte[] s = old == null ? new byte[Job.SIZE] : old.clone();
-            boolean deviates = Job.update(s, e, old == null);
+            String kind = Job.kind(e, Job.update(s, e, old == null));
             store.put(r.key(), s);
-            if (deviates) context.forward(r.withValue(Job.output(s, e, "deviation")));
-            if (e.last) context.forward(r.withValue(Job.output(s, e, "last")));
+            if (kind != null) context.forward(r.withValue(Job.output(s, e, kind)));
         }
     }
 
