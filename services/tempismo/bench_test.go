@@ -5,6 +5,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/tempismo/tempismo/services/tempismo/bench"
 )
 
 func TestBenchMeasuresTheDecider(t *testing.T) {
@@ -12,12 +14,12 @@ func TestBenchMeasuresTheDecider(t *testing.T) {
 		t.Skip("builds the decider")
 	}
 	alone(t)
-	program := filepath.Join(t.TempDir(), "decider")
-	if out, err := exec.Command("go", "build", "-o", program, "github.com/tempismo/tempismo/services/decider/cmd/decider").CombinedOutput(); err != nil {
+	programs := t.TempDir()
+	if out, err := exec.Command("go", "build", "-o", filepath.Join(programs, "decider"), "github.com/tempismo/tempismo/services/decider/cmd/decider").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	var f figures
-	if err := json.Unmarshal([]byte(must(t, "bench", "--decider", program, "--requests", "300", "--due", "0", "--partitions", "2", "--json")), &f); err != nil {
+	var f bench.RequestFigures
+	if err := json.Unmarshal([]byte(must(t, "bench", "--programs", programs, "--requests", "300", "--due", "0", "--partitions", "2", "--json")), &f); err != nil {
 		t.Fatal(err)
 	}
 	if f.Requests != 300 || f.PerSecond <= 0 || f.State < 20 || f.Restart <= 0 || f.Due != 0 {

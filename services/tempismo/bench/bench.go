@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
@@ -99,8 +100,12 @@ func (s *System) events() string { return s.Run.Topic(topics.Events) }
 
 func (s *System) say(format string, args ...any) { fmt.Fprintf(s.Say, format+"\n", args...) }
 
+// digestEvery is the event time that a digest of the profiler covers. An hour, which is the default of a simulated run, would
+// hold a few hundred events of these: a live partition takes thousands for each of its digests, which cover a minute.
+const digestEvery = 24 * time.Hour
+
 // service is the command of one of the services, or under a profile the same job in a process that takes it.
-func (s *System) service(name string, env ...string) (*exec.Cmd, error) {
+func (s *System) service(name string) (*exec.Cmd, error) {
 	admin, err := freePort()
 	if err != nil {
 		return nil, err
@@ -117,8 +122,7 @@ func (s *System) service(name string, env ...string) (*exec.Cmd, error) {
 		mode = "simulated"
 	}
 	cmd.Env = append(os.Environ(), "KAFKA_BROKERS="+strings.Join(s.KafkaConfig.Brokers, ","), "REDIS_ADDR="+s.RedisConfig.Addr,
-		"RUN_ID="+s.Run.ID, "RUN_MODE="+mode, "ADMIN_LISTEN="+admin, "LOG_LEVEL=WARN")
-	cmd.Env = append(cmd.Env, env...)
+		"RUN_ID="+s.Run.ID, "RUN_MODE="+mode, "ADMIN_LISTEN="+admin, "LOG_LEVEL=WARN", "DIGEST_EVERY="+digestEvery.String())
 	return cmd, nil
 }
 

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"os/exec"
 	"strconv"
@@ -197,12 +196,4 @@ func allocated(ctx context.Context, admin string) (objects, size float64, ok boo
 		}
 	}
 	return objects, size, found == 2
-}
-
-// ratio writes a part of a whole for people.
-func ratio(part, whole float64) string {
-	if whole == 0 {
-		return "-"
-	}
-	return fmt.Sprintf("%.2f", part/whole)
 }

@@ -111,10 +111,10 @@ const (
 )
 
 // byCount is the mark of the bare loop.
-func byCount(r *stream.Record) (float64, bool) {
-	var read, of int64
-	if n, _ := fmt.Sscanf(string(r.Value), "%d of %d", &read, &of); n != 2 || of == 0 {
-		return 0, false
+func byCount(sizes []int64) mark {
+	return func(r *stream.Record) (float64, bool) {
+		var read, of int64
+		n, err := fmt.Sscanf(string(r.Value), "%d of %d", &read, &of)
+		return float64(read) / float64(sizes[r.Partition]), n == 2 && err == nil
 	}
-	return float64(read) / float64(of), true
 }

@@ -90,7 +90,7 @@ func NewGenerator(l Load) *Generator {
 	return g
 }
 
-// Next is the next event; it is reused, and so are its strings' owners not: they may be kept.
+// Next is the next event, which is good until the next call.
 func (g *Generator) Next() *engagement.Event {
 	at := began.Unix() + int64(g.sent*g.step)
 	if len(g.pending) > 0 && g.pending[0].at <= at {
@@ -300,7 +300,7 @@ type Preloaded struct {
 // records is everything in the log.
 func (p *Preloaded) records() int64 { return p.Events + int64(len(p.Sizes)) }
 
-// preload writes the events, and one more into each partition, an hour after the others, which ends it.
+// preload writes the events, and one more into each partition, a day or two after the others, which ends it.
 func (s *System) preload(ctx context.Context, g *Generator) (*Preloaded, error) {
 	began := time.Now()
 	w, err := s.newLoader(g.load.LZ4, 5*time.Millisecond)
@@ -370,13 +370,13 @@ func (s *System) record(e *engagement.Event) *kgo.Record {
 // ends is one record for each partition.
 func (s *System) ends(g *Generator) []*kgo.Record {
 	var out []*kgo.Record
-	at := began.Add(g.load.Span + 2*time.Hour).Truncate(time.Hour) // its hour is a new one: a digest of the one before is due
+	at := began.Add(g.load.Span + 2*digestEvery).Truncate(digestEvery) // a digest of what came before is due
 	for p, n := int32(0), int64(sentinels); p < s.Partitions; n++ {
 		id := customer(n)
 		if stream.Partition([]byte(id), s.Partitions) != p {
 			continue
 		}
-		e := engagement.Event{ID: name("e-", g.load.Events+int64(p), 10), Source: "/ingest/sendgrid", Subject: id, Time: at, Kind: engagement.Delivered,
+		e := engagement.Event{ID: name("z-", int64(p), 10), Source: "/ingest/sendgrid", Subject: id, Time: at, Kind: engagement.Delivered,
 			Channel: "email", Message: name("m-", int64(p), 10), Campaign: last, Provider: "sendgrid"}
 		out = append(out, s.record(&e))
 		p++
