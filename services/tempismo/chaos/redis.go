@@ -302,3 +302,51 @@ func (r *RedisServers) Close() error {
 	}
 	return errors.Join(problems...)
 }
+
+// Reload restarts the primary so that it is loading its file until Loaded is called.
+func (r *RedisServers) Reload(ctx context.Context) error {
+	s := r.primary
+	s.kill()
+	// It looks at its connections once in 1,024 commands that it has loaded.
+	if err := s.start("--key-load-delay", "300"); err != nil {
+		return err
+	}
+	for {
+		err := s.client.Ping(ctx).Err()
+		if err == nil || goredis.IsLoadingError(err) {
+			return nil
+		}
+		if err := sleep(ctx, 20*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+// Loaded lets the primary end its loading.
+func (r *RedisServers) Loaded(ctx context.Context) error {
+	if err := r.Config(ctx, "key-load-delay", "0"); err != nil {
+		return err
+	}
+	return r.primary.ready(ctx)
+}
+
+// Occupy has the primary run a script that does not end: to everybody else it is BUSY.
+func (r *RedisServers) Occupy(ctx context.Context) error {
+	if err := r.Config(ctx, "busy-reply-threshold", "50"); err != nil {
+		return err
+	}
+	other := goredis.NewClient(&goredis.Options{Addr: r.primary.addr(), MaxRetries: -1, ReadTimeout: time.Minute})
+	go func() {
+		defer other.Close()
+		other.Eval(ctx, "while true do end", nil) // it ends by SCRIPT KILL, with an error
+	}()
+	for {
+		err := r.primary.client.Ping(ctx).Err()
+		if err != nil && goredis.HasErrorPrefix(err, "BUSY") {
+			return nil
+		}
+		if err := sleep(ctx, 10*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}

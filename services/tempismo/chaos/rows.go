@@ -60,4 +60,4 @@ func Rows() []Row {
 
 // matrix is the order of the rows. Rows 9 and 13 of the matrix need no processes: services/profiler and services/connector
 // test them.
-var matrix = strings.Fields("1 1b 2 3 4 5 6 7 8 10 11 12 14 15")
+var matrix = strings.Fields("1 1b 2 3 4 5 5b 6 7 8 10 11 12 14 15")
