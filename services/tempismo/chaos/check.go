@@ -2,6 +2,9 @@ package chaos
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/tempismo/tempismo/pkg/kafka"
@@ -42,8 +45,51 @@ type Counts map[string]int64
 
 // Check returns what of the invariants in holds (letters of LPOMRNV) is broken. The error says that it could not look.
 func Check(ctx context.Context, e *Evidence, holds string) ([]Violation, Counts, error) {
-	panic("to be written")
+	f, err := gather(ctx, e)
+	if err != nil {
+		return nil, nil, fmt.Errorf("gather what is to be checked: %w", err)
+	}
+	return f.check(holds)
 }
 
-// Drained waits until everything on the logs is taken and every request whose deadline is over has ended, or ctx ends.
-func Drained(ctx context.Context, e *Evidence) error { panic("to be written") }
+// check judges the facts.
+func (f *facts) check(holds string) ([]Violation, Counts, error) {
+	v := &verdict{counts: Counts{}}
+	f.drained(v)
+	f.acknowledged(v)
+	profiles, err := f.profiles(v)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := f.deviations(v); err != nil {
+		return nil, nil, err
+	}
+	f.counted(v)
+	s, err := f.sends(v)
+	if err != nil {
+		return nil, nil, err
+	}
+	f.requests(v, s)
+	f.calls(v, s)
+	f.whole(v, s, profiles)
+	f.memory(v)
+	f.recovery(v)
+	f.seen(v)
+	return slices.DeleteFunc(v.list, func(x Violation) bool { return !strings.Contains(holds, x.Invariant) }), v.counts, nil
+}
+
+// verdict collects what is found.
+type verdict struct {
+	list   []Violation
+	counts Counts
+}
+
+// broken notes that an invariant does not hold, if there are ids that show it.
+func (v *verdict) broken(invariant, what string, ids []string) {
+	if len(ids) == 0 {
+		return
+	}
+	v.list = append(v.list, Violation{Invariant: invariant, What: what, IDs: ids})
+}
+
+func (v *verdict) count(what string, n int) { v.counts[what] += int64(n) }

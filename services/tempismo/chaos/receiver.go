@@ -40,7 +40,7 @@ type Call struct {
 }
 
 // secret signs the calls of every round; nothing of it is secret.
-const secret = "whsec_Y2hhb3MtY2hhb3MtY2hhb3MtY2hhb3M="
+const secret = "whsec_Y2hhb3MtY2hhb3MtY2hhb3MtY2hhb3MtY2hhb3M="
 
 // NewReceiver starts a receiver on a free port of this machine.
 func NewReceiver() (*Receiver, error) {

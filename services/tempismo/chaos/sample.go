@@ -110,9 +110,11 @@ func (s *Sampler) lag(ctx context.Context) {
 	if err != nil {
 		x.Lag = -1
 	}
-	for _, l := range lags {
-		x.Lag += l.Records
-		x.Behind = max(x.Behind, l.Behind)
+	for i := range lags {
+		if works(&lags[i]) {
+			x.Lag += lags[i].Records
+			x.Behind = max(x.Behind, lags[i].Behind)
+		}
 	}
 	if ctx.Err() == nil || err == nil {
 		s.keep(x)
