@@ -25,7 +25,13 @@ func FuzzParse(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var fast, slow Event
+		var usual, fast, slow Event
+		if usual.usual(b) {
+			if err := slow.decode(b); err != nil || usual != slow {
+				t.Fatalf("in the usual order %+v\nencoding/json      %+v, %v", usual, slow, err)
+			}
+			slow = Event{}
+		}
 		if fast.scan(b) {
 			if err := slow.decode(b); err != nil {
 				t.Fatalf("the scanner accepts what encoding/json does not: %v", err)
@@ -101,6 +107,9 @@ func TestUsualEventsAreScanned(t *testing.T) {
 		var e Event
 		if !e.scan([]byte(line)) {
 			t.Errorf("line %d needs encoding/json: %s", n, line)
+		}
+		if written := e.Append(nil); !new(Event).usual(written) {
+			t.Errorf("line %d needs names looked up once it is written by Append: %s", n, written)
 		}
 	}
 	if n == 0 {
