@@ -58,7 +58,7 @@ func quiet(t *testing.T) *facts {
 		t.Fatal(err)
 	}
 	load, err := NewLoad(ctx, LoadConfig{
-		Kafka: e.Kafka, Run: run, Seed: 1, Customers: 48, Rate: 200, Ingest: func() string { return "http://" + listener.Addr().String() },
+		Kafka: e.Kafka, Run: run, Seed: 1, Customers: 24, Rate: 150, Ingest: func() string { return "http://" + listener.Addr().String() },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -127,9 +127,10 @@ func parsed[C any](t *testing.T, env map[string]string) C {
 	return c
 }
 
+// Nothing is found where nothing was done, and everything that somebody could do to the evidence is.
 func TestCheck(t *testing.T) {
 	if testing.Short() {
-		t.Skip("runs all services for half a minute")
+		t.Skip("runs all services for some seconds")
 	}
 	f := quiet(t)
 	found, counts, err := f.check(everything)
@@ -140,5 +141,27 @@ func TestCheck(t *testing.T) {
 	for _, v := range found {
 		t.Errorf("nothing was done to it, and: %s %s %v", v.Invariant, v.What, v.IDs)
 	}
-	_ = slices.Clone[[]int]
+	for _, what := range []string{"acknowledged", "profiles counted", "outputs of profiler", "outputs of detector", "decisions made again", "look-ups made again", "sends that reached the receiver"} {
+		if counts[what] == 0 {
+			t.Errorf("%s: none, so nothing was checked", what)
+		}
+	}
+	if t.Failed() {
+		t.FailNow()
+	}
+	for _, c := range doctored {
+		t.Run(c.name, func(t *testing.T) {
+			g := f.clone()
+			id := c.doctor(g)
+			found, _, err := g.check(c.invariant)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.ContainsFunc(found, func(v Violation) bool {
+				return v.Invariant == c.invariant && strings.Contains(v.What, c.what) && slices.ContainsFunc(v.IDs, func(x string) bool { return strings.Contains(x, id) })
+			}) {
+				t.Errorf("no violation of %s says %q and names %q; found: %v", c.invariant, c.what, id, found)
+			}
+		})
+	}
 }

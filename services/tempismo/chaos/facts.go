@@ -161,7 +161,9 @@ func Drained(ctx context.Context, e *Evidence) error {
 }
 
 // works reports whether a service works a topic off. The connector reads outcomes only to remember.
-func works(l *kafka.PartitionLag) bool { return l.Service != "connector" || l.Topic == topics.Decisions }
+func works(l *kafka.PartitionLag) bool {
+	return l.Service != "connector" || l.Topic == topics.Decisions
+}
 
 // behind says what is still to be done.
 func behind(ctx context.Context, log *kafka.Log, store *redis.Store, e *Evidence) (string, error) {
