@@ -95,10 +95,10 @@ func EnsureTopics(ctx context.Context, c Config, run stream.Run, partitions int3
 		case errors.Is(d.Err, kerr.UnknownTopicOrPartition):
 			_, err := admin.CreateTopic(ctx, partitions, -1, t.config, t.name)
 			if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
-				problems = append(problems, fmt.Errorf("create topic %s: %w", t.name, err))
+				problems = append(problems, fmt.Errorf("create topic %s: %w", t.name, denied(err)))
 			}
 		case d.Err != nil:
-			problems = append(problems, fmt.Errorf("describe topic %s: %w", t.name, d.Err))
+			problems = append(problems, fmt.Errorf("describe topic %s: %w", t.name, denied(d.Err)))
 		}
 	}
 	if err := errors.Join(problems...); err != nil {
@@ -230,7 +230,7 @@ func (l *Log) groupOffsets(ctx context.Context, group string) (kadm.OffsetRespon
 			return stored, nil
 		}
 		if !coming(err) || pause.wait(patient) != nil {
-			return nil, fmt.Errorf("read the group offsets of %s: %w", group, err)
+			return nil, fmt.Errorf("read the group offsets of %s: %w", group, denied(err))
 		}
 	}
 }

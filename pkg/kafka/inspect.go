@@ -39,7 +39,7 @@ func (l *Log) Describe(ctx context.Context, run stream.Run, names ...string) (ma
 	defer cancel()
 	details, err := l.admin.ListTopics(ctx, names...)
 	if err != nil {
-		return nil, fmt.Errorf("describe topics: %w", err)
+		return nil, fmt.Errorf("describe topics: %w", denied(err))
 	}
 	wanted := map[string]map[string]string{}
 	for _, d := range declare(run) {
@@ -55,7 +55,7 @@ func (l *Log) Describe(ctx context.Context, run stream.Run, names ...string) (ma
 			continue
 		}
 		if d.Err != nil {
-			return nil, fmt.Errorf("describe topic %s: %w", d.Topic, d.Err)
+			return nil, fmt.Errorf("describe topic %s: %w", d.Topic, denied(d.Err))
 		}
 		t := Topic{Name: d.Topic, Partitions: int32(len(d.Partitions)), Settings: map[string]string{}, Overridden: map[string]*string{}, Recommended: wanted[d.Topic]}
 		for i, p := range d.Partitions.Sorted() {
@@ -76,11 +76,11 @@ func (l *Log) Describe(ctx context.Context, run stream.Run, names ...string) (ma
 	}
 	configs, err := l.admin.DescribeTopicConfigs(ctx, there...)
 	if err != nil {
-		return nil, fmt.Errorf("describe topics: %w", err)
+		return nil, fmt.Errorf("describe topics: %w", denied(err))
 	}
 	for _, c := range configs {
 		if c.Err != nil {
-			return nil, fmt.Errorf("describe topic %s: %w", c.Name, c.Err)
+			return nil, fmt.Errorf("describe topic %s: %w", c.Name, denied(c.Err))
 		}
 		for _, kv := range c.Configs {
 			all[c.Name].Settings[kv.Key] = kv.MaybeValue()
@@ -141,7 +141,7 @@ func (l *Log) groups(ctx context.Context, names []string) (map[string]Group, err
 		case !ok || errors.Is(d.Err, kerr.GroupIDNotFound):
 			d.State = "Dead"
 		case d.Err != nil:
-			return nil, fmt.Errorf("describe consumer group %s: %w", name, d.Err)
+			return nil, fmt.Errorf("describe consumer group %s: %w", name, denied(d.Err))
 		}
 		groups[name] = Group{d.State, len(d.Members)}
 	}
@@ -205,7 +205,7 @@ func (l *Log) Create(ctx context.Context, name string, partitions int32, replica
 			break
 		}
 		if !errors.Is(err, kerr.TopicAlreadyExists) || pause.wait(patient) != nil {
-			return fmt.Errorf("create topic %s: %w", name, err)
+			return fmt.Errorf("create topic %s: %w", name, denied(err))
 		}
 	}
 	l.limits.Delete(name)
@@ -216,7 +216,7 @@ func (l *Log) Create(ctx context.Context, name string, partitions int32, replica
 // Delete deletes a topic (its name on the wire) and returns when it is gone. One that does not exist is no error.
 func (l *Log) Delete(ctx context.Context, name string) error {
 	if _, err := l.admin.DeleteTopic(ctx, name); err != nil && !errors.Is(err, kerr.UnknownTopicOrPartition) {
-		return fmt.Errorf("delete topic %s: %w", name, err)
+		return fmt.Errorf("delete topic %s: %w", name, denied(err))
 	}
 	var pause backoff
 	for {

@@ -95,7 +95,7 @@ func openAdmin(ctx context.Context, c Config, dial dialFunc) (*kadm.Client, erro
 	defer cancel()
 	if _, err := admin.BrokerMetadata(ctx); err != nil {
 		admin.Close()
-		return nil, fmt.Errorf("ask Kafka at %v for its brokers: %w; check KAFKA_BROKERS, KAFKA_TLS and KAFKA_SASL", c.Brokers, err)
+		return nil, fmt.Errorf("ask Kafka at %v for its brokers: %w: %s", c.Brokers, err, c.advice(err))
 	}
 	return admin, nil
 }
@@ -113,7 +113,7 @@ func (l *Log) Topics(ctx context.Context, names ...string) (map[string]stream.To
 	defer cancel()
 	details, err := l.admin.ListTopics(ctx, names...)
 	if err != nil {
-		return nil, fmt.Errorf("describe topics: %w", err)
+		return nil, fmt.Errorf("describe topics: %w", denied(err))
 	}
 	infos := make(map[string]stream.TopicInfo, len(names))
 	for _, name := range names {
@@ -122,13 +122,13 @@ func (l *Log) Topics(ctx context.Context, names ...string) (map[string]stream.To
 			return nil, fmt.Errorf("%w: %s: create it with `tempismo topics create`", stream.ErrUnknownTopic, name)
 		}
 		if d.Err != nil {
-			return nil, fmt.Errorf("describe topic %s: %w", name, d.Err)
+			return nil, fmt.Errorf("describe topic %s: %w", name, denied(d.Err))
 		}
 		infos[name] = stream.TopicInfo{Partitions: int32(len(d.Partitions))}
 	}
 	configs, err := l.admin.DescribeTopicConfigs(ctx, names...)
 	if err != nil {
-		return nil, fmt.Errorf("describe topics: %w", err)
+		return nil, fmt.Errorf("describe topics: %w", denied(err))
 	}
 	for _, c := range configs {
 		if c.Err != nil {
