@@ -21,12 +21,15 @@ import (
 // Build compiles the service programs into dir, with further flags of `go build` (-overlay for a program that lacks a
 // rule). It is called within the source tree.
 func Build(ctx context.Context, dir string, flags ...string) error {
+	args := append([]string{"build", "-o", dir + string(filepath.Separator)}, flags...)
 	for _, name := range Services {
-		args := append([]string{"build", "-o", filepath.Join(dir, name)}, flags...)
-		out, err := exec.CommandContext(ctx, "go", append(args, "github.com/tempismo/tempismo/services/"+name+"/cmd/"+name)...).CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("build %s: %w\n%s", name, err, out)
-		}
+		args = append(args, "github.com/tempismo/tempismo/services/"+name+"/cmd/"+name)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("build the services: %w\n%s", err, out)
 	}
 	return nil
 }

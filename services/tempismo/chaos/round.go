@@ -48,18 +48,25 @@ func play(ctx context.Context, row Row, n int, seed uint64, p Plan) (out round) 
 	}
 	r, err := newRig(ctx, row, dir, p.Bin, seed, tell)
 	r.Previous = p.Previous
+	defer func() {
+		if v := recover(); v != nil { // a mistake of the harness must not leave brokers behind
+			_ = r.close() // the panic says more
+			panic(v)
+		}
+	}()
 	if err == nil {
 		err = r.play(ctx, row, n, &out)
 	}
-	out.noted, out.found = r.noted, append(out.found, r.found...)
+	for i := range out.found {
+		out.found[i].Row = row.ID
+		tell("BROKEN: %s", out.found[i])
+	}
+	out.noted, out.found = r.noted, append(out.found, r.found...) // those were told when they were found
 	if out.counts == nil {
 		out.counts = Counts{}
 	}
 	for what, n := range r.counted {
 		out.counts[what] += n
-	}
-	for i := range out.found {
-		out.found[i].Row = row.ID
 	}
 	if err := r.close(); err != nil {
 		tell("not everything stopped by itself: %v", err)
@@ -72,9 +79,6 @@ func play(ctx context.Context, row Row, n int, seed uint64, p Plan) (out round) 
 			if err != nil {
 				tell("%v", err)
 			}
-		}
-		for _, v := range out.found {
-			tell("BROKEN: %s", v)
 		}
 		if err != nil {
 			tell("GAVE UP: %v", err)
@@ -147,7 +151,10 @@ func (r *Rig) play(ctx context.Context, row Row, n int, out *round) error {
 func (r *Rig) ready(ctx context.Context) error {
 	began := time.Now()
 	for _, p := range r.all() {
-		for p.Alive() && !p.Ready() {
+		for !p.Ready() {
+			if p.fell() {
+				return fmt.Errorf("%s ended by itself with code %d: see %s", p.ID(), p.code, p.Log)
+			}
 			if time.Since(began) > readyIn {
 				return fmt.Errorf("%s is not ready after %s: see %s", p.ID(), readyIn, p.Log)
 			}

@@ -46,7 +46,7 @@ func (r *Rig) strike(ctx context.Context, service, point string) error {
 			p.Kill()
 		}
 	}
-	skip := r.Rand.IntN(8)
+	skip := r.Rand.IntN(3)
 	struck := false
 	switch point {
 	case beforePublish:
@@ -260,7 +260,7 @@ func freeze(ctx context.Context, r *Rig, n int) error {
 		over := make(chan struct{})
 		defer close(over)
 		frozen := make(chan struct{})
-		go r.Trap(ctx, service, Before, r.Rand.IntN(8), published, func() Verdict {
+		go r.Trap(ctx, service, Before, r.Rand.IntN(3), published, func() Verdict {
 			still = r.Service(service)
 			for _, p := range still {
 				p.Freeze()
@@ -317,7 +317,7 @@ func term(ctx context.Context, r *Rig, n int) error {
 		}
 	}
 	where := "mid batch"
-	if !r.Trap(ctx, service, Before, r.Rand.IntN(8), published, func() Verdict {
+	if !r.Trap(ctx, service, Before, r.Rand.IntN(3), published, func() Verdict {
 		stop(r.Service(service))
 		time.Sleep(time.Duration(r.Rand.Int64N(int64(300 * time.Millisecond)))) // the signal goes first
 		return Forward
