@@ -49,7 +49,6 @@ func quantiles(ms []float64) *Quantiles {
 
 const (
 	settling = 5 * time.Second  // at the beginning, not counted
-	trailing = 10 * time.Second // after the end, for what is still on its way
 	linger   = time.Millisecond // of the sender's batches
 )
 
@@ -143,7 +142,7 @@ func (s *System) latency(ctx context.Context, g *Generator, o Options, f *Figure
 	if err := w.flush(ctx); err != nil {
 		return err
 	}
-	if err := sleep(ctx, trailing); err != nil {
+	if err := s.idle(ctx, processes); err != nil { // so that nothing is on its way
 		return err
 	}
 	cancel()
