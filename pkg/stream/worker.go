@@ -154,14 +154,15 @@ func (w *worker[I, S, P]) takeOver() error {
 	if err := w.retry(w.ctx, "confirm", func() error { return w.a.Confirm(w.ctx) }); err != nil {
 		return err
 	}
-	if err := w.readHints(); err != nil {
-		return err
-	}
 	err := w.retry(w.ctx, "claim", func() (err error) {
 		w.lease, err = w.rt.Store.Claim(w.ctx, w.rt.Run.Group(w.job.Service), w.partition)
 		return err
 	})
 	if err != nil {
+		return err
+	}
+	// Not before the claim: whoever was frozen between the two would not know of what others have published since.
+	if err := w.readHints(); err != nil {
 		return err
 	}
 	m := w.lease.Meta()
