@@ -1,6 +1,9 @@
 package timing
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
 // The bars: update 1 us and at most one allocation, derive 5 us, scores of a week 15 us, each test 1 us, predict 3 us.
 
@@ -48,6 +51,25 @@ func BenchmarkEncodeDecode(b *testing.B) {
 		if err := p.Decode(buf); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkEncode is over all the moments of a life, so that no branch is foreseen for knowing the profile.
+func BenchmarkEncode(b *testing.B) {
+	events, m := long()
+	w := &World{Model: m}
+	var p Profile
+	c := p.Channel("email")
+	moments := make([]Profile, len(events))
+	for i := range events {
+		note(w, c, events, i)
+		moments[i] = p
+		moments[i].Channels = slices.Clone(p.Channels)
+	}
+	var buf []byte
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		buf = moments[i*7919%len(moments)].Append(buf[:0])
 	}
 }
 

@@ -405,20 +405,22 @@ func pack(dst []byte, counters []uint32) []byte {
 		all |= c
 	}
 	width := bits.Len32(all)
-	dst = append(dst, byte(width))
+	size := (width*len(counters) + 7) / 8
+	dst = append(slices.Grow(dst, 1+size+4), byte(width)) // four bytes at a time, of which the last may be too many
+	out := dst[len(dst) : len(dst)+size+4]
 	var buffer uint64
-	held := 0
+	held, at := 0, 0
 	for _, c := range counters {
 		buffer |= uint64(c) << held
-		for held += width; held >= 8; held -= 8 {
-			dst = append(dst, byte(buffer))
-			buffer >>= 8
+		if held += width; held >= 32 {
+			binary.LittleEndian.PutUint32(out[at:], uint32(buffer))
+			at += 4
+			buffer >>= 32
+			held -= 32
 		}
 	}
-	if held > 0 {
-		dst = append(dst, byte(buffer))
-	}
-	return dst
+	binary.LittleEndian.PutUint32(out[at:], uint32(buffer))
+	return dst[:len(dst)+size]
 }
 
 // packHours writes counters by hour of the day: which hours have any, and these.
@@ -426,9 +428,7 @@ func packHours(dst []byte, counters ...*[Day]uint32) []byte {
 	var mask uint32
 	for _, c := range counters {
 		for h, v := range c {
-			if v != 0 {
-				mask |= 1 << h
-			}
+			mask |= (v | -v) >> 31 << h // without a branch: nobody foresees who keeps which hours
 		}
 	}
 	dst = append(dst, byte(mask), byte(mask>>8), byte(mask>>16))
@@ -498,11 +498,28 @@ func (r *hours) append(dst []byte, head Hour) []byte {
 		return dst
 	}
 	dst = append(dst, byte(n))
-	for d := dayOf(head); n > 0; d-- {
-		for b := r.day(d, head); b != 0; n-- {
-			i := bits.Len32(b) - 1
-			b &^= 1 << i
-			dst = append(dst, byte(head-d*Day-int64(i)))
+	if n == 0 {
+		return dst
+	}
+	at := int(mod(head, Memory))
+	dst = r.ages(dst, at, 0, at)
+	return r.ages(dst, Memory-1, at+1, at+Memory)
+}
+
+// ages appends how old the members at from down to to in the ring are, where place 0 is that old.
+func (r *hours) ages(dst []byte, from, to, age int) []byte {
+	for k := from >> 6; k >= to>>6; k-- {
+		w := r[k]
+		if k == from>>6 {
+			w &= 1<<(from&63+1) - 1
+		}
+		if k == to>>6 {
+			w &^= 1<<(to&63) - 1
+		}
+		for w != 0 {
+			i := bits.Len64(w) - 1
+			w &^= 1 << i
+			dst = append(dst, byte(age-(k<<6|i)))
 		}
 	}
 	return dst
