@@ -71,6 +71,7 @@ func (w *worker[I, S, P]) gather(late context.Context) (ok bool, err error) {
 				return false, err
 			}
 			w.pause.reset()
+			w.cache.trim(w.caches.share()) // others may have come to be owned
 			idle.Reset(idleCheck)
 		case <-w.alarmClock():
 		}
@@ -215,8 +216,9 @@ func (w *worker[I, S, P]) process(late context.Context) error {
 	w.step.rearmed.reset()
 	for _, e := range b.dirty {
 		e.dirty = false
+		w.cache.weigh(e)
 	}
-	w.cache.trim()
+	w.cache.trim(w.caches.share())
 	w.pause.reset()
 	w.recovered(whole)
 	w.publish(late, box)
@@ -257,6 +259,7 @@ func (w *worker[I, S, P]) load(late context.Context, report *Report) error {
 				}
 			}
 			w.step.arm(e)
+			w.cache.weigh(e)
 		}
 		return nil
 	})

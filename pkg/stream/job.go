@@ -14,6 +14,9 @@ type Cause struct {
 type Codec[T any] struct {
 	Append func(dst []byte, v *T) []byte
 	Decode func(b []byte, v *T) error
+
+	// Size is how many bytes of memory v refers to, about, so that a cache of states knows what it holds. Nil: none.
+	Size func(v *T) int
 }
 
 // Input is one co-partitioned input topic of a Job.

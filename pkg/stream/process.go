@@ -20,7 +20,7 @@ type Runtime struct {
 	BatchBytes      int           // keys and values of the records of one batch; default 4 MiB
 	BatchRecords    int           // records of one batch; default 12,000
 	OutboxBytes     int           // outputs of one batch; a batch ends with the record that reaches it; default 4 MiB
-	CacheKeys       int           // states kept in memory for each partition, about; default 50,000
+	CacheBytes      int           // states kept in memory, of all partitions together, beside those of the batches at hand; default 256 MiB
 	ShutdownTimeout time.Duration // for finishing the batch at hand at revocation and shutdown; default 10 s
 }
 
@@ -40,7 +40,7 @@ func (rt Runtime) withDefaults() Runtime {
 	set(&rt.BatchBytes, 4<<20)
 	set(&rt.BatchRecords, 12_000)
 	set(&rt.OutboxBytes, 4<<20)
-	set(&rt.CacheKeys, 50_000)
+	set(&rt.CacheBytes, 256<<20)
 	if rt.ShutdownTimeout <= 0 {
 		rt.ShutdownTimeout = 10 * time.Second
 	}
@@ -73,6 +73,7 @@ func Process[I, S, P any](ctx context.Context, job Job[I, S, P], rt Runtime) err
 		wire[topics[i].wire] = &topics[i]
 	}
 
+	caches := &budget{bytes: rt.CacheBytes}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	group, first := rt.Run.Group(job.Service), rt.Run.Topic(job.Inputs[0].Topic)
@@ -80,7 +81,7 @@ func Process[I, S, P any](ctx context.Context, job Job[I, S, P], rt Runtime) err
 		late, stop := lateContext(wctx, rt.ShutdownTimeout)
 		defer stop()
 		w := &worker[I, S, P]{
-			rt: &rt, job: &job, topics: topics, wire: wire, partitions: partitions, partition: a.Partition(), a: a,
+			rt: &rt, job: &job, topics: topics, wire: wire, partitions: partitions, partition: a.Partition(), a: a, caches: caches,
 			log: rt.Logger.With("partition", a.Partition()), ctx: wctx, late: late, alarms: map[string]bool{},
 		}
 		for i := range w.reports {

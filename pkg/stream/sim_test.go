@@ -195,7 +195,7 @@ func (w *world) start() *proc {
 	p := &proc{world: w, cancel: cancel, done: make(chan struct{})}
 	rt := stream.Runtime{
 		Log: simLog{w.log, p}, Store: simStore{w.store, p}, Run: w.run,
-		BatchRecords: 1 + w.roll(4), CacheKeys: 2 + w.roll(6), OutboxBytes: 200 + w.roll(2000), ShutdownTimeout: 2 * time.Second,
+		BatchRecords: 1 + w.roll(4), CacheBytes: 500 * (1 + w.roll(6)), OutboxBytes: 200 + w.roll(2000), ShutdownTimeout: 2 * time.Second,
 	}
 	go func() {
 		defer close(p.done)

@@ -24,6 +24,7 @@ type worker[I, S, P any] struct {
 	late   context.Context // ends ShutdownTimeout later: what has begun is finished in it
 	alarms map[string]bool
 	pause  backoff // between takeovers
+	caches *budget
 
 	// What follows is made anew by every takeover.
 	lease      Lease
@@ -107,7 +108,9 @@ func (w *worker[I, S, P]) own() error {
 	late, cancel := context.WithCancel(w.late)
 	w.acks, w.inFlight = make(chan error, 1), false
 	owned := false
+	w.caches.owned.Add(1)
 	defer func() {
+		w.caches.owned.Add(-1)
 		cancel()
 		if w.inFlight {
 			<-w.acks //nolint:errcheck // its error is that of late, or the next owner publishes what is left
@@ -147,7 +150,7 @@ func (w *worker[I, S, P]) own() error {
 // go on from the stored positions with nothing that was in memory.
 func (w *worker[I, S, P]) takeOver() error {
 	w.step = newStepper(w.job, w.rt.Run, w.partition, w.topics)
-	w.cache = newCache[S](w.rt.CacheKeys)
+	w.cache = newCache(w.job.State.Size)
 	for i := range w.boxes {
 		w.boxes[i] = newOutbox(w.topics)
 	}

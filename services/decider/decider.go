@@ -41,11 +41,17 @@ type Config struct {
 	Kafka kafka.Config `embed:"" prefix:"kafka-" envprefix:"KAFKA_"`
 	Redis redis.Config `embed:"" prefix:"redis-" envprefix:"REDIS_"`
 	Run   config.Run   `embed:"" prefix:"run-" envprefix:"RUN_"`
+
+	CacheMiB int `name:"cache-mib" env:"CACHE_MIB" default:"256" help:"Mebibytes of states that are kept in memory, of all partitions of this process together. Fewer cost more round trips to Redis."`
 }
 
 // Validate names everything that is wrong with the configuration.
 func (c Config) Validate() error {
-	return errors.Join(c.Kafka.Validate(), c.Redis.Validate(), c.Run.Validate())
+	errs := []error{c.Kafka.Validate(), c.Redis.Validate(), c.Run.Validate()}
+	if c.CacheMiB < 0 {
+		errs = append(errs, fmt.Errorf("CACHE_MIB: %d: choose a positive number", c.CacheMiB))
+	}
+	return errors.Join(errs...)
 }
 
 // Run decides until ctx ends.
@@ -73,7 +79,7 @@ func Run(ctx context.Context, c Config, set app.Settings) error {
 	set.Log.InfoContext(ctx, "deciding", "run", c.Run.ID)
 	run := stream.Run{ID: c.Run.ID, Simulated: c.Run.Simulated()}
 	return stream.Process(ctx, Job(run, count), stream.Runtime{
-		Log: log, Store: store, Run: run, Logger: set.Log, Observer: observer,
+		Log: log, Store: store, Run: run, Logger: set.Log, Observer: observer, CacheBytes: c.CacheMiB << 20,
 	})
 }
 
@@ -102,6 +108,7 @@ func Job(run stream.Run, count metric.Int64Counter) stream.Job[Input, decision.S
 		State: stream.Codec[decision.State]{
 			Append: func(dst []byte, s *decision.State) []byte { return s.Append(dst) },
 			Decode: func(b []byte, s *decision.State) error { return s.Decode(b) },
+			Size:   (*decision.State).Size,
 		},
 		Partition: stream.Codec[Partition]{
 			Append: func(dst []byte, p *Partition) []byte { return p.audiences.Append(dst) },

@@ -33,15 +33,20 @@ const Service = "detector"
 
 // Config is set by operators.
 type Config struct {
-	Kafka kafka.Config `embed:"" prefix:"kafka-" envprefix:"KAFKA_"`
-	Redis redis.Config `embed:"" prefix:"redis-" envprefix:"REDIS_"`
-	Run   config.Run   `embed:"" prefix:"run-" envprefix:"RUN_"`
-	Model string       `name:"model" env:"MODEL" enum:",builtin.1" default:"" help:"Pin calibration and threshold of this model (builtin.1) and read none. Empty: the model that timing.models.v1 has last, builtin.1 before the first."`
+	Kafka    kafka.Config `embed:"" prefix:"kafka-" envprefix:"KAFKA_"`
+	Redis    redis.Config `embed:"" prefix:"redis-" envprefix:"REDIS_"`
+	Run      config.Run   `embed:"" prefix:"run-" envprefix:"RUN_"`
+	CacheMiB int          `name:"cache-mib" env:"CACHE_MIB" default:"256" help:"Mebibytes of states that are kept in memory, of all partitions of this process together. Fewer cost more round trips to Redis."`
+	Model    string       `name:"model" env:"MODEL" enum:",builtin.1" default:"" help:"Pin calibration and threshold of this model (builtin.1) and read none. Empty: the model that timing.models.v1 has last, builtin.1 before the first."`
 }
 
 // Validate names everything that is wrong with the configuration.
 func (c Config) Validate() error {
-	return errors.Join(c.Kafka.Validate(), c.Redis.Validate(), c.Run.Validate())
+	errs := []error{c.Kafka.Validate(), c.Redis.Validate(), c.Run.Validate()}
+	if c.CacheMiB < 0 {
+		errs = append(errs, fmt.Errorf("CACHE_MIB: %d: choose a positive number", c.CacheMiB))
+	}
+	return errors.Join(errs...)
 }
 
 // Run detects until ctx ends.
@@ -67,7 +72,7 @@ func Run(ctx context.Context, c Config, set app.Settings) error {
 	}
 	defer store.Close()
 	set.Log.InfoContext(ctx, "detecting", "model", c.Model)
-	return stream.Process(ctx, Job(c, verdicts), stream.Runtime{Log: log, Store: store, Run: run(c), Logger: set.Log, Observer: observer})
+	return stream.Process(ctx, Job(c, verdicts), stream.Runtime{Log: log, Store: store, Run: run(c), Logger: set.Log, Observer: observer, CacheBytes: c.CacheMiB << 20})
 }
 
 func run(c Config) stream.Run { return stream.Run{ID: c.Run.ID, Simulated: c.Run.Simulated()} }
@@ -108,6 +113,7 @@ func Job(c Config, verdicts metric.Int64Counter) stream.Job[Input, deviation.Mem
 		State: stream.Codec[deviation.Memory]{
 			Append: func(dst []byte, m *deviation.Memory) []byte { return m.Append(dst) },
 			Decode: func(b []byte, m *deviation.Memory) error { return m.Decode(b) },
+			Size:   (*deviation.Memory).Size,
 		},
 	}
 	if c.Model == "" {

@@ -35,6 +35,7 @@ type Config struct {
 	DefaultZone string        `name:"default-zone" env:"DEFAULT_ZONE" default:"Europe/Rome" placeholder:"ZONE" help:"IANA zone of customers whose events name none."`
 	ScoredBelow float64       `name:"scored-below" env:"SCORED_BELOW" default:"0.1" help:"Publish tests whose p is below this; 1 publishes every test."`
 	Batch       int           `name:"batch-records" env:"BATCH_RECORDS" default:"16384" help:"Most events that are committed at once. Fewer bound the memory and the work that a crash repeats, and cost more round trips."`
+	CacheMiB    int           `name:"cache-mib" env:"CACHE_MIB" default:"256" help:"Mebibytes of states that are kept in memory, of all partitions of this process together. Fewer cost more round trips to Redis."`
 	DigestEvery time.Duration `name:"digest-every" env:"DIGEST_EVERY" default:"0s" help:"Event time that one digest covers; 0 is a minute in a live run and an hour in a simulated one."`
 }
 
@@ -49,6 +50,9 @@ func (c Config) Validate() error {
 	}
 	if c.Batch < 0 {
 		errs = append(errs, fmt.Errorf("BATCH_RECORDS: %d: choose a positive number", c.Batch))
+	}
+	if c.CacheMiB < 0 {
+		errs = append(errs, fmt.Errorf("CACHE_MIB: %d: choose a positive number", c.CacheMiB))
 	}
 	if c.DigestEvery < 0 || c.DigestEvery > 24*time.Hour || c.DigestEvery%time.Second != 0 {
 		errs = append(errs, fmt.Errorf("DIGEST_EVERY: %s: choose whole seconds, at most 24h", c.DigestEvery))
@@ -78,7 +82,7 @@ func Run(ctx context.Context, c Config, set app.Settings) error {
 	}
 	defer store.Close()
 	set.Log.InfoContext(ctx, "profiling", "default_zone", c.DefaultZone, "scored_below", c.ScoredBelow, "model", c.Model)
-	return stream.Process(ctx, job, stream.Runtime{Log: log, Store: store, Run: run(c), Logger: set.Log, Observer: observer, BatchRecords: c.Batch})
+	return stream.Process(ctx, job, stream.Runtime{Log: log, Store: store, Run: run(c), Logger: set.Log, Observer: observer, BatchRecords: c.Batch, CacheBytes: c.CacheMiB << 20})
 }
 
 func run(c Config) stream.Run { return stream.Run{ID: c.Run.ID, Simulated: c.Run.Simulated()} }
@@ -106,6 +110,7 @@ func Job(c Config) (stream.Job[Input, timing.Profile, Partition], error) {
 		State: stream.Codec[timing.Profile]{
 			Append: func(dst []byte, p *timing.Profile) []byte { return p.Append(dst) },
 			Decode: func(b []byte, p *timing.Profile) error { return p.Decode(b) },
+			Size:   (*timing.Profile).Size,
 		},
 		Partition: stream.Codec[Partition]{
 			Append: func(dst []byte, p *Partition) []byte { return p.append(dst) },
