@@ -6,15 +6,9 @@ import (
 	"fmt"
 	"net"
 	"strconv"
-	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
-
 	"github.com/tempismo/tempismo/pkg/domain/calendar"
-	"github.com/tempismo/tempismo/pkg/kafka"
-	tempismoredis "github.com/tempismo/tempismo/pkg/redis"
 )
 
 // doctorCmd checks what Tempismo depends on.
@@ -25,7 +19,7 @@ type doctorCmd struct {
 
 // Help is the example.
 func (*doctorCmd) Help() string {
-	return "Without addresses and without a data folder it checks this machine only. It fails if a check does.\n\nExample:\n  tempismo doctor --kafka-brokers localhost:9092 --redis-addr localhost:6379"
+	return "It checks versions, topics, replication, retention, the settings of Redis, clocks, and of each service its group, its positions and\nits states, and says for each finding what to do. Without addresses and without a data folder it checks this machine only. It fails\nif a check does; warnings are no failure.\n\nTo compare clocks with Kafka it makes a topic of its own, and deletes it.\n\nExample:\n  tempismo doctor --kafka-brokers localhost:9092 --redis-addr localhost:6379"
 }
 
 // finding is the result of a check.
@@ -51,6 +45,7 @@ func (c *doctorCmd) Run(ctx context.Context, t terminal) error {
 	case err == nil:
 		found = append(found, checkKafka(ctx, sys)...)
 		found = append(found, checkRedis(ctx, sys)...)
+		found = append(found, checkServices(ctx, sys)...)
 		err = sys.Close()
 		if err != nil {
 			return err
@@ -118,98 +113,6 @@ func ports() (found []finding) {
 			ln.Close()
 		}
 		found = append(found, f)
-	}
-	return found
-}
-
-func checkKafka(ctx context.Context, sys *system) (found []finding) {
-	where := strings.Join(sys.kafka.Brokers, ", ")
-	found = append(found, finding{"kafka", fine, "reached at " + where, ""})
-	lines, err := describe(ctx, sys)
-	if err != nil {
-		return append(found, finding{"topics", failed, err.Error(), "Check the ACLs: describe and read on the topics of the run."})
-	}
-	missing, counts := 0, map[int32]int{}
-	for _, l := range lines {
-		if !l.Exists {
-			missing++
-			continue
-		}
-		counts[l.Partitions]++
-	}
-	switch {
-	case missing == len(lines):
-		found = append(found, finding{"topics", failed, fmt.Sprintf("none of run %q exists", sys.run.ID), "tempismo topics create"})
-	case missing > 0:
-		found = append(found, finding{"topics", failed, fmt.Sprintf("%d of %d of run %q are missing", missing, len(lines), sys.run.ID), "tempismo topics create"})
-	default:
-		found = append(found, finding{"topics", fine, fmt.Sprintf("all %d of run %q", len(lines), sys.run.ID), ""})
-	}
-	if len(counts) > 1 {
-		found = append(found, finding{"partitions", failed, "topics differ in their number of partitions", "Topics of one run must have the same number, since keys are bound to partitions: create a new run, and replay into it (tempismo replay --into)."})
-	} else if len(counts) == 1 {
-		for n := range counts {
-			found = append(found, finding{"partitions", fine, fmt.Sprintf("%d everywhere", n), ""})
-		}
-	}
-	if lag, err := backlog(ctx, sys, working); err == nil {
-		var worst kafka.PartitionLag
-		for _, l := range lag {
-			if l.Behind > worst.Behind {
-				worst = l
-			}
-		}
-		if worst.Behind > time.Minute {
-			found = append(found, finding{"lag", warning, fmt.Sprintf("%s is %s behind in %s", worst.Service, worst.Behind.Round(time.Second), worst.Topic), "Is it running? tempismo lag shows each partition."})
-		} else {
-			found = append(found, finding{"lag", fine, "nothing is a minute behind", ""})
-		}
-	}
-	return found
-}
-
-func checkRedis(ctx context.Context, sys *system) (found []finding) {
-	if sys.store == nil {
-		return []finding{{"redis", warning, "no address given", "Give --redis-addr (REDIS_ADDR) to have it checked."}}
-	}
-	if err := sys.store.Ping(ctx); err != nil {
-		return []finding{{"redis", failed, err.Error(), "Start it, or correct REDIS_ADDR."}}
-	}
-	found = append(found, finding{"redis", fine, "reached at " + sys.redis.Addr + ", and it will not evict", ""})
-	for _, u := range sys.store.Unchecked() {
-		found[len(found)-1].Detail = "reached at " + sys.redis.Addr
-		found = append(found, finding{"redis", warning, u, ""})
-	}
-	if sys.pair != nil || sys.dir != "" {
-		return found
-	}
-	return append(found, clock(ctx, sys.redis)...)
-}
-
-// clock compares this machine's clock with that of Redis, and asks for its version.
-func clock(ctx context.Context, c tempismoredis.Config) []finding {
-	if c.TLS || c.CAFile != "" {
-		return nil // the answer is not worth a second way to build a TLS client
-	}
-	r := redis.NewClient(&redis.Options{Addr: c.Addr, Username: c.Username, Password: string(c.Password), DB: c.DB, ContextTimeoutEnabled: true,
-		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}})
-	defer r.Close()
-	before := time.Now()
-	there, err := r.Time(ctx).Result()
-	if err != nil {
-		return []finding{{"clock", warning, "Redis does not tell the time: " + err.Error(), "Allow the TIME command to have clocks compared."}}
-	}
-	off := there.Sub(before.Add(time.Since(before) / 2)).Round(time.Millisecond)
-	f := finding{"clock", fine, fmt.Sprintf("%s from that of Redis", off), ""}
-	if off.Abs() > 5*time.Second {
-		f.Result, f.Advice = failed, "Synchronise the clocks (chrony, systemd-timesyncd): events more than a minute ahead are refused."
-	}
-	found := []finding{f}
-	if info, err := r.Info(ctx, "server").Result(); err == nil {
-		if _, after, ok := strings.Cut(info, "redis_version:"); ok {
-			v, _, _ := strings.Cut(after, "\r\n")
-			found = append(found, finding{"redis version", fine, v, ""})
-		}
 	}
 	return found
 }
