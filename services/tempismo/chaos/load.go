@@ -189,6 +189,7 @@ func (l *Load) ApplyPolicy(ctx context.Context, version string, at time.Time) er
 	for name, c := range p.Channels {
 		c.Windows, c.Prime = []calendar.Opening{{Window: calendar.Window{To: 24 * 60}}}, nil
 		c.CapPerDay, c.CapPerWeek, c.Gap = 0, 0, 0
+		c.Expiry = decision.Duration(8 * time.Hour) // the hour that makes a day unusual may be one of those before
 		p.Channels[name] = c
 	}
 	when := at
@@ -359,12 +360,13 @@ func (l *Load) clockChange(id, kind string) item {
 	return x
 }
 
-// burst makes up an unusual day: somebody has read in the three hours before this one, too, and we learn of it now.
+// burst makes up an unusual day: somebody has read in the six hours before this one, too, and we learn of it now. The sixth
+// or the seventh hour may move a send.
 func (l *Load) burst(now time.Time) []item {
 	who := name(l.order[l.bursts%len(l.order)])
 	l.bursts++
 	var items []item
-	for back := 3; back >= 0; back-- {
+	for back := 6; back >= 0; back-- {
 		id := l.name("b")
 		items = append(items, l.event("open", id, who, l.zone, "m-"+id, now.Add(-time.Duration(back)*time.Hour)))
 	}
@@ -384,7 +386,11 @@ func (l *Load) request(now time.Time) []item {
 		e := stream.Event{ID: id, Source: "/chaos", Type: decision.RequestType, Subject: who, Time: now.UTC(), Data: []byte(data)}
 		return item{Acked{Topic: topics.Requests, ID: id, Customer: who, Time: now, Deadline: deadline}, e.Append(nil)}
 	}
-	items := []item{make(fmt.Sprintf(`{"action":"place","channel":"email","message":"m-%s","deadline":%q,"on_deviation":%t}`, id, deadline.Format(time.RFC3339), hasten))}
+	waits := ""
+	if !hasten { // the others may go out at once: every hour is as good
+		waits = fmt.Sprintf(`,"not_before":%q`, now.Add(time.Duration(l.random.Int64N(int64(shortest-time.Second)))).UTC().Format(time.RFC3339))
+	}
+	items := []item{make(fmt.Sprintf(`{"action":"place","channel":"email","message":"m-%s"%s,"deadline":%q,"on_deviation":%t}`, id, waits, deadline.Format(time.RFC3339), hasten))}
 	if l.random.IntN(20) == 0 {
 		cancel := make(`{"action":"cancel"}`)
 		cancel.acked.ID = "" // the request ends once all the same

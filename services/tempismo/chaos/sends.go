@@ -50,6 +50,7 @@ func (f *facts) sends(v *verdict) ([]decided, error) {
 			}
 			ids[d.id] = true
 			list = append(list, d)
+			v.count("decided: "+kindOf(d.Type), 1)
 		}
 	}
 	v.count("decisions", len(list))
@@ -58,6 +59,11 @@ func (f *facts) sends(v *verdict) ([]decided, error) {
 	v.broken("L", "what the decider took at these positions leads to other decisions than it has published", f.differs)
 	f.overtaken(v, "decider", []string{topics.Decisions})
 	return list, nil
+}
+
+// kindOf is the word of a decision's type.
+func kindOf(typ string) string {
+	return strings.TrimSuffix(strings.TrimPrefix(typ, "io.tempismo.decision."), ".v1")
 }
 
 // ends are the decisions in which a request ends.
@@ -70,7 +76,7 @@ func (f *facts) requests(v *verdict, list []decided) {
 		d := &list[i]
 		if d.Request != "" && slices.Contains(ends, d.Type) {
 			over[d.Request] = append(over[d.Request], d.id)
-			v.count("requests ended: "+strings.TrimSuffix(strings.TrimPrefix(d.Type, "io.tempismo.decision."), ".v1"), 1)
+			v.count("requests ended: "+kindOf(d.Type), 1)
 		}
 		if d.Deviation != "" && d.Type == decision.SendNowType {
 			of[d.Deviation] = append(of[d.Deviation], d.id)
