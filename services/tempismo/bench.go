@@ -17,6 +17,8 @@ import (
 type benchCmd struct {
 	bench.Load `embed:""`
 	Parts      []string `default:"limit,light,profile,latency,rebuild" enum:"limit,light,profile,latency,rebuild" help:"What is measured on these events: the bare loop, the light job that stands for the cost of the runtime, the profiler, the delays through three services, the profiler after a loss of its state."`
+	Peers      string   `type:"existingfile" placeholder:"FILE" help:"Run the light job on other engines as well, by this program (scripts/peers/peers)."`
+	Against    int      `help:"Drain as many events of so many customers as well, and compare what one costs; 0: no."`
 	Rate       int      `default:"20000" help:"Events a second of the delays; 0: half of what the profiler reached."`
 	Seconds    int      `default:"30" help:"How long delays are counted."`
 	Requests   int      `help:"Measure the decider with so many requests that wait, and nothing else."`
@@ -62,7 +64,10 @@ func (c *benchCmd) Run(ctx context.Context, t terminal) (err error) {
 		f.Print(t.out)
 		return nil
 	}
-	f, err := bench.Measure(ctx, s, bench.Options{Load: c.Load, Parts: c.Parts, Rate: c.Rate, Seconds: c.Seconds})
+	if c.Peers != "" {
+		c.Parts = append(c.Parts, bench.Peers)
+	}
+	f, err := bench.Measure(ctx, s, bench.Options{Load: c.Load, Parts: c.Parts, Engines: bench.Engines(c.Peers), Against: c.Against, Rate: c.Rate, Seconds: c.Seconds})
 	if err != nil {
 		return err
 	}

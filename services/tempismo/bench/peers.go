@@ -35,17 +35,6 @@ var engines = []struct{ key, name, promise string }{
 // Engines is the program that knows the other engines: scripts/peers/peers.
 type Engines string
 
-// Build fetches and compiles them, or says what for that is missing on this machine. It is worth doing before anything is
-// started.
-func (e Engines) Build(ctx context.Context, say io.Writer) error {
-	cmd := exec.CommandContext(ctx, string(e), "build")
-	cmd.Stderr = say
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("prepare the other engines: %s build: %w", e, err)
-	}
-	return nil
-}
-
 // peers runs every setup of the other engines on the same events, and compares what they emit with what ours did, or where
 // that was not run, with each other.
 func (s *System) peers(ctx context.Context, program Engines, pre *Preloaded, light bool) (map[string]*Peer, error) {
@@ -86,7 +75,12 @@ func (s *System) peers(ctx context.Context, program Engines, pre *Preloaded, lig
 			p.Setup, p.Drain = setup, d
 		}
 	}
-	s.say("outputs agree: %d of each engine", len(want))
+	for _, e := range engines {
+		if peers[e.key] == nil {
+			return nil, fmt.Errorf("%s list names no setup of %s", program, e.name)
+		}
+	}
+	s.say("the outputs agree: %d of every engine", len(want))
 	return peers, nil
 }
 
@@ -182,36 +176,32 @@ func (s *System) deleteTopics(ctx context.Context, app string) error {
 	return nil
 }
 
-// table sets what was measured on the same events side by side: rates in thousands a second, processor seconds for a million
-// events, all warm but for the column that says otherwise.
-func table(w io.Writer, f *Figures, peers map[string]*Peer) error {
+// printPeers sets what was measured on the same events side by side: rates in thousands a second, processor seconds for a
+// million events, all warm but for the column that says otherwise.
+func (f *Figures) printPeers(w io.Writer) {
+	if len(f.Peers) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	ks, flink := peers["kafka_streams"], peers["flink"]
-	fmt.Fprintln(t, "job\tguarantee\twall k/s\twarm k/s\tservice\tbroker\tRedis\t/ Kafka Streams\t/ Flink\tpeak MB")
+	fmt.Fprintln(t, "engine\tguarantee\twall k/s\twarm k/s\tCPU-s/M engine\tbroker\tRedis\tpeak MB\tx Kafka Streams\tx Flink")
 	row := func(name, promise string, d *Drain) {
 		if d == nil {
 			return
 		}
-		against := func(p *Peer) string {
-			if p == nil {
-				return "-"
-			}
-			return fmt.Sprintf("%.2f", d.PerSecond/p.PerSecond)
+		fmt.Fprintf(t, "%s\t%s\t%.0f\t%.0f\t%.2f\t%.2f\t%.2f\t%d", name, promise, d.Wall/1000, d.PerSecond/1000, d.CPU.Service, d.CPU.Broker, d.CPU.Redis, d.PeakRSS>>20)
+		for _, e := range engines {
+			fmt.Fprintf(t, "\t%.2f", d.PerSecond/f.Peers[e.key].PerSecond)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%.0f\t%.0f\t%.2f\t%.2f\t%.2f\t%s\t%s\t%d\n", name, promise, d.Wall/1000, d.PerSecond/1000,
-			d.CPU.Service, d.CPU.Broker, d.CPU.Redis, against(ks), against(flink), d.PeakRSS>>20)
+		fmt.Fprintln(t)
 	}
 	row("bare loop", "none", f.Limit)
-	row("tempismo, light job", "effectively once, each batch", f.Light)
-	row("tempismo, profile", "effectively once, each batch", f.Profile)
+	row("tempismo, light job", "effectively once, a commit each batch", f.Light)
+	row("tempismo, profiler", "effectively once, a commit each batch", f.Profile)
 	for _, e := range engines {
-		p := peers[e.key]
-		if p == nil {
-			continue
-		}
-		for _, setup := range slices.Sorted(maps.Keys(p.Setups)) {
-			row(setup+", light job", e.promise, p.Setups[setup])
+		for _, setup := range slices.Sorted(maps.Keys(f.Peers[e.key].Setups)) {
+			row(setup+", light job", e.promise, f.Peers[e.key].Setups[setup])
 		}
 	}
-	return t.Flush()
+	_ = t.Flush() // to where everything is written
 }

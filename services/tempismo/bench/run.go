@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 
-
 	"slices"
 	"text/tabwriter"
 
@@ -27,8 +26,10 @@ const (
 type Options struct {
 	Load    Load
 	Parts   []string
-	Rate    int // events a second for Latency; 0: half of what Profile has reached
-	Seconds int // of Latency
+	Engines Engines // for Peers
+	Against int     // customers of a second load for Profile; 0: there is none
+	Rate    int     // events a second for Latency; 0: half of what Profile has reached
+	Seconds int     // of Latency
 }
 
 // Figures are what was measured. What was not is left out.
@@ -40,11 +41,15 @@ type Figures struct {
 	Light      *Drain  `json:"light,omitempty"`
 	Profile    *Drain  `json:"profile,omitempty"`
 
+	Peers map[string]*Peer `json:"peers,omitempty"`
+
 	RedisBytes     float64 `json:"redis_bytes_per_customer,omitempty"`         // used_memory, the services running
 	RedisAtRest    float64 `json:"redis_bytes_per_customer_at_rest,omitempty"` // after they have ended in order: without outboxes
 	StateBytes     float64 `json:"state_bytes_per_customer,omitempty"`         // keys and values
 	Latency        *Delays `json:"latency_ms,omitempty"`
 	RebuildSeconds float64 `json:"rebuild_s,omitempty"`
+
+	Against *Against `json:"against,omitempty"`
 }
 
 // Measure takes the figures.
@@ -64,6 +69,7 @@ func Measure(ctx context.Context, s *System, o Options) (*Figures, error) {
 	}{
 		{Limit, func() error { return s.limit(ctx, pre, f) }},
 		{Light, func() error { return s.light(ctx, pre, f) }},
+		{Peers, func() (err error) { f.Peers, err = s.peers(ctx, o.Engines, pre, f.Light != nil); return err }},
 		{Profile, func() error { return s.profile(ctx, pre, f) }},
 		{Latency, func() error { return s.latency(ctx, g, o, f) }},
 		{Rebuild, func() error { return s.rebuild(ctx, pre, f) }},
@@ -75,6 +81,12 @@ func Measure(ctx context.Context, s *System, o Options) (*Figures, error) {
 		if err := part.take(); err != nil {
 			return nil, fmt.Errorf("%s: %w", part.name, err)
 		}
+	}
+	if o.Against == 0 || f.Profile == nil {
+		return f, nil
+	}
+	if err := s.against(ctx, o, f); err != nil {
+		return nil, fmt.Errorf("against %d customers: %w", o.Against, err)
 	}
 	return f, nil
 }
@@ -222,6 +234,7 @@ func (f *Figures) Print(w io.Writer) {
 		}
 	}
 	_ = table.Flush() // to where everything is written
+	f.printPeers(w)
 	if f.RedisBytes > 0 {
 		fmt.Fprintf(w, "\nRedis: %.0f bytes per customer all in, %.0f at rest", f.RedisBytes, f.RedisAtRest)
 	}
@@ -242,5 +255,8 @@ func (f *Figures) Print(w io.Writer) {
 	}
 	if f.RebuildSeconds > 0 {
 		fmt.Fprintf(w, "\nrebuilt from the log in %.1f s\n", f.RebuildSeconds)
+	}
+	if a := f.Against; a != nil {
+		fmt.Fprintf(w, "\nof %d customers, %d seen: an event costs %.2f of what it costs with %d, %d seen\n", f.Load.Customers, f.Customers, a.Ratio, a.Customers, a.Seen)
 	}
 }
