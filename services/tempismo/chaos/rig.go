@@ -16,7 +16,6 @@ import (
 	"github.com/tempismo/tempismo/pkg/kafka"
 	"github.com/tempismo/tempismo/pkg/redis"
 	"github.com/tempismo/tempismo/pkg/stream"
-	"github.com/tempismo/tempismo/pkg/topics"
 )
 
 // Services are the programs that run, in the order in which data flows.
@@ -227,33 +226,12 @@ const caughtUp = 2 * time.Second
 
 // Recovered waits until no service is behind by more than a moment, and returns how long that took.
 func (r *Rig) Recovered(ctx context.Context, patience time.Duration) (time.Duration, error) {
-	return r.until(ctx, patience, func(l kafka.PartitionLag) bool { return l.Behind > caughtUp })
-}
-
-// drained waits until everything is read. It asks three times in a row: what a service has just read it may still turn into
-// something for the next.
-func (r *Rig) drained(ctx context.Context, patience time.Duration) error {
-	for range 3 {
-		if _, err := r.until(ctx, patience, func(l kafka.PartitionLag) bool { return l.Records > 0 }); err != nil {
-			return err
-		}
-		if err := sleep(ctx, 300*time.Millisecond); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (r *Rig) until(ctx context.Context, patience time.Duration, behind func(kafka.PartitionLag) bool) (time.Duration, error) {
 	began := time.Now()
 	for {
 		asking, cancel := context.WithTimeout(ctx, 20*time.Second)
 		lags, err := r.log.Lag(asking, r.Run, grouped)
 		cancel()
-		lags = slices.DeleteFunc(lags, func(l kafka.PartitionLag) bool {
-			return l.Service == "connector" && l.Topic == topics.Outcomes // its own memory, of which it acknowledges nothing
-		})
-		i := slices.IndexFunc(lags, behind)
+		i := slices.IndexFunc(lags, func(l kafka.PartitionLag) bool { return l.Behind > caughtUp && works(&l) })
 		took := time.Since(began)
 		switch {
 		case ctx.Err() != nil:

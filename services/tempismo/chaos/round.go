@@ -123,7 +123,7 @@ func (r *Rig) play(ctx context.Context, row Row, n int, out *round) error {
 	r.Logf("%d injections; %d records acknowledged; draining", out.injections, r.Load.Acked())
 	draining, cancel := context.WithTimeout(ctx, drainIn)
 	defer cancel()
-	err := errors.Join(r.drained(draining, drainIn), Drained(draining, r.Evidence()))
+	err := Drained(draining, r.Evidence())
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -132,7 +132,9 @@ func (r *Rig) play(ctx context.Context, row Row, n int, out *round) error {
 	}
 	r.Sample.Stop()
 	r.found = append(r.found, r.fallen(row.ID)...)
+	r.Logf("at rest")
 	r.halt()
+	r.Logf("stopped; checking")
 	checking, cancel := context.WithTimeout(ctx, checkIn)
 	defer cancel()
 	e := r.Evidence()

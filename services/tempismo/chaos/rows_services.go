@@ -17,11 +17,11 @@ import (
 func serviceRows() []Row {
 	return []Row{
 		{ID: "1", Fault: "kill -9 of a service at a random moment, between commit and publish, inside a publish, between publish and the next commit",
-			Holds: "LPOR", Overlap: 5, PerRound: 15, Inject: crash},
-		{ID: "1b", Fault: "the same, and it comes back with another policy, model or binary", Holds: "P", Overlap: 5, PerRound: 15,
+			Holds: "LPOR", Overlap: 5, PerRound: 25, Inject: crash},
+		{ID: "1b", Fault: "the same, and it comes back with another policy, model or binary", Holds: "P", Overlap: 5, PerRound: 25,
 			Prepare: renewable, Inject: renew, Verify: repeatsAreTheSame},
-		{ID: "2", Fault: "SIGSTOP longer than the session timeout, another instance takes over, SIGCONT", Holds: "LPO", Overlap: 4, PerRound: 12, Inject: freeze},
-		{ID: "3", Fault: "SIGTERM mid batch", Holds: "LPO", Overlap: 5, PerRound: 15, Prepare: smallBatches, Inject: term, Verify: littleIsRepeated},
+		{ID: "2", Fault: "SIGSTOP longer than the session timeout, another instance takes over, SIGCONT", Holds: "LPO", Overlap: 4, PerRound: 24, Inject: freeze},
+		{ID: "3", Fault: "SIGTERM mid batch", Holds: "LPO", Overlap: 5, PerRound: 25, Prepare: smallBatches, Inject: term, Verify: littleIsRepeated},
 		{ID: "4", Fault: "scale 1-3-2-1 every 5 s", Holds: "LPORM", PerRound: 25, Overlap: 25, Apart: 5 * time.Second, Prepare: alone, Inject: scale},
 	}
 }
