@@ -248,6 +248,11 @@ const frozen = 7 * time.Second
 // freeze stops a process for so long that others take its partitions over, and lets it go on: it does not know.
 func freeze(ctx context.Context, r *Rig, n int) error {
 	service := grouped[n%len(grouped)]
+	if service != "connector" { // whose claims are the group's
+		if err := r.usurp(ctx, service); err != nil {
+			return err
+		}
+	}
 	hold := frozen + time.Duration(r.Rand.Int64N(int64(2*time.Second)))
 	var still []*Process
 	defer func() {

@@ -1,14 +1,73 @@
 package chaos
 
-// Sabotage takes one rule out of the program, by another text for one of its files.
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// Sabotage takes one rule out of the programs, by another text for some of their files: the checker must notice.
 type Sabotage struct {
-	Name string // fence, compare-and-set, outbox, position-filter
-	Row  string // of the fault matrix, in which it must show
+	Name    string
+	Row     string // of the fault matrix, in which it shows
+	changes []change
 }
 
-// Sabotages are all.
-var Sabotages []Sabotage
+// change replaces a text in a file of module pkg.
+type change struct{ file, old, with string }
 
-// Overlay writes what `go build -overlay` takes into dir and returns its path. It fails where the text to be replaced is
-// not found exactly once: the program has changed, and the sabotage must follow.
-func (s *Sabotage) Overlay(dir string) (path string, err error) { panic("to be written") }
+// Sabotages are all.
+var Sabotages = []Sabotage{
+	{"fence", "2", []change{
+		{"redis/lease.go", "if m[1] ~= ARGV[1] then return {-1} end\n", ""},
+		{"redis/lease.go", "\tif v[0] != l.token {\n\t\treturn \"\", stream.ErrFenced\n\t}\n", ""},
+	}},
+	{"compare-and-set", "7", []change{
+		{"redis/lease.go", "local at = m[2] or ''\n", "local at = ARGV[2]\n"},
+		{"redis/lease.go", "\t\t\talready = true\n\t\tdefault:\n\t\t\treturn stream.ErrOffset\n", "\t\t\talready = true\n"},
+	}},
+	{"outbox", "1", []change{
+		{"stream/worker.go", "\tif err := w.deliver(w.ctx, m.Outbox); err != nil {\n\t\treturn err\n\t}\n", ""},
+	}},
+	{"position-filter", "1", []change{
+		{"stream/step.go", "\tif !fresh {\n", "\tif !fresh && len(sequence) == 0 {\n"},
+	}},
+}
+
+// Overlay writes what `go build -overlay` takes into dir and returns its path. It fails where a text to be replaced is not
+// found exactly once: the program has changed, and the sabotage must follow.
+func (s *Sabotage) Overlay(dir string) (path string, err error) {
+	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/tempismo/tempismo/pkg").Output() //nolint:noctx // it ends by itself
+	if err != nil {
+		return "", fmt.Errorf("find the source: %w", err)
+	}
+	replace := map[string]string{}
+	for _, c := range s.changes {
+		original := filepath.Join(strings.TrimSpace(string(root)), filepath.FromSlash(c.file))
+		from := original
+		if changed, again := replace[original]; again {
+			from = changed
+		}
+		text, err := os.ReadFile(from)
+		if err != nil {
+			return "", err
+		}
+		if n := strings.Count(string(text), c.old); n != 1 {
+			return "", fmt.Errorf("sabotage %s: %s holds %q %d times, not once: the rule has moved, say in sabotage.go where it is now", s.Name, c.file, c.old, n)
+		}
+		changed := filepath.Join(dir, s.Name+"-"+filepath.Base(c.file))
+		if err := os.WriteFile(changed, []byte(strings.Replace(string(text), c.old, c.with, 1)), 0o644); err != nil { //nolint:gosec // source code
+			return "", err
+		}
+		replace[original] = changed
+	}
+	b, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		return "", err
+	}
+	path = filepath.Join(dir, s.Name+"-overlay.json")
+	return path, os.WriteFile(path, b, 0o644) //nolint:gosec // no secret
+}
