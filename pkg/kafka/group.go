@@ -56,8 +56,9 @@ func (l *Log) Consume(ctx context.Context, group, topic string, work func(ctx co
 		}
 		pause.reset()
 		log.Info("joined the consumer group", "generation", gen.ID, "partitions", len(gen.Assignments[topic]))
+		hints := make(chan struct{}, 1)
 		for _, p := range gen.Assignments[topic] {
-			a := &assignment{log: l, gen: gen, partition: int32(p.ID)}
+			a := &assignment{log: l, gen: gen, hints: hints, partition: int32(p.ID)}
 			working.Add(1)
 			gen.Start(func(ctx context.Context) {
 				defer working.Add(-1)
@@ -88,6 +89,7 @@ func (l *Log) Consume(ctx context.Context, group, topic string, work func(ctx co
 type assignment struct {
 	log       *Log
 	gen       *kafkago.Generation
+	hints     chan struct{} // of the generation: who may write group offsets
 	partition int32
 }
 
@@ -158,12 +160,22 @@ func (a *assignment) Hinted(ctx context.Context, topic string) (int64, error) {
 }
 
 func (a *assignment) Hint(ctx context.Context, offsets map[string]int64) error {
-	if err := ctx.Err(); err != nil && !errors.Is(err, kafkago.ErrGenerationEnded) {
+	if err := ctx.Err(); errors.Is(err, kafkago.ErrGenerationEnded) {
+		ctx = context.WithoutCancel(ctx)
+	} else if err != nil {
 		return err
 	}
 	by := make(map[string]map[int]int64, len(offsets))
 	for topic, next := range offsets {
 		by[topic] = map[int]int64{int(a.partition): next}
+	}
+	// Two requests on the generation's connection make kafka-go spin for as long as the answer that it reads first is not
+	// the one it waits for (Conn.waitResponse): one at a time.
+	select {
+	case a.hints <- struct{}{}:
+		defer func() { <-a.hints }()
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 	// The generation's connection stays open until every work has returned, so the last batch can still be hinted.
 	if err := a.gen.CommitOffsets(by); err != nil {
