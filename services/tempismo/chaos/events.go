@@ -3,6 +3,7 @@ package chaos
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tempismo/tempismo/pkg/domain/engagement"
@@ -74,7 +75,7 @@ type tally struct {
 // too, shows here.
 func (f *facts) counted(v *verdict) {
 	var ids []string
-	model := timing.Builtin()
+	model, zones := timing.Builtin(), map[string]*time.Location{}
 	for p, records := range f.records[topics.Events] {
 		taken := f.kept["profiler"][p].meta.Positions[topics.Events]
 		customers := map[string]*tally{}
@@ -91,7 +92,7 @@ func (f *facts) counted(v *verdict) {
 				t = &tally{delivered: map[int64]bool{}, engaged: map[int64]bool{}}
 				customers[string(records[i].Key)] = t
 			}
-			t.add(&e, records[i].Time)
+			t.add(&e, records[i].Time, zones)
 		}
 		for who, t := range customers {
 			if t.late {
@@ -115,10 +116,18 @@ func (f *facts) counted(v *verdict) {
 }
 
 // add counts one event. In a live run what lies more than a minute ahead of its record is refused.
-func (t *tally) add(e *engagement.Event, written time.Time) {
-	zone, err := time.LoadLocation(e.Zone)
-	if err != nil || e.Time.After(written.Add(time.Minute)) {
-		t.late = true // refused, or not to be told
+func (t *tally) add(e *engagement.Event, written time.Time, zones map[string]*time.Location) {
+	zone := zones[e.Zone]
+	if zone == nil {
+		var err error
+		if zone, err = time.LoadLocation(e.Zone); err != nil {
+			t.late = true // not to be told
+			return
+		}
+		zones[strings.Clone(e.Zone)] = zone
+	}
+	if e.Time.After(written.Add(time.Minute)) {
+		t.late = true // refused
 		return
 	}
 	_, offset := e.Time.In(zone).Zone()

@@ -58,21 +58,21 @@ func NewSampler(c kafka.Config, run stream.Run, probes func() []Probe) *Sampler 
 func (s *Sampler) Start(every time.Duration) {
 	var ctx context.Context
 	ctx, s.cancel = context.WithCancel(context.Background())
-	again := func(look func(context.Context)) {
-		s.done.Go(func() {
-			for tick := time.NewTicker(every); ; {
-				look(ctx)
-				select {
-				case <-tick.C:
-				case <-ctx.Done():
-					tick.Stop()
-					return
-				}
-			}
-		})
+	s.done.Go(func() { repeat(ctx, every, s.processes) })
+	s.done.Go(func() { s.lags(ctx, every) })
+}
+
+func repeat(ctx context.Context, every time.Duration, look func()) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		look()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
 	}
-	again(func(context.Context) { s.processes() })
-	again(s.lag)
 }
 
 // Stop ends looking.
@@ -102,11 +102,29 @@ func (s *Sampler) processes() {
 	}
 }
 
-func (s *Sampler) lag(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+// lags looks at how far the services are behind, for as long as the brokers say.
+func (s *Sampler) lags(ctx context.Context, every time.Duration) {
+	var log *kafka.Log
+	repeat(ctx, every, func() {
+		if log == nil {
+			var err error
+			if log, err = kafka.Open(ctx, s.kafka); err != nil {
+				s.keep(Sample{At: time.Now(), Lag: -1})
+				return
+			}
+		}
+		s.lag(ctx, log)
+	})
+	if log != nil {
+		log.Close()
+	}
+}
+
+func (s *Sampler) lag(ctx context.Context, log *kafka.Log) {
+	asking, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+	lags, err := log.Lag(asking, s.run, working)
 	x := Sample{At: time.Now()}
-	lags, err := kafka.Lag(ctx, s.kafka, s.run, working)
 	if err != nil {
 		x.Lag = -1
 	}
@@ -116,7 +134,7 @@ func (s *Sampler) lag(ctx context.Context) {
 			x.Behind = max(x.Behind, lags[i].Behind)
 		}
 	}
-	if ctx.Err() == nil || err == nil {
+	if ctx.Err() == nil {
 		s.keep(x)
 	}
 }
