@@ -163,6 +163,37 @@ func TestAGroupFollowsItsCoordinator(t *testing.T) {
 	}
 }
 
+// Whoever writes with the new number of partitions puts keys elsewhere: the runtime refuses that, as soon as it is told.
+func TestAGroupNoticesThatItsTopicHasGrown(t *testing.T) {
+	l := open(t, embedded(t))
+	topic := create(t, l, "", 1)
+	ctx, cancel := context.WithCancel(within(t, time.Minute))
+	defer cancel()
+	works := make(chan int32, 16)
+	done := make(chan error, 1)
+	go func() {
+		done <- l.Consume(ctx, "g", topic, func(ctx context.Context, a stream.Assignment) {
+			works <- a.Partition()
+			<-ctx.Done()
+		})
+	}()
+	<-works
+	if _, err := l.admin.UpdatePartitions(ctx, 2, topic); err != nil {
+		t.Fatal(err)
+	}
+	for p := int32(0); p != 1; {
+		select {
+		case p = <-works:
+		case <-ctx.Done():
+			t.Fatal("nobody was given the new partition")
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestLeavingDoesNotWaitForAJoinThatHangs(t *testing.T) {
 	c, config := cluster(t)
 	l := open(t, config)

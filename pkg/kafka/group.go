@@ -19,6 +19,7 @@ const (
 	rebalanceTimeout  = 15 * time.Second       // how long the others wait for a member's last batch
 	joinBackoff       = 500 * time.Millisecond
 	joinGrace         = 2 * time.Second // for a join under way at shutdown
+	growthInterval    = 5 * time.Second // how often a member asks whether the topic has got more partitions
 )
 
 // Consume joins the consumer group with the range assignor, and calls work for every partition of topic that it is given:
@@ -38,6 +39,7 @@ func (l *Log) Consume(ctx context.Context, group, topic string, work func(ctx co
 		GroupBalancers:    []kafkago.GroupBalancer{kafkago.RangeGroupBalancer{}},
 		HeartbeatInterval: heartbeatInterval, SessionTimeout: sessionTimeout, RebalanceTimeout: rebalanceTimeout,
 		JoinGroupBackoff: joinBackoff, StartOffset: kafkago.FirstOffset, Timeout: netTimeout,
+		WatchPartitionChanges: true, PartitionWatchInterval: growthInterval,
 	})
 	if err != nil {
 		return fmt.Errorf("join group %s: %w", group, err)
