@@ -68,6 +68,12 @@ local r = {1}
 for i = 3, #ARGV, 500 do r[#r+1] = redis.call('HMGET', KEYS[2], unpack(ARGV, i, math.min(i+499, #ARGV))) end
 return r`
 
+	// pageScript: ARGV token, positions, cursor, about how many.
+	pageScript = fence + `
+if at ~= ARGV[2] then return {-2} end
+local r = redis.call('HSCAN', KEYS[2], ARGV[3], 'COUNT', ARGV[4])
+return {1, r[1], r[2]}`
+
 	// dueScript: ARGV token, positions, number of timers less one.
 	dueScript = fence + `
 if at ~= ARGV[2] then return {-2} end
@@ -272,6 +278,41 @@ func (l *lease) Load(ctx context.Context, names []string, values [][]byte) error
 	return nil
 }
 
+// Page implements stream.Lease.
+func (l *lease) Page(ctx context.Context, cursor uint64, limit int) (names []string, values [][]byte, next uint64, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	answer, err := l.script(ctx, pageScript, []string{l.metaKey, l.stateKey}, l.token, l.positions, strconv.FormatUint(cursor, 10), limit).Slice()
+	if err == nil {
+		err = verdict(answer)
+	}
+	if err == nil {
+		names, values, next, err = parsePage(answer[1:])
+	}
+	if err != nil {
+		return nil, nil, 0, fmt.Errorf("page of %s: %w", l.stateKey, l.store.failed(ctx, err))
+	}
+	return names, values, next, nil
+}
+
+// parsePage reads the answer to HSCAN.
+func parsePage(answer []any) (names []string, values [][]byte, next uint64, err error) {
+	if len(answer) != 2 {
+		return nil, nil, 0, fmt.Errorf("the script answered %v", answer)
+	}
+	cursor, _ := answer[0].(string)
+	if next, err = strconv.ParseUint(cursor, 10, 64); err != nil {
+		return nil, nil, 0, fmt.Errorf("the cursor is %v: %w", answer[0], err)
+	}
+	flat, _ := answer[1].([]any)
+	for i := 0; i+1 < len(flat); i += 2 {
+		name, _ := flat[i].(string)
+		v, _ := flat[i+1].(string)
+		names, values = append(names, name), append(values, []byte(v))
+	}
+	return names, values, next, nil
+}
+
 // Due implements stream.Lease.
 func (l *lease) Due(ctx context.Context, until time.Time, limit int) (due []stream.Timer, next time.Time, err error) {
 	l.mu.Lock()
@@ -332,7 +373,7 @@ func (v *value) MarshalBinary() ([]byte, error) { return *v, nil }
 // It is one round trip without a script, which costs Redis half of what a script does: a transaction that only takes place
 // if the meta hash has not been touched since it was looked at, followed by the watch and the look for the next commit.
 //
-//	MULTI, HSET state ..., ZADD timers ..., ZREM timers ..., HSET meta ..., EXEC, WATCH meta, HMGET meta owner positions
+//	MULTI, HSET state ..., HDEL state ..., ZADD timers ..., ZREM timers ..., HSET meta ..., EXEC, WATCH meta, HMGET meta owner positions
 //
 // Where there is no watch (the first commit, and the one after any error) a WATCH and a look come first. That is also how
 // a commit whose reply was lost finds out that it had taken place.
@@ -385,8 +426,15 @@ func (l *lease) commit(ctx context.Context, c *stream.Commit) error {
 	}
 	l.args = a
 	defer clear(a) // the next batch must not keep this one's memory
+	var gone []any
+	if len(c.Gone) > 0 {
+		gone = append(make([]any, 0, 2+len(c.Gone)), "hdel", l.stateKey)
+		for i := range c.Gone {
+			gone = append(gone, c.Gone[i])
+		}
+	}
 	set, reset := l.timers(c.Timers)
-	return l.transact(ctx, base, next, a[meta:], set, reset, a[:meta])
+	return l.transact(ctx, base, next, a[meta:], gone, set, reset, a[:meta])
 }
 
 // timers are the commands that bring the sorted set up to date; one that has nothing to do is nil.

@@ -197,6 +197,7 @@ func (w *worker[I, S, P]) process(late context.Context) error {
 		return nil // timers are to fire before the first record
 	}
 	report.Ticks, w.bell.appended = w.bell.appended, 0
+	w.sweep(late, c, report)
 	stepped := time.Now()
 	report.Step = stepped.Sub(loaded)
 
@@ -270,7 +271,7 @@ func (w *worker[I, S, P]) stepAll(box *outbox, now time.Time, report *Report) er
 	b, c := &w.batch, &w.step.ctx
 	box.reset()
 	c.out, c.published, c.suppressed, c.letters, w.step.duplicates = box, now, 0, 0, 0
-	w.step.fired, w.step.stale, w.step.late = 0, 0, 0
+	w.step.fired, w.step.stale, w.step.late, w.step.expired = 0, 0, 0, 0
 	b.dirty = b.dirty[:0]
 	_, unobserved := w.rt.Observer.(nobody)
 	for i := range b.items {
@@ -297,7 +298,7 @@ func (w *worker[I, S, P]) stepAll(box *outbox, now time.Time, report *Report) er
 			break
 		}
 	}
-	report.Fired, report.Stale, report.Late = w.step.fired, w.step.stale, w.step.late
+	report.Fired, report.Stale, report.Late, report.Expired = w.step.fired, w.step.stale, w.step.late, w.step.expired
 	report.Outputs, report.Suppressed, report.DeadLetters, report.Duplicates, report.Keys = box.count, c.suppressed, c.letters, w.step.duplicates, len(b.dirty)
 	return guard(func() error {
 		b.keys, b.values, b.states, b.ends = b.keys[:0], b.values[:0], b.states[:0], b.ends[:0]

@@ -42,6 +42,23 @@ func (c *cache[S]) get(key []byte) *entry[S] {
 	return e
 }
 
+// peek is get without using the entry.
+func (c *cache[S]) peek(key string) *entry[S] {
+	if e := c.young[key]; e != nil {
+		return e
+	}
+	return c.old[key]
+}
+
+// forget drops the entry of key, which is not dirty.
+func (c *cache[S]) forget(key string) {
+	if e := c.young[key]; e != nil {
+		c.bytes -= e.bytes
+	}
+	delete(c.young, key)
+	delete(c.old, key)
+}
+
 // add makes an entry with the zero state.
 func (c *cache[S]) add(key []byte) *entry[S] {
 	e := &entry[S]{key: string(key)}

@@ -49,6 +49,9 @@ type Job[I, S, P any] struct {
 	// one of each broadcast topic (p holds decoded forms that Partition need not encode). May be nil without broadcast inputs.
 	Adopt func(p *P, topic string, value []byte) error
 
+	// Expiry lets states be forgotten. Nil: they never are.
+	Expiry *Expiry[S]
+
 	// Timers lets states be woken up. Nil: they never are.
 	Timers *Timers[S, P]
 

@@ -48,6 +48,7 @@ type Report struct {
 	DeadLetters int
 	Duplicates  int           // records dropped because their source position had been seen
 	Keys        int           // states written
+	Expired     int           // states forgotten: the records of their key came too late, or they were found in the store
 	Ticks       int           // appended since the batch before, for timers that were due
 	Fired       int           // timers
 	Stale       int           // ticks dropped: their timer was no longer pending with that due time, or is of another run

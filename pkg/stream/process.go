@@ -21,6 +21,7 @@ type Runtime struct {
 	BatchRecords    int           // records of one batch; default 12,000
 	OutboxBytes     int           // outputs of one batch; a batch ends with the record that reaches it; default 4 MiB
 	CacheBytes      int           // states kept in memory, of all partitions together, beside those of the batches at hand; default 256 MiB
+	SweepRest       time.Duration // between two searches of all states for those that have expired; default 10 min
 	ShutdownTimeout time.Duration // for finishing the batch at hand at revocation and shutdown; default 10 s
 }
 
@@ -41,6 +42,9 @@ func (rt Runtime) withDefaults() Runtime {
 	set(&rt.BatchRecords, 12_000)
 	set(&rt.OutboxBytes, 4<<20)
 	set(&rt.CacheBytes, 256<<20)
+	if rt.SweepRest <= 0 {
+		rt.SweepRest = 10 * time.Minute
+	}
 	if rt.ShutdownTimeout <= 0 {
 		rt.ShutdownTimeout = 10 * time.Second
 	}
@@ -193,6 +197,10 @@ func (j *Job[I, S, P]) validate() error {
 	if t := j.Timers; t != nil {
 		need(t.Topic != "" && t.Pending != nil && t.Fire != nil, "Timers needs Topic, Pending and Fire")
 		need(!slices.ContainsFunc(j.Inputs, func(in Input) bool { return in.Topic == t.Topic }), "the topic of Timers must not be among the Inputs")
+	}
+	if x := j.Expiry; x != nil {
+		need(x.Expired != nil && x.Forget != nil, "Expiry needs Expired and Forget")
+		need(j.Timers == nil, "Expiry and Timers do not go together: who would fire the timers of what is forgotten?")
 	}
 	if l := j.Lookup; l != nil {
 		need(l.Service != "" && l.Input != "" && l.Wanted != nil && l.Result != nil, "Lookup needs Service, Input, Wanted and Result")

@@ -30,6 +30,7 @@ type stepper[I, S, P any] struct {
 	pending []alarm // scratch of rearm
 	horizon horizon
 	fired   int
+	expired int
 	stale   int
 	late    time.Duration // the largest distance from a due time to the firing, in a live run
 }
@@ -144,6 +145,7 @@ func (s *stepper[I, S, P]) step(in *inputInfo, r *Record, e *entry[S]) (stage st
 		return "step", s.job.Step(c, nil, &s.p, &s.in)
 	}
 	s.advance(r)
+	s.expire(e)
 	if l := s.job.Lookup; l != nil && l.Wanted(&s.in) {
 		c.lookup = s.lookup(r, &e.state, &s.in)
 	}

@@ -166,6 +166,10 @@ type Lease interface {
 	// reply answers nil. Errors: ErrFenced, ErrOffset, ErrLost; everything else is transient and may or may not have
 	// been applied.
 	Commit(ctx context.Context, c *Commit) error
+	// Page returns some of the states, about limit of them, in no particular order, if token and positions are still ours. The
+	// first page is at cursor 0, the last one has no next. A state that is there from the first page to the last is in one of
+	// them at least, as long as the store stays in its place: a cursor says nothing after a failover. Errors as Load.
+	Page(ctx context.Context, cursor uint64, limit int) (keys []string, values [][]byte, next uint64, err error)
 	// Due returns the earliest timers, at most limit, of those that are due at until, in order of due time, and when the
 	// first one that is not among them is due (zero: there is none), if token and positions are still ours. Errors as Load.
 	Due(ctx context.Context, until time.Time, limit int) (due []Timer, next time.Time, err error)
@@ -180,7 +184,8 @@ type Commit struct {
 	Next       map[string]int64 // positions after
 	Keys       []string
 	Values     [][]byte
-	Timers     []Timer // those that changed, each once; one without a due time is no longer pending
+	Gone       []string // keys whose states are deleted; none of Keys is among them
+	Timers     []Timer  // those that changed, each once; one without a due time is no longer pending
 	Partition  []byte
 	Broadcast  map[string][]byte // only those that changed
 	Outbox     []byte            // replaces that of the batch before; may be empty

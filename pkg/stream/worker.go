@@ -31,6 +31,7 @@ type worker[I, S, P any] struct {
 	producer   Producer
 	step       *stepper[I, S, P]
 	cache      cache[S]
+	sweeper    sweeper
 	feeds      []feed // as the inputs
 	arrivals   chan fetched
 	positions  map[string]int64 // as stored
@@ -151,6 +152,7 @@ func (w *worker[I, S, P]) own() error {
 func (w *worker[I, S, P]) takeOver() error {
 	w.step = newStepper(w.job, w.rt.Run, w.partition, w.topics)
 	w.cache = newCache(w.job.State.Size)
+	w.sweeper = sweeper{}
 	for i := range w.boxes {
 		w.boxes[i] = newOutbox(w.topics)
 	}

@@ -21,14 +21,14 @@ type instruments struct {
 	processed metric.Float64Histogram // one batch, from its first record at hand to the last acknowledgement
 	phase     metric.Float64Histogram // by phase of the batch
 
-	bytes, suppressed, deadLetters, duplicates, keys, misses metric.Int64Counter
-	takeovers, retries                                       metric.Int64Counter
-	ticks, fired, stale                                      metric.Int64Counter
-	firing                                                   metric.Float64Histogram // live: how late timers fire
-	alarms                                                   metric.Int64UpDownCounter
-	owned                                                    metric.Int64UpDownCounter
-	lagRecords                                               metric.Int64ObservableGauge
-	lagSeconds                                               metric.Float64ObservableGauge
+	bytes, suppressed, deadLetters, duplicates, keys, misses, expired metric.Int64Counter
+	takeovers, retries                                                metric.Int64Counter
+	ticks, fired, stale                                               metric.Int64Counter
+	firing                                                            metric.Float64Histogram // live: how late timers fire
+	alarms                                                            metric.Int64UpDownCounter
+	owned                                                             metric.Int64UpDownCounter
+	lagRecords                                                        metric.Int64ObservableGauge
+	lagSeconds                                                        metric.Float64ObservableGauge
 }
 
 // Bounds of the histograms in seconds: those that the messaging conventions give, and finer ones below for phases.
@@ -51,6 +51,7 @@ func newInstruments(m metric.Meter) (instruments, error) {
 	in.duplicates = b.counter("tempismo.stream.duplicates", "{message}", "Records dropped because their source position had been seen.")
 	in.keys = b.counter("tempismo.stream.states.written", "{state}", "States written to the store.")
 	in.misses = b.counter("tempismo.stream.states.loaded", "{state}", "States that were not in the cache and were loaded from the store.")
+	in.expired = b.counter("tempismo.stream.states.expired", "{state}", "States forgotten because nothing had been heard of their key for as long as they are kept.")
 	in.ticks = b.counter("tempismo.stream.ticks", "{tick}", "Ticks appended for timers that were due.")
 	in.fired = b.counter("tempismo.stream.timers.fired", "{timer}", "Timers that fired.")
 	in.stale = b.counter("tempismo.stream.ticks.stale", "{tick}", "Ticks dropped: their timer had fired, was taken away or set anew, or is of another run.")
@@ -198,6 +199,7 @@ func (o *observer) Batch(r *stream.Report) {
 	o.duplicates.Add(ctx, int64(r.Duplicates), o.plain)
 	o.keys.Add(ctx, int64(r.Keys), o.plain)
 	o.misses.Add(ctx, int64(r.Misses), o.plain)
+	o.expired.Add(ctx, int64(r.Expired), o.plain)
 	o.ticks.Add(ctx, int64(r.Ticks), o.plain)
 	o.fired.Add(ctx, int64(r.Fired), o.plain)
 	o.stale.Add(ctx, int64(r.Stale), o.plain)

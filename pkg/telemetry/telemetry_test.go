@@ -31,7 +31,7 @@ const (
 func report(links ...string) *stream.Report {
 	return &stream.Report{
 		Service: "profiler", Partition: 3, Start: time.Now().Add(-20 * time.Millisecond), Records: 12, Bytes: 400, Outputs: 5, Suppressed: 1, DeadLetters: 2,
-		Duplicates: 4, Ticks: 9, Fired: 7, Stale: 8, Late: 300 * time.Millisecond, Keys: 6, Misses: 3, Commit: 5 * time.Millisecond, Publish: 2 * time.Millisecond, LagRecords: 77, Lag: 1500 * time.Millisecond,
+		Duplicates: 4, Ticks: 9, Fired: 7, Stale: 8, Late: 300 * time.Millisecond, Keys: 6, Misses: 3, Expired: 11, Commit: 5 * time.Millisecond, Publish: 2 * time.Millisecond, LagRecords: 77, Lag: 1500 * time.Millisecond,
 		Inputs: []stream.InputReport{{Topic: "engagement.events.v1", Records: 10}, {Topic: "timing.models.v1", Records: 2}}, Links: links,
 	}
 }
@@ -77,6 +77,7 @@ func TestTheObserverCountsOncePerBatch(t *testing.T) {
 		`tempismo_stream_duplicates_total{tempismo_service="profiler"} 8`,
 		`tempismo_stream_states_written_total{tempismo_service="profiler"} 12`,
 		`tempismo_stream_states_loaded_total{tempismo_service="profiler"} 6`,
+		`tempismo_stream_states_expired_total{tempismo_service="profiler"} 22`,
 		`tempismo_stream_ticks_total{tempismo_service="profiler"} 18`,
 		`tempismo_stream_timers_fired_total{tempismo_service="profiler"} 14`,
 		`tempismo_stream_ticks_stale_total{tempismo_service="profiler"} 16`,

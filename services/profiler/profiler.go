@@ -35,6 +35,7 @@ type Config struct {
 	DefaultZone string        `name:"default-zone" env:"DEFAULT_ZONE" default:"Europe/Rome" placeholder:"ZONE" help:"IANA zone of customers whose events name none."`
 	ScoredBelow float64       `name:"scored-below" env:"SCORED_BELOW" default:"0.1" help:"Publish tests whose p is below this; 1 publishes every test."`
 	Batch       int           `name:"batch-records" env:"BATCH_RECORDS" default:"16384" help:"Most events that are committed at once. Fewer bound the memory and the work that a crash repeats, and cost more round trips."`
+	Retention   int           `name:"retention-days" env:"RETENTION_DAYS" default:"0" help:"Forget what was learned of customers of whom nothing was heard for so many days; 0 keeps it for ever."`
 	CacheMiB    int           `name:"cache-mib" env:"CACHE_MIB" default:"256" help:"Mebibytes of states that are kept in memory, of all partitions of this process together. Fewer cost more round trips to Redis."`
 	DigestEvery time.Duration `name:"digest-every" env:"DIGEST_EVERY" default:"0s" help:"Event time that one digest covers; 0 is a minute in a live run and an hour in a simulated one."`
 }
@@ -50,6 +51,9 @@ func (c Config) Validate() error {
 	}
 	if c.Batch < 0 {
 		errs = append(errs, fmt.Errorf("BATCH_RECORDS: %d: choose a positive number", c.Batch))
+	}
+	if c.Retention != 0 && c.Retention < shortest {
+		errs = append(errs, fmt.Errorf("RETENTION_DAYS: %d: choose %d or more, or 0 to forget nobody", c.Retention, shortest))
 	}
 	if c.CacheMiB < 0 {
 		errs = append(errs, fmt.Errorf("CACHE_MIB: %d: choose a positive number", c.CacheMiB))
@@ -116,6 +120,9 @@ func Job(c Config) (stream.Job[Input, timing.Profile, Partition], error) {
 			Append: func(dst []byte, p *Partition) []byte { return p.append(dst) },
 			Decode: func(b []byte, p *Partition) error { return p.decode(b) },
 		},
+	}
+	if c.Retention > 0 {
+		job.Expiry = expiry(c.Retention)
 	}
 	if c.Model == "" {
 		job.Inputs = append(job.Inputs, stream.Input{Topic: topics.Models, Broadcast: true})

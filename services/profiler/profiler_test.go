@@ -330,9 +330,9 @@ func TestConfig(t *testing.T) {
 		DefaultZone: "Europe/Rome", ScoredBelow: .1,
 	}
 	bad := good
-	bad.DefaultZone, bad.ScoredBelow, bad.DigestEvery = "Rome", 2, time.Millisecond
+	bad.DefaultZone, bad.ScoredBelow, bad.DigestEvery, bad.Retention, bad.CacheMiB = "Rome", 2, time.Millisecond, 5, -1
 	err := bad.Validate()
-	for _, name := range []string{"DEFAULT_ZONE", "SCORED_BELOW", "DIGEST_EVERY"} {
+	for _, name := range []string{"DEFAULT_ZONE", "SCORED_BELOW", "DIGEST_EVERY", "RETENTION_DAYS", "CACHE_MIB"} {
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s is not named in %v", name, err)
 		}

@@ -93,6 +93,9 @@ func (p *Profile) Dated(h Hour) bool {
 	return false
 }
 
+// Idle reports whether something was learned of the customer, and all of it before or in h.
+func (p *Profile) Idle(h Hour) bool { return len(p.Channels) > 0 && !p.Dated(h) }
+
 // Reported reports whether the source tells of deliveries in the channel.
 func (s *State) Reported() bool { return s.deliveries > 0 || s.received != (hours{}) }
 

@@ -3,6 +3,7 @@ package streamtest
 import (
 	"cmp"
 	"context"
+	"hash/fnv"
 	"maps"
 	"slices"
 	"sync"
@@ -61,20 +62,26 @@ func (s *Store) Lose(group string, partition int32) {
 
 // Snapshot remembers what the store holds of a partition. The returned function puts it back: a rollback, token and all.
 func (s *Store) Snapshot(group string, partition int32) (restore func()) {
+	return s.Replicate(group, partition, group)
+}
+
+// Replicate is Snapshot, but the returned function puts what was held under the name of another group, beside what has
+// become of it: a replica that lags is promoted, and the old primary lives on.
+func (s *Store) Replicate(group string, partition int32, as string) (promote func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	at := place{group, partition}
+	to := place{as, partition}
 	var saved *part
-	if p := s.parts[at]; p != nil {
+	if p := s.parts[place{group, partition}]; p != nil {
 		saved = p.clone()
 	}
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if saved == nil {
-			delete(s.parts, at)
+			delete(s.parts, to)
 		} else {
-			s.parts[at] = saved.clone()
+			s.parts[to] = saved.clone()
 		}
 	}
 }
@@ -208,6 +215,35 @@ func (l *lease) Load(_ context.Context, keys []string, values [][]byte) error {
 	return nil
 }
 
+// Page goes through the keys in the order of their hashes, so that keys that come and go move no others from page to page.
+func (l *lease) Page(_ context.Context, cursor uint64, limit int) (keys []string, values [][]byte, next uint64, err error) {
+	l.store.mu.Lock()
+	defer l.store.mu.Unlock()
+	p, err := l.check()
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	if !maps.Equal(p.meta.Positions, l.positions) {
+		return nil, nil, 0, stream.ErrOffset
+	}
+	hash := func(k string) uint64 {
+		h := fnv.New64a()
+		h.Write([]byte(k))
+		return max(1, h.Sum64())
+	}
+	all := slices.SortedFunc(maps.Keys(p.states), func(a, b string) int { return cmp.Compare(hash(a), hash(b)) })
+	for _, k := range all {
+		if hash(k) < cursor {
+			continue
+		}
+		if len(keys) >= limit && hash(k) != hash(keys[len(keys)-1]) {
+			return keys, values, hash(k), nil
+		}
+		keys, values = append(keys, k), append(values, slices.Clone(p.states[k]))
+	}
+	return keys, values, 0, nil
+}
+
 func (l *lease) Commit(_ context.Context, c *stream.Commit) error {
 	l.store.mu.Lock()
 	defer l.store.mu.Unlock()
@@ -224,6 +260,9 @@ func (l *lease) Commit(_ context.Context, c *stream.Commit) error {
 	}
 	for i, k := range c.Keys {
 		p.states[k] = slices.Clone(c.Values[i])
+	}
+	for _, k := range c.Gone {
+		delete(p.states, k)
 	}
 	for _, t := range c.Timers {
 		if name := [2]string{t.Key, t.ID}; t.Due.IsZero() {

@@ -310,6 +310,83 @@ func TestStore(t *testing.T, h StoreHarness) {
 				}
 			}
 		}},
+		{"a commit deletes states, and a repeated one as well", func(f fixture) {
+			l := claim(f)
+			commit(f, l, first())
+			next := map[string]int64{"in": 6, "models": 1}
+			c := stream.Commit{Base: first().Next, Next: next, Keys: []string{"eve"}, Values: [][]byte{[]byte("e")}, Gone: []string{"ann", "nobody"}, Partitions: 8}
+			commit(f, l, c)
+			commit(f, l, c)
+			if v := load(f, claim(f), "ann", "bob", "eve"); v[0] != nil || len(v[1]) != 0 || string(v[2]) != "e" {
+				f.Errorf("values: %q", v)
+			}
+		}},
+		{"a commit that is not applied deletes nothing", func(f fixture) {
+			old := claim(f)
+			commit(f, old, first())
+			l := claim(f)
+			c := stream.Commit{Base: first().Next, Next: map[string]int64{"in": 6, "models": 1}, Gone: []string{"ann"}, Partitions: 8}
+			expect(f, "commit of a zombie", old.Commit(f.ctx, &c), stream.ErrFenced)
+			c.Base = at(3)
+			expect(f, "commit from elsewhere", l.Commit(f.ctx, &c), stream.ErrOffset)
+			if v := load(f, l, "ann"); string(v[0]) != string(first().Values[0]) {
+				f.Errorf("value %q", v[0])
+			}
+		}},
+		{"pages show every state that stays, also while others come and go", func(f fixture) {
+			l := claim(f)
+			if names, _, next, err := l.Page(f.ctx, 0, 10); err != nil || len(names) != 0 || next != 0 {
+				f.Errorf("page of nothing: %q, next %d, %v", names, next, err)
+			}
+			c := stream.Commit{Next: at(1), Partitions: 8}
+			for i := range 3000 {
+				c.Keys, c.Values = append(c.Keys, fmt.Sprintf("stays-%d", i)), append(c.Values, fmt.Append(nil, i))
+			}
+			commit(f, l, c)
+			seen := map[string]string{}
+			pages, cursor, position := 0, uint64(0), int64(1)
+			for {
+				names, values, next, err := l.Page(f.ctx, cursor, 100)
+				if err != nil {
+					f.Fatal(err)
+				}
+				for i, name := range names {
+					seen[name] = string(values[i])
+				}
+				pages++
+				if cursor = next; cursor == 0 {
+					break
+				}
+				churn := stream.Commit{Base: at(position), Next: at(position + 1), Partitions: 8, Keys: []string{fmt.Sprintf("comes-%d", position)}, Values: [][]byte{{1}}}
+				if position > 1 {
+					churn.Gone = []string{fmt.Sprintf("comes-%d", position-1)}
+				}
+				commit(f, l, churn)
+				position++
+			}
+			for i, name := range c.Keys {
+				if seen[name] != fmt.Sprint(i) {
+					f.Fatalf("%s was seen as %q in %d pages", name, seen[name], pages)
+				}
+			}
+		}},
+		{"pages are shown to nobody but the owner who knows where he stands", func(f fixture) {
+			l := claim(f)
+			commit(f, l, first())
+			heir := claim(f)
+			_, _, _, err := l.Page(f.ctx, 0, 10)
+			expect(f, "a zombie asks", err, stream.ErrFenced)
+			if h.Snapshot != nil {
+				restore := h.Snapshot(f.T, f.group, 3)
+				commit(f, heir, stream.Commit{Base: first().Next, Next: map[string]int64{"in": 6, "models": 1}, Partitions: 8})
+				restore()
+				_, _, _, err = heir.Page(f.ctx, 0, 10)
+				expect(f, "after a rollback", err, stream.ErrOffset)
+			}
+			h.Lose(f.T, f.group, 3)
+			_, _, _, err = heir.Page(f.ctx, 0, 10)
+			expect(f, "after a loss", err, stream.ErrLost)
+		}},
 		{"timers come back by due time, and say when the next is due", func(f fixture) {
 			l := claim(f)
 			commit(f, l, stream.Commit{Next: at(1), Partitions: 8, Timers: []stream.Timer{timer("bob", "r2", 7), timer("ann", "r1", 5), timer("ann:1", "r\x001", 9)}})
