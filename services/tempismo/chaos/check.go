@@ -30,6 +30,11 @@ type Evidence struct {
 	// anew byte by byte.
 	Renewed []string
 
+	// Forgot says that the store has lost writes that it had acknowledged. What is promised then is less: of the outputs of one
+	// record at most one is accepted, but it may be that of the first execution, and the decider, which has several inputs,
+	// may decide otherwise in the second. Its decisions are held to the rules, and not made again.
+	Forgot bool
+
 	// MaxRSS is the bound of M for each process; 0: 512 MB.
 	MaxRSS int64
 }

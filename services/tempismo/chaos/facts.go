@@ -103,7 +103,7 @@ func keep(ctx context.Context, store *redis.Store, group string, partition int32
 
 // decideAgain makes every decision again from what it was made from.
 func (f *facts) decideAgain(ctx context.Context, log *kafka.Log) error {
-	if slices.Contains(f.Renewed, "decider") {
+	if f.Forgot || slices.Contains(f.Renewed, "decider") {
 		return nil
 	}
 	for p := range f.Partitions {

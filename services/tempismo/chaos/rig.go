@@ -267,7 +267,7 @@ func (r *Rig) Evidence() *Evidence {
 	e := &Evidence{
 		Kafka: r.Kafka(), Redis: r.Store(), Run: r.Run, Partitions: r.Partitions,
 		Ledger: r.Load.Ledger(), Calls: r.Hook.Calls(), Samples: r.Sample.Samples(),
-		Injections: slices.Clone(r.injections), Renewed: slices.Clone(r.renewed), Env: map[string]string{},
+		Injections: slices.Clone(r.injections), Renewed: slices.Clone(r.renewed), Forgot: r.row == "7", Env: map[string]string{},
 	}
 	for _, env := range [][]string{r.Env[""], r.Env["profiler"]} {
 		for _, v := range env {

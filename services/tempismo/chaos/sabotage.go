@@ -13,6 +13,7 @@ import (
 type Sabotage struct {
 	Name    string
 	Row     string // of the fault matrix, in which it shows
+	Runs    int    // injections of a round after which it does; a store that comes back empty heals what was wrong
 	changes []change
 }
 
@@ -21,18 +22,18 @@ type change struct{ file, old, with string }
 
 // Sabotages are all.
 var Sabotages = []Sabotage{
-	{"fence", "2", []change{
+	{"fence", "2", 4, []change{
 		{"redis/lease.go", "if m[1] ~= ARGV[1] then return {-1} end\n", ""},
 		{"redis/lease.go", "\tif v[0] != l.token {\n\t\treturn \"\", stream.ErrFenced\n\t}\n", ""},
 	}},
-	{"compare-and-set", "7", []change{
+	{"compare-and-set", "7", 3, []change{
 		{"redis/lease.go", "local at = m[2] or ''\n", "local at = ARGV[2]\n"},
 		{"redis/lease.go", "\t\t\talready = true\n\t\tdefault:\n\t\t\treturn stream.ErrOffset\n", "\t\t\talready = true\n"},
 	}},
-	{"outbox", "1", []change{
+	{"outbox", "1", 10, []change{
 		{"stream/worker.go", "\tif err := w.deliver(w.ctx, m.Outbox); err != nil {\n\t\treturn err\n\t}\n", ""},
 	}},
-	{"position-filter", "1", []change{
+	{"position-filter", "1", 15, []change{
 		{"stream/step.go", "\tif !fresh {\n", "\tif !fresh && len(sequence) == 0 {\n"},
 	}},
 }

@@ -45,7 +45,7 @@ func TestRealSabotagesAreNoticed(t *testing.T) {
 				t.Fatal(err)
 			}
 			for seed := range uint64(rounds) {
-				report, err := Plan{Rows: []string{s.Row}, Runs: 8, Seed: seed + 1, Bin: bin, Dir: filepath.Join(dir, "rounds"), Tell: t.Logf}.Run(t.Context())
+				report, err := Plan{Rows: []string{s.Row}, Runs: s.Runs, Seed: seed + 1, Bin: bin, Dir: filepath.Join(dir, "rounds"), Tell: t.Logf}.Run(t.Context())
 				if err != nil {
 					t.Fatal(err)
 				}
