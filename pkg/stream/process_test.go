@@ -966,12 +966,12 @@ func TestProcessWaitsForTopics(t *testing.T) {
 
 func TestTwoMembersShareAndHandOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, 1, misfortune{}, journalPlot())
+		w := newWorld(t, 1, kind{plot: scribePlot})
 		for i := range 30 {
 			key := fmt.Sprintf("k%d", i%5)
 			w.log.AppendKeyed("a", stream.Message{Key: []byte(key), Value: fmt.Appendf(nil, "a-%s-%d", key, i)})
 		}
-		p, q := w.start(), w.start()
+		p, q := w.start(0), w.start(0)
 		time.Sleep(5 * time.Second)
 		p.cancel()
 		<-p.done
@@ -981,7 +981,7 @@ func TestTwoMembersShareAndHandOver(t *testing.T) {
 		<-q.done
 		got := map[string]int{}
 		for part := range int32(simPartitions) {
-			_ = w.store.Scan(t.Context(), "tempismo.r1.journal", part, func(k string, v []byte) bool {
+			_ = w.store.Scan(t.Context(), "tempismo.r1.scribe", part, func(k string, v []byte) bool {
 				got[k] = len(strings.Fields(string(v)))
 				return true
 			})

@@ -1,7 +1,6 @@
 package stream_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,8 +9,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/tempismo/tempismo/pkg/stream"
@@ -94,20 +91,23 @@ func hash(s string) uint32 {
 
 func wakesPlot() plot {
 	return plot{
-		run: stream.Run{ID: "r1"}, service: "wakes", inputs: []string{"a", "b", "ticks"}, outputs: []string{"out"},
-		process: func(ctx context.Context, rt stream.Runtime) error { return stream.Process(ctx, wakes(), rt) },
+		run: stream.Run{ID: "r1"}, records: 18,
+		services: []service{{
+			name: "wakes", inputs: []string{"a", "b", "ticks"}, outputs: []string{"out"},
+			process: func(ctx context.Context, rt stream.Runtime, _ int) error { return stream.Process(ctx, wakes(), rt) },
+		}},
 		write: func(g *writer, n int) {
 			for range n {
 				g.n++
 				input, key := "ab"[g.rng.IntN(2):][:1], fmt.Sprintf("k%d", g.rng.IntN(5))
 				// Producers' clocks differ: a tick may have been written before what it follows from, going by record times.
 				at := time.Now().Add(time.Duration(g.rng.IntN(3)*g.rng.IntN(3000)) * time.Millisecond)
-				g.log.Append(input, stream.Partition([]byte(key), simPartitions), stream.Message{Key: []byte(key), Value: fmt.Appendf(nil, "%s-%s-%d", input, key, g.n), Time: at})
+				g.append(input, stream.Partition([]byte(key), simPartitions), stream.Message{Key: []byte(key), Value: fmt.Appendf(nil, "%s-%s-%d", input, key, g.n), Time: at})
 			}
 		},
 		settled: func(w *world) bool {
 			for p := range int32(simPartitions) {
-				if len(w.store.Timers(w.run.Group(w.service), p)) > 0 {
+				if len(w.store.Timers(w.group("wakes", w.era.Load()), p)) > 0 {
 					return false
 				}
 			}
@@ -119,6 +119,14 @@ func wakesPlot() plot {
 
 // checkWakes reads every state as a story in which each timer fires as it was set last, and compares what a consumer accepts.
 func checkWakes(w *world) string {
+	all, problem := w.listen("out")
+	if problem != "" {
+		return problem
+	}
+	accepted := map[string][]string{}
+	for _, h := range all {
+		accepted[h.key] = append(accepted[h.key], h.text)
+	}
 	for p := range int32(simPartitions) {
 		given := map[string][]string{} // ids by key and input
 		for _, topic := range []string{"a", "b"} {
@@ -127,21 +135,17 @@ func checkWakes(w *world) string {
 				given[k] = append(given[k], string(r.Value))
 			}
 		}
-		accepted, problem := w.accepted("out", p)
-		if problem != "" {
-			return problem
+		stored, _, err := w.state("wakes", p)
+		if err != nil {
+			return err.Error()
 		}
 		states := map[string]diary{}
-		err := w.store.Scan(w.t.Context(), w.run.Group(w.service), p, func(k string, v []byte) bool {
+		for k, v := range stored {
 			var d diary
-			if err := json.Unmarshal(v, &d); err != nil {
-				problem = err.Error()
+			if err := json.Unmarshal([]byte(v), &d); err != nil {
+				return err.Error()
 			}
 			states[k] = d
-			return true
-		})
-		if err != nil || problem != "" {
-			return fmt.Sprint(err, problem)
 		}
 		taken := map[string][]string{}
 		for k, d := range states {
@@ -155,9 +159,9 @@ func checkWakes(w *world) string {
 		for k, d := range states {
 			var want []string
 			for i := range d.Entries {
-				want = append(want, string(quote(d.Entries[i:i+1], i+1)))
+				want = append(want, fmt.Sprintf("%d: %s", i+1, d.Entries[i]))
 			}
-			if !w.m.rollback && !w.m.lose && !slices.Equal(accepted[k], want) {
+			if w.counts[crises].Load() == 0 && !slices.Equal(accepted[k], want) {
 				return fmt.Sprintf("partition %d outputs of %s:\n have %v\n want %v", p, k, accepted[k], want)
 			}
 			fired := map[string]bool{}
@@ -171,7 +175,7 @@ func checkWakes(w *world) string {
 			}
 		}
 	}
-	return ""
+	return w.tidy()
 }
 
 // story checks that timers fire as they were set, and that none is left.
@@ -201,57 +205,17 @@ func story(entries []string, record func(id string)) string {
 	return ""
 }
 
-func simulatePlot(t *testing.T, seed uint64, m misfortune, p plot) (problem string) {
-	synctest.Test(t, func(t *testing.T) {
-		problem = newWorld(t, seed, m, p).play()
-	})
-	return problem
-}
-
-func TestSimulationOfTimers(t *testing.T) {
-	n := *seeds / 2
-	if testing.Short() {
-		n = min(n, 40)
-	}
-	all := misfortune{fail: 30, loseReply: 30, crash: 15, freeze: 10, late: 15, budget: 12, live: true}
-	with := func(change func(*misfortune)) misfortune { m := all; change(&m); return m }
-	for _, c := range []struct {
-		name string
-		m    misfortune
-	}{
-		{"nothing happens", misfortune{live: true}},
-		{"crashes, zombies, lost replies and late requests", all},
-		{"the store is rolled back", with(func(m *misfortune) { m.rollback = true })},
-		{"the store is emptied", with(func(m *misfortune) { m.lose = true })},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			for seed := range n {
-				if problem := simulatePlot(t, seed, c.m, wakesPlot()); problem != "" {
-					t.Fatalf("seed %d: %s", seed, problem)
-				}
-			}
-		})
-	}
-}
-
-// TestTicksMustWait breaks a rule of the protocol: the check must notice.
-func TestTicksMustWait(t *testing.T) {
-	m := misfortune{fail: 30, loseReply: 30, crash: 15, freeze: 10, late: 15, budget: 12, live: true, rollback: true, sabotage: "ticks wait for nothing"}
-	for seed := range uint64(4000) {
-		if problem := simulatePlot(t, seed, m, wakesPlot()); problem != "" {
-			t.Logf("seed %d: %s", seed, problem)
-			return
-		}
-	}
-	t.Error("the simulation did not notice")
-}
-
 // ringsPlot is a simulated run of the alarm clock.
 func ringsPlot() plot {
 	run := stream.Run{ID: "s", Simulated: true}
 	return plot{
-		run: run, service: "clock", inputs: []string{"orders", "other", "rules", "ticks"}, outputs: []string{"rings"},
-		process: func(ctx context.Context, rt stream.Runtime) error { return stream.Process(ctx, alarmClock(), rt) },
+		run: run, records: 18, sameIDs: true,
+		services: []service{{
+			name: "clock", inputs: []string{"orders", "other", "rules", "ticks"}, outputs: []string{"rings"},
+			process: func(ctx context.Context, rt stream.Runtime, _ int) error {
+				return stream.Process(ctx, alarmClock(), rt)
+			},
+		}},
 		write: func(g *writer, n int) {
 			for range n {
 				g.n++
@@ -309,21 +273,24 @@ func (g *writer) order(run stream.Run, kind int) {
 // checkRings compares states and outputs with those of a Fold that takes the records in the order of record time and topic,
 // and before each fires what is due at its event time.
 func checkRings(w *world) string {
+	all, problem := w.listen("rings")
+	if problem != "" {
+		return problem
+	}
 	for p := range int32(simPartitions) {
 		states, outputs, err := foldRings(w, p)
 		if err != nil {
 			return err.Error()
 		}
-		problem := ""
-		err = w.store.Scan(w.t.Context(), w.run.Group(w.service), p, func(k string, v []byte) bool {
-			if !bytes.Equal(v, states[k]) {
-				problem = fmt.Sprintf("partition %d key %s:\n have %s\n want %s", p, k, v, states[k])
+		stored, _, err := w.state("clock", p)
+		if err != nil {
+			return err.Error()
+		}
+		for k, v := range stored {
+			if v != string(states[k]) {
+				return fmt.Sprintf("partition %d key %s:\n have %s\n want %s", p, k, v, states[k])
 			}
 			delete(states, k)
-			return problem == ""
-		})
-		if err != nil || problem != "" {
-			return fmt.Sprint(err, problem)
 		}
 		if len(states) > 0 {
 			return fmt.Sprintf("partition %d: missing %s", p, states)
@@ -331,29 +298,20 @@ func checkRings(w *world) string {
 		var want []string
 		for _, o := range outputs {
 			if e, err := stream.ParseEvent(o.Value); err == nil && o.Topic == "rings" {
-				want = append(want, e.ID+" "+string(e.Data))
+				want = append(want, e.ID+" "+strings.Trim(string(e.Data), `"`))
 			}
 		}
-		if got := w.heard("rings", p); !slices.Equal(got, want) {
+		var got []string
+		for _, h := range all {
+			if strings.HasSuffix(h.source, fmt.Sprintf("/%d", p)) {
+				got = append(got, h.id+" "+h.text)
+			}
+		}
+		if !slices.Equal(got, want) {
 			return fmt.Sprintf("partition %d: outputs\n have %v\n want %v", p, got, want)
 		}
 	}
-	return ""
-}
-
-// heard is what a consumer accepts of the outputs of an input partition, with their ids.
-func (w *world) heard(topic string, from int32) (all []string) {
-	highest := map[string]string{}
-	for p := range int32(simPartitions) {
-		for _, r := range w.log.Records(w.run.Topic(topic), p) {
-			e, err := stream.ParseEvent(r.Value)
-			if err == nil && e.Sequence > highest[e.Source] && strings.HasSuffix(e.Source, fmt.Sprintf("/%d", from)) {
-				highest[e.Source] = e.Sequence
-				all = append(all, e.ID+" "+string(e.Data))
-			}
-		}
-	}
-	return all
+	return w.tidy()
 }
 
 // foldRings is the reference.
@@ -416,30 +374,4 @@ func foldRings(w *world, p int32) (states map[string][]byte, outputs []stream.Ou
 		states[k] = alarmClock().State.Append(nil, fold.State(k))
 	}
 	return states, outputs, err
-}
-
-func TestASimulatedRunWithTimersIsThatOfAFold(t *testing.T) {
-	n := *seeds / 2
-	if testing.Short() {
-		n = min(n, 40)
-	}
-	all := misfortune{fail: 30, loseReply: 30, crash: 15, freeze: 10, late: 15, budget: 12}
-	with := func(change func(*misfortune)) misfortune { m := all; change(&m); return m }
-	for _, c := range []struct {
-		name string
-		m    misfortune
-	}{
-		{"nothing happens", misfortune{}},
-		{"crashes, zombies, lost replies and late requests", all},
-		{"the store is rolled back", with(func(m *misfortune) { m.rollback = true })},
-		{"the store is emptied", with(func(m *misfortune) { m.lose = true })},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			for seed := range n {
-				if problem := simulatePlot(t, seed, c.m, ringsPlot()); problem != "" {
-					t.Fatalf("seed %d: %s", seed, problem)
-				}
-			}
-		})
-	}
 }
