@@ -26,8 +26,8 @@ type Evidence struct {
 	// Env is the environment that the services had, for what changes results (MODEL, SCORED_BELOW, DEFAULT_ZONE).
 	Env map[string]string
 
-	// Renewed names services that came back as another version. What they publish is held to the rules, and not computed
-	// anew byte by byte.
+	// Renewed names services that came back as another version. What they keep and publish is counted and held to the rules,
+	// and not computed anew byte by byte.
 	Renewed []string
 
 	// Forgot says that the store has lost writes that it had acknowledged. What is promised then is less: of the outputs of one
