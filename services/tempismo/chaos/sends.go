@@ -110,7 +110,11 @@ func (f *facts) requests(v *verdict, list []decided) {
 	}
 	v.broken("L", "requests that neither wait nor have ended", lost)
 	v.broken("L", "requests that have ended and wait again", revived)
-	v.broken("P", "requests that have ended more than once", many(over))
+	if again := many(over); f.Forgot { // see docs/guarantees.md: whoever reads decisions drops the second end by the request's id
+		v.count("requests that ended again after the store had forgotten it", len(again))
+	} else {
+		v.broken("P", "requests that have ended more than once", again)
+	}
 	v.broken("P", "deviations for which more than one message was sent", many(of))
 }
 
