@@ -23,25 +23,26 @@ import (
 
 // commands is the command line.
 type commands struct {
-	Up       upCmd           `cmd:"" help:"Run all services in this process."`
-	Import   importCmd       `cmd:"" help:"Bring a CSV or NDJSON file of engagement events through the services."`
-	Watch    watchCmd        `cmd:"" help:"Follow deviations or decisions, one sentence each."`
-	Profile  profileCmd      `cmd:"" help:"Show when one customer pays attention."`
-	Calendar calendarCmd     `cmd:"" help:"Show on which days of a year nothing is sent."`
-	Policy   policyCmd       `cmd:"" help:"Check, apply, list and explain the rules by which is decided."`
-	Models   modelsCmd       `cmd:"" help:"List, draw, train and pin models of when customers pay attention."`
-	Explain  explainCmd      `cmd:"" help:"Say why something was decided, and decide it again."`
-	Erase    eraseCmd        `cmd:"" help:"Have a customer forgotten, for ever."`
-	Topics   topicsCmd       `cmd:"" help:"List or create topics."`
-	Lag      lagCmd          `cmd:"" help:"Show how far behind each service is."`
-	Dump     dumpCmd         `cmd:"" help:"Write a topic, or all profiles, as text that can be compared."`
-	Simulate simulateCmd     `cmd:"" help:"Write the events of simulated customers into a file, and the truth about them beside."`
-	Evaluate evaluateCmd     `cmd:"" help:"Judge predictions and tests of the unusual, on a simulated town or on a file of events."`
-	Replay   replayCmd       `cmd:"" help:"Copy a range of a topic into a file or a new run, or a file into a topic."`
-	Doctor   doctorCmd       `cmd:"" help:"Check what Tempismo depends on, and say what to do."`
-	Bench    benchCmd        `cmd:"" hidden:"" help:"Measure what things cost; scripts/bench runs it."`
-	Job      benchServiceCmd `cmd:"" name:"bench-service" hidden:"" help:"Run a job that the bench compares with."`
-	Broker   brokerCmd       `cmd:"" hidden:"" help:"Run the embedded broker and store alone, for services in other processes."`
+	Up          upCmd           `cmd:"" help:"Run all services in this process."`
+	Import      importCmd       `cmd:"" help:"Bring a CSV or NDJSON file of engagement events through the services."`
+	Watch       watchCmd        `cmd:"" help:"Follow deviations or decisions, one sentence each."`
+	Profile     profileCmd      `cmd:"" help:"Show when one customer pays attention."`
+	Calendar    calendarCmd     `cmd:"" help:"Show on which days of a year nothing is sent."`
+	Policy      policyCmd       `cmd:"" help:"Check, apply, list and explain the rules by which is decided."`
+	Models      modelsCmd       `cmd:"" help:"List, draw, train and pin models of when customers pay attention."`
+	Explain     explainCmd      `cmd:"" help:"Say why something was decided, and decide it again."`
+	Erase       eraseCmd        `cmd:"" help:"Have a customer forgotten, for ever."`
+	Topics      topicsCmd       `cmd:"" help:"List or create topics."`
+	Lag         lagCmd          `cmd:"" help:"Show how far behind each service is."`
+	Dump        dumpCmd         `cmd:"" help:"Write a topic, or all profiles, as text that can be compared."`
+	Simulate    simulateCmd     `cmd:"" help:"Write the events of simulated customers into a file, and the truth about them beside."`
+	Evaluate    evaluateCmd     `cmd:"" help:"Judge predictions and tests of the unusual, on a simulated town or on a file of events."`
+	Replay      replayCmd       `cmd:"" help:"Copy a range of a topic into a file or a new run, or a file into a topic."`
+	Repartition repartitionCmd  `cmd:"" help:"Move a live run to another number of partitions."`
+	Doctor      doctorCmd       `cmd:"" help:"Check what Tempismo depends on, and say what to do."`
+	Bench       benchCmd        `cmd:"" hidden:"" help:"Measure what things cost; scripts/bench runs it."`
+	Job         benchServiceCmd `cmd:"" name:"bench-service" hidden:"" help:"Run a job that the bench compares with."`
+	Broker      brokerCmd       `cmd:"" hidden:"" help:"Run the embedded broker and store alone, for services in other processes."`
 
 	Version kong.VersionFlag `help:"Print the version."`
 }

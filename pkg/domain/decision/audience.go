@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 )
 
 // Audiences counts, for each audience, the customers of the partition and those of them who hold another send in an hour:
@@ -74,6 +75,9 @@ func (a *Audiences) count(s *State, now, n int64) {
 	}
 	a.forget(dayOf(now), first)
 }
+
+// Admit counts a customer who has come from another partition.
+func (a *Audiences) Admit(s *State, now time.Time) { a.count(s, now.UnixMilli(), 1) }
 
 // audience is the count of that name, made where there is none; nil where there are too many.
 func (a *Audiences) audience(name string) *audience {

@@ -36,6 +36,15 @@ func (g *Gaps) Add(day int64) {
 	}
 }
 
+// Merge adds those of o.
+func (g *Gaps) Merge(o *Gaps) {
+	for day := o.newest - gapDays + 1; day <= o.newest; day++ {
+		if o.Has(day) {
+			g.Add(day)
+		}
+	}
+}
+
 // Has reports whether the feed was down on a local day, as far as Gaps remember.
 func (g *Gaps) Has(day int64) bool {
 	age := g.newest - day
