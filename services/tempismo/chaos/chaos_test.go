@@ -16,7 +16,7 @@ import (
 // The flags of TestRealChaos, which scripts/chaos sets.
 var (
 	rowsFlag     = flag.String("chaos.rows", "", "rows of the fault matrix, separated by commas; empty: all")
-	runsFlag     = flag.Int("chaos.runs", 0, "injections of each row")
+	runsFlag     = flag.Int("chaos.runs", 0, "injections of each row; -1: as many as show a sabotage, else 10")
 	seedFlag     = flag.Uint64("chaos.seed", 1, "seed of the first round of each row")
 	jsonFlag     = flag.String("chaos.json", "", "file for the report as JSON; empty: none")
 	sabotageFlag = flag.String("chaos.sabotage", "", "rule that the programs lack")
@@ -38,6 +38,9 @@ func TestRealChaos(t *testing.T) {
 	p := Plan{Runs: *runsFlag, Seed: *seedFlag, Bin: bin, Previous: *previousFlag, Dir: dir, Tell: func(format string, args ...any) {
 		fmt.Fprintf(os.Stderr, "%s %s\n", time.Now().Format(time.TimeOnly), fmt.Sprintf(format, args...))
 	}}
+	if p.Runs < 0 {
+		p.Runs = 10
+	}
 	if *rowsFlag != "" {
 		p.Rows = strings.Split(*rowsFlag, ",")
 	}
@@ -51,6 +54,9 @@ func TestRealChaos(t *testing.T) {
 		flags = append(flags, "-overlay", path)
 		if len(p.Rows) == 0 {
 			p.Rows = []string{s.Row}
+		}
+		if *runsFlag < 0 {
+			p.Runs = s.Runs
 		}
 		p.Tell("the programs lack a rule: %s", *sabotageFlag)
 	}

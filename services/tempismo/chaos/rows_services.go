@@ -18,7 +18,7 @@ func serviceRows() []Row {
 	return []Row{
 		{ID: "1", Fault: "kill -9 of a service at a random moment, between commit and publish, inside a publish, between publish and the next commit",
 			Holds: "LPOR", Overlap: 5, PerRound: 25, Inject: crash},
-		{ID: "1b", Fault: "the same, and it comes back with another policy, model or binary", Holds: "P", Overlap: 5, PerRound: 25,
+		{ID: "1b", Fault: "the same, and it comes back with another policy, model or binary", Holds: "LPOR", Overlap: 3, PerRound: 24,
 			Prepare: renewable, Inject: renew, Verify: repeatsAreTheSame},
 		{ID: "2", Fault: "SIGSTOP longer than the session timeout, another instance takes over, SIGCONT", Holds: "LPO", Overlap: 4, PerRound: 24, Inject: freeze},
 		{ID: "3", Fault: "SIGTERM mid batch", Holds: "LPO", Overlap: 5, PerRound: 25, Prepare: smallBatches, Inject: term, Verify: littleIsRepeated},
@@ -102,34 +102,36 @@ func renewable(_ context.Context, r *Rig) error {
 
 // renew kills a service while its outputs are committed and not published, and lets another version take over.
 func renew(ctx context.Context, r *Rig, n int) error {
-	service := []string{"decider", "profiler", "detector", "connector", "ingest"}[n%5]
+	services := []string{"decider", "profiler", "detector"}
+	if r.Previous != "" { // of the others only the program can differ
+		services = append(services, "connector", "ingest")
+	}
+	service := services[n%len(services)]
 	if err := r.strike(ctx, service, points[r.Rand.IntN(len(points))]); err != nil {
 		return err
 	}
-	bin, env, what := r.Bin, []string(nil), "another binary"
-	old := r.Previous != "" && r.Rand.IntN(2) == 0
-	switch {
+	bin, env, what := r.Bin, []string(nil), ""
+	switch old := r.Previous != "" && r.Rand.IntN(2) == 0; {
 	case old:
-		bin = r.Previous
+		bin, what = r.Previous, "the previous binary"
 	case service == "decider":
 		what = "another policy"
 		if err := r.anotherPolicy(ctx, n); err != nil {
 			return err
 		}
+	case service == "profiler" && r.Rand.IntN(3) == 0:
+		what, env = "other settings", []string{"SCORED_BELOW=" + []string{"0.05", "0.3", "1"}[r.Rand.IntN(3)], "BATCH_RECORDS=64"}
 	case service == "profiler" || service == "detector":
-		switch r.Rand.IntN(3) {
-		case 0:
+		if r.Rand.IntN(2) == 0 {
 			what, env = "a pinned model", []string{"MODEL=builtin.1"}
-		case 1:
-			what = "another model"
-			if err := r.anotherModel(ctx, n); err != nil {
-				return err
-			}
-		default:
-			if service == "profiler" {
-				what, env = "other settings", []string{"SCORED_BELOW=" + []string{"0.05", "0.3", "1"}[r.Rand.IntN(3)], "BATCH_RECORDS=64"}
-			}
+			break
 		}
+		what = "another model"
+		if err := r.anotherModel(ctx, n); err != nil {
+			return err
+		}
+	default:
+		what = "the present binary"
 	}
 	if err := r.Moment(ctx, time.Second); err != nil {
 		return err
