@@ -133,7 +133,7 @@ func TestLightJob(t *testing.T) {
 	if s.days() != 7 || math.Abs(s.float(lightMean)-17.0/7) > 1e-12 || s.int(lightToday) != 9 {
 		t.Errorf("after seven days: %d days, mean %v, today %d", s.days(), s.float(lightMean), s.int(lightToday))
 	}
-	hour := int(began.Hour())
+	hour := began.Hour()
 	if got := s.int(lightDelivered + 4*hour); got != 8 {
 		t.Errorf("%d deliveries in hour %d, not 8", got, hour)
 	}

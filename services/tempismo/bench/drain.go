@@ -5,10 +5,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/tempismo/tempismo/pkg/kafka"
@@ -33,12 +35,15 @@ type Drain struct {
 // Cost is processor time by process, in seconds for a million events. What cannot be seen is zero.
 type Cost struct {
 	Service float64 `json:"service"`
-	Broker  float64 `json:"broker,omitempty"`
-	Redis   float64 `json:"redis,omitempty"`
+	Broker  float64 `json:"broker"`
+	Redis   float64 `json:"redis"`
 }
 
 // warmFrom is the share of the records after which a drain counts as warm.
 const warmFrom = 0.2
+
+// patience is how long a drain may go without an output before it is given up.
+const patience = 2 * time.Minute
 
 // mark tells from an output how far into its input partition the service has come: the share of the records there, 1 for the
 // last. Outputs stand in the partition of their input.
@@ -81,10 +86,12 @@ func (s *System) drain(ctx context.Context, cmd *exec.Cmd, w *watch) (*process, 
 	from[0] = Usage{} // all that it uses counts
 	var warmed, ended time.Time
 	finished := errors.New("finished")
+	var moved atomic.Int64 // outputs seen
 	failed := make(chan error, 1)
 	go func() {
-		failed <- kafka.Tail(ctx, s.Log, w.topic, kafka.Earliest, func(r *stream.Record) error {
+		err := kafka.Tail(ctx, s.Log, w.topic, kafka.Earliest, func(r *stream.Record) error {
 			w.outputs++
+			moved.Add(1)
 			share, ok := w.mark(r)
 			if !ok || share <= w.shares[r.Partition] {
 				return nil
@@ -106,16 +113,33 @@ func (s *System) drain(ctx context.Context, cmd *exec.Cmd, w *watch) (*process, 
 			}
 			return nil
 		})
+		if err == nil {
+			err = ctx.Err()
+		}
+		failed <- err
 	}()
-	select {
-	case err = <-failed:
-	case <-p.dead:
-		cancel()
-		err = errors.Join(p.ended(), <-failed)
+	idle := time.NewTicker(patience)
+	defer idle.Stop()
+	for before := int64(-1); err == nil; {
+		select {
+		case err = <-failed:
+		case <-p.dead:
+			cancel()
+			<-failed
+			err = p.ended()
+		case <-idle.C:
+			if now := moved.Load(); now > before {
+				before = now
+				continue
+			}
+			cancel()
+			<-failed
+			err = fmt.Errorf("%s shows no progress on %s any more: %d outputs so far, and it says:\n%s", cmd.Path, w.topic, w.outputs, p.out.String())
+		}
 	}
 	if !errors.Is(err, finished) {
 		p.stop()
-		return nil, nil, errors.Join(err, ctx.Err())
+		return nil, nil, err
 	}
 	d := &Drain{Events: total, Seconds: ended.Sub(began).Seconds(), PeakRSS: end[0].Peak, Outputs: w.outputs}
 	millions := float64(total) / 1e6

@@ -18,14 +18,14 @@ import (
 
 // Load describes the events that are measured with.
 type Load struct {
-	Events    int64              `default:"3000000" help:"Events that are preloaded."`
-	Customers int                `default:"200000" help:"Customers, whose shares of the mail follow Zipf's law."`
-	Skew      float64            `default:"1" help:"Exponent of Zipf's law; 0: all get the same."`
-	Mix       map[string]float64 `default:"delivered=60,open=29,click=9,reply=0.4,bounce=1,complaint=0.1,unsubscribe=0.5" mapsep:"," help:"Kinds of events by weight."`
-	Machine   float64            `default:"0.1" help:"Share of opens that a machine does. Half of them say so, half are to be found out by their haste."`
-	Span      time.Duration      `default:"4368h" help:"Event time over which the events are spread."`
-	LZ4       bool               `name:"lz4" help:"Have the producer compress its batches."`
-	Seed      uint64             `default:"1" help:"Seed of everything that is drawn."`
+	Events    int64              `json:"events" default:"3000000" help:"Events that are preloaded."`
+	Customers int                `json:"customers" default:"200000" help:"Customers, whose shares of the mail follow Zipf's law."`
+	Skew      float64            `json:"skew" default:"1" help:"Exponent of Zipf's law; 0: all get the same."`
+	Mix       map[string]float64 `json:"mix" default:"delivered=60,open=29,click=9,reply=0.4,bounce=1,complaint=0.1,unsubscribe=0.5" mapsep:"," help:"Kinds of events by weight."`
+	Machine   float64            `json:"machine" default:"0.1" help:"Share of opens that a machine does. Half of them say so, half are to be found out by their haste."`
+	Span      time.Duration      `json:"span_ns" default:"4368h" help:"Event time over which the events are spread."`
+	LZ4       bool               `json:"lz4" name:"lz4" help:"Have the producer compress its batches."`
+	Seed      uint64             `json:"seed" default:"1" help:"Seed of everything that is drawn."`
 }
 
 // Validate names what cannot be.
@@ -354,6 +354,11 @@ func (s *System) preload(ctx context.Context, g *Generator) (*Preloaded, error) 
 	}
 	if err := w.flush(ctx); err != nil {
 		return nil, err
+	}
+	for i, n := range p.Sizes {
+		if n < 2 {
+			return nil, fmt.Errorf("partition %d has got no event but its last: give more customers, or fewer partitions", i)
+		}
 	}
 	p.Events, p.Customers = g.load.Events, g.Seen()
 	s.say("preloaded %d events of %d customers in %.1f s, %.0f bytes each", p.Events, p.Customers, time.Since(began).Seconds(), float64(p.Bytes)/float64(p.records()))
