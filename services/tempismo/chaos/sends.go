@@ -138,7 +138,7 @@ func (f *facts) calls(v *verdict, list []decided) {
 	}
 	first := map[string]*Call{}
 	taken := map[string]bool{}
-	results := f.results()
+	results, accepted := f.results()
 	requests := map[string][]string{}
 	var invented, forged, changed, foreign []string
 	for i := range f.Calls {
@@ -158,6 +158,9 @@ func (f *facts) calls(v *verdict, list []decided) {
 		taken[c.WebhookID] = taken[c.WebhookID] || c.taken()
 		if before := first[c.WebhookID]; before != nil {
 			v.count("repeated calls, of one webhook-id", 1)
+			if at, known := accepted[c.WebhookID]; known && c.Arrived.After(at.Add(answered)) {
+				v.count("repeated calls after their result stood on the topic", 1)
+			}
 			if before.Body != c.Body {
 				changed = append(changed, c.WebhookID)
 			}
@@ -198,9 +201,12 @@ func (f *facts) calls(v *verdict, list []decided) {
 	f.callOrder(v, list, first)
 }
 
-// results are the final outcomes by decision.
-func (f *facts) results() map[string]decision.Result {
-	results := map[string]decision.Result{}
+// answered is how long it may take from the time that an outcome bears to its acknowledgement.
+const answered = time.Second
+
+// results are the final outcomes by decision, and when the first was written that says accepted.
+func (f *facts) results() (results map[string]decision.Result, accepted map[string]time.Time) {
+	results, accepted = map[string]decision.Result{}, map[string]time.Time{}
 	for _, records := range f.records[topics.Outcomes] {
 		for i := range records {
 			e, err := stream.ParseEvent(records[i].Value)
@@ -208,12 +214,15 @@ func (f *facts) results() map[string]decision.Result {
 				continue
 			}
 			var o decision.Outcome
-			if o.Parse(e.Data) == nil && o.Result.Final() && results[o.Decision] != decision.Accepted {
-				results[o.Decision] = o.Result
+			if o.Parse(e.Data) != nil || !o.Result.Final() || results[o.Decision] == decision.Accepted {
+				continue
+			}
+			if results[o.Decision] = o.Result; o.Result == decision.Accepted {
+				accepted[o.Decision] = records[i].Time
 			}
 		}
 	}
-	return results
+	return results, accepted
 }
 
 // callOrder finds customers whose calls came in another order than what was decided.
