@@ -43,6 +43,7 @@ type service struct {
 	name    string
 	inputs  []string // declared names of everything that is read
 	outputs []string
+	extends func(before, now []byte) bool // whether a state can have become another; nil: it is not asked
 	process func(ctx context.Context, rt stream.Runtime, version int) error
 }
 
@@ -75,13 +76,15 @@ type world struct {
 
 	written map[string][][]stream.Record // what went into each topic and partition, which truncation takes from the log
 	kept    map[string][]int64           // first offset that truncation left
+	reach   map[string][]int64           // of the scribe's inputs: below it, what was committed may have been lost in a crisis
+	current map[string][]int64           // the same, as it will be at the next crisis
 	floor   map[string][]int64           // group offset at the first crisis: what was acknowledged before it
 }
 
 func newWorld(t *testing.T, seed uint64, k kind) *world {
 	w := &world{
 		plot: k.plot(), t: t, m: k.misfortune, log: streamtest.NewLog(), store: streamtest.NewStore(), seed: seed, rng: rand.New(rand.NewPCG(seed, 7)),
-		written: map[string][][]stream.Record{}, kept: map[string][]int64{}, floor: map[string][]int64{},
+		written: map[string][][]stream.Record{}, kept: map[string][]int64{}, floor: map[string][]int64{}, reach: map[string][]int64{}, current: map[string][]int64{},
 	}
 	w.budget.Store(int64(w.m.budget))
 	w.fate.state.Store(seed)
@@ -110,7 +113,10 @@ func (w *world) create(topic string) {
 		limit = n
 	}
 	w.log.Create(w.run.Topic(topic), stream.TopicInfo{Partitions: simPartitions, MaxMessageBytes: limit})
-	w.written[topic], w.kept[topic], w.floor[topic] = make([][]stream.Record, simPartitions), make([]int64, simPartitions), make([]int64, simPartitions)
+	w.written[topic] = make([][]stream.Record, simPartitions)
+	for _, offsets := range []map[string][]int64{w.kept, w.floor, w.reach, w.current} {
+		offsets[topic] = make([]int64, simPartitions)
+	}
 }
 
 // writer appends the records of a plot.
@@ -372,12 +378,16 @@ func (w *world) listen(topic string) (all []heard, wrong string) {
 
 // acknowledged says whether the group offset had proved before a crisis that an output was published.
 func (w *world) acknowledged(source, sequence string) bool {
+	topic, p, offset := position(source, sequence)
+	return offset < w.floor[topic][p]
+}
+
+// position is where the record stands that caused an output.
+func position(source, sequence string) (topic string, p int32, offset int64) {
 	f := strings.Split(source, "/") // /tempismo/service/run/topic/partition
-	var p int32
-	var offset int64
 	fmt.Sscan(f[5], &p)
 	fmt.Sscan(strings.TrimLeft(sequence[:19], "0")+sequence[19:20], &offset)
-	return offset < w.floor[f[4]][p]
+	return f[4], p, offset
 }
 
 // ordered says that the order of all records is fixed, and what is made of them.

@@ -89,7 +89,7 @@ func clerkPlot() plot {
 	return plot{
 		run: stream.Run{ID: scribeRun}, records: 12, limits: map[string]int{"out": scribeLimit},
 		services: []service{scribeService(), {
-			name: "clerk", inputs: []string{"log", "cards"}, outputs: []string{"final"},
+			name: "clerk", extends: appends, inputs: []string{"log", "cards"}, outputs: []string{"final"},
 			process: func(ctx context.Context, rt stream.Runtime, version int) error {
 				return stream.Process(ctx, clerk(version), rt)
 			},

@@ -521,7 +521,20 @@ func (l *simLease) Commit(ctx context.Context, c *stream.Commit) error {
 }
 
 func (l *simLease) commit(ctx context.Context, lease stream.Lease, c *stream.Commit) error {
+	extends := l.s.p.services[l.s.p.service].extends
+	var before stream.Snapshot
+	if extends != nil {
+		before, _ = l.s.Store.Peek(ctx, inEra(l.group, l.era), l.partition, c.Keys)
+	}
 	err := lease.Commit(ctx, c)
+	if err == nil && l.s.p.service == 0 {
+		l.s.p.reached(l, c.Next)
+	}
+	for i := range before.Values {
+		if err == nil && maps.Equal(before.Positions, c.Base) && !extends(before.Values[i], c.Values[i]) {
+			l.s.p.note(fmt.Sprintf("partition %d key %s: stored was %q, committed upon it %q", l.partition, c.Keys[i], before.Values[i], c.Values[i]))
+		}
+	}
 	for (l.s.p.m.sabotage == notCompared || l.s.p.m.sabotage == fencedByNothing) && errors.Is(err, stream.ErrOffset) {
 		forced := *c
 		seen, _ := l.s.Store.Read(ctx, inEra(l.group, l.era), l.partition, nil)
@@ -529,6 +542,20 @@ func (l *simLease) commit(ctx context.Context, lease stream.Lease, c *stream.Com
 		err = lease.Commit(ctx, &forced)
 	}
 	return err
+}
+
+// reached takes note of a commit. One of an owner who has claimed before a crisis, or a primary that is none any more, may be
+// lost in it.
+func (w *world) reached(l *simLease, next map[string]int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	to := w.current
+	if l.struck != w.counts[crises].Load() || l.era != w.era.Load() {
+		to = w.reach
+	}
+	for topic, o := range next {
+		to[topic][l.partition] = max(to[topic][l.partition], o)
+	}
 }
 
 // never is no operation.
@@ -572,6 +599,11 @@ func (w *world) befall() {
 				w.floor[topic][p] = w.log.Offsets(w.run.Group(s.name), w.run.Topic(topic))[p]
 			}
 		})
+	}
+	for topic := range w.reach {
+		for p := range w.reach[topic] {
+			w.reach[topic][p] = max(w.reach[topic][p], w.current[topic][p])
+		}
 	}
 	switch w.m.crisis {
 	case rolledBack, split:

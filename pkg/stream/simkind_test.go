@@ -169,6 +169,7 @@ func TestSimulate(t *testing.T) {
 	debug.SetGCPercent(800)
 	sums := make([]counts, len(chosen))
 	var next, done atomic.Uint64
+	var told atomic.Int64
 	var mu sync.Mutex
 	var failed []string
 	began := time.Now()
@@ -191,7 +192,9 @@ func TestSimulate(t *testing.T) {
 						mu.Unlock()
 					}
 				}
-				if n := done.Add(1); n%20_000 == 0 {
+				n := done.Add(1)
+				if ago := time.Since(began).Nanoseconds(); ago > told.Load()+int64(30*time.Second) {
+					told.Store(ago)
 					fmt.Printf("%8.0f s %9d schedules, %6.0f a minute, %d failed\n", time.Since(began).Seconds(), n, float64(n)/time.Since(began).Minutes(), len(failed))
 				}
 			}

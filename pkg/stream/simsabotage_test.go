@@ -40,7 +40,7 @@ func TestSimulationNoticesBrokenRules(t *testing.T) {
 		kind  string
 		seeds uint64
 	}{
-		{notFenced, "scribe-rolledback-versions", 15_000},
+		{notFenced, "scribe-haunted-versions", 2000},
 		{notCompared, "scribe-trouble", 1000},
 		{fencedByNothing, "scribe-trouble", 1000},
 		{notPublishedAgain, "scribe-trouble", 100},

@@ -127,11 +127,16 @@ const scribeLimit = 700
 
 func scribeService() service {
 	return service{
-		name: "scribe", inputs: []string{"a", "b", "models"}, outputs: []string{"log", "out", "sums"},
+		name: "scribe", extends: appends, inputs: []string{"a", "b", "models"}, outputs: []string{"log", "out", "sums"},
 		process: func(ctx context.Context, rt stream.Runtime, version int) error {
 			return stream.Process(ctx, scribe(version), rt)
 		},
 	}
+}
+
+// appends says whether one scroll is another with entries added.
+func appends(before, now []byte) bool {
+	return len(before) == 0 || bytes.HasPrefix(now, before) && (len(now) == len(before) || now[len(before)] == ' ')
 }
 
 func scribePlot() plot {
@@ -304,9 +309,10 @@ func (w *world) checkScrolls(states, want map[string][]string) string {
 
 // checkLines compares what is accepted with want, the lines that the states tell, by what they are without digest. After a
 // crisis in which the second execution may differ from the first, it is that one, or the other: for what every record
-// causes, exactly one, for what only some do, at most one.
+// causes, exactly one, for what only some do, at most one. Of records that were first executed after the crisis, it is what
+// was committed.
 func (w *world) checkLines(want map[string]string, given map[string]bool) string {
-	have := map[string]string{}
+	have, once := map[string]string{}, map[string]bool{}
 	for _, topic := range []string{"log", "out"} {
 		all, wrong := w.listen(topic)
 		if wrong != "" {
@@ -319,6 +325,8 @@ func (w *world) checkLines(want map[string]string, given map[string]bool) string
 				return fmt.Sprintf("accepted twice: %s and %s", have[what], text)
 			}
 			have[what] = text
+			input, part, offset := position(h.source, h.offset)
+			once[text[4:strings.LastIndexByte(what, ' ')]] = offset >= w.reach[input][part]
 			id, index := strings.Fields(what)[1], strings.Fields(what)[2]
 			to := keyOf(id)
 			if index == "1" {
@@ -339,6 +347,16 @@ func (w *world) checkLines(want map[string]string, given map[string]bool) string
 			return fmt.Sprintf("accepted %d outputs, committed %d:\n%v\n%v", len(have), len(want), have, want)
 		}
 		return ""
+	}
+	for what, text := range want {
+		if once[what[4:strings.LastIndexByte(what, ' ')]] && have[what] != text {
+			return fmt.Sprintf("committed %q, and nothing before, but accepted %q", text, have[what])
+		}
+	}
+	for what, text := range have {
+		if once[what[4:strings.LastIndexByte(what, ' ')]] && want[what] == "" {
+			return fmt.Sprintf("accepted %q, which was never committed", text)
+		}
 	}
 	for id := range given {
 		for _, what := range []string{"log " + id + " 0", "log " + id + " 1"} {
