@@ -721,6 +721,40 @@ func TestAStepThatFailsIsTriedAgainVisiblyAndNeverSkipped(t *testing.T) {
 	})
 }
 
+// A partition that waits is taken over again and again. What lies in its outbox is published once more, not each time.
+func TestAWaitingPartitionDoesNotPublishItsOutboxOverAndOver(t *testing.T) {
+	for name, damage := range map[string]func(b *bench){
+		"for a Step that fails": func(b *bench) { b.send("a", "broken") },
+		"for a log that does not hold the position": func(b *bench) {
+			b.log.Cut("a", 0, 0)
+			b.send("a", "another")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			within(t, func(b *bench) {
+				b.echo()
+				step := b.job.Step
+				b.job.Step = func(c *stream.Context, s *journal, p *tally, in *line) error {
+					if in.id == "broken" {
+						panic("a bug")
+					}
+					return step(c, s, p, in)
+				}
+				b.send("a", "0")
+				b.send("a", "1")
+				b.start()
+				b.expect("outputs", len(b.ids("out")), 2)
+				damage(b)
+				b.sleep(time.Minute)
+				b.expect("outputs, and what one takeover publishes again", len(b.ids("out")), 4)
+				if n := len(b.seen.now().standing); n != 1 {
+					t.Errorf("%d alarms stand", n)
+				}
+			})
+		})
+	}
+}
+
 func TestEmittingToAnUndeclaredTopicIsSuchAMistake(t *testing.T) {
 	within(t, func(b *bench) {
 		b.job.Step = func(c *stream.Context, s *journal, p *tally, in *line) error {

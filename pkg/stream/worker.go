@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -23,7 +24,8 @@ type worker[I, S, P any] struct {
 	ctx    context.Context // ends at revocation and at shutdown
 	late   context.Context // ends ShutdownTimeout later: what has begun is finished in it
 	alarms map[string]bool
-	pause  backoff // between takeovers
+	pause  backoff           // between takeovers
+	again  [sha256.Size]byte // the outbox that a takeover has published last
 	caches *budget
 
 	// What follows is made anew by every takeover.
@@ -179,7 +181,7 @@ func (w *worker[I, S, P]) takeOver() error {
 		return refusal{fmt.Errorf("stream: the state of %s was made with %d partitions, but %s has %d: restore the partition count, or start a new run (RUN_ID) that builds its state from the log",
 			w.rt.Run.Group(w.job.Service), m.Partitions, w.step.inputs[0].wire, w.partitions)}
 	}
-	if err := w.deliver(w.ctx, m.Outbox); err != nil {
+	if err := w.deliverAgain(m.Outbox); err != nil {
 		return err
 	}
 	if err := w.restore(&m); err != nil {
