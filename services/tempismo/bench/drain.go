@@ -125,7 +125,7 @@ func (s *System) drain(ctx context.Context, cmd *exec.Cmd, w *watch) (*process, 
 		case err = <-failed:
 		case <-p.dead:
 			cancel()
-			<-failed
+			<-failed //nolint:errcheck // it is that of the cancelled context
 			err = p.ended()
 		case <-idle.C:
 			if now := moved.Load(); now > before {
@@ -133,7 +133,7 @@ func (s *System) drain(ctx context.Context, cmd *exec.Cmd, w *watch) (*process, 
 				continue
 			}
 			cancel()
-			<-failed
+			<-failed //nolint:errcheck // it is that of the cancelled context
 			err = fmt.Errorf("%s shows no progress on %s any more: %d outputs so far, and it says:\n%s", cmd.Path, w.topic, w.outputs, p.out.String())
 		}
 	}
