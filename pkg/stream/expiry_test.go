@@ -92,6 +92,18 @@ func (l wobblyLease) Load(ctx context.Context, keys []string, values [][]byte) e
 }
 
 func (l wobblyLease) Commit(ctx context.Context, c *stream.Commit) error {
+	if l.rng.IntN(20) == 0 { // the request is late: what is sent again may come before it
+		d := *c
+		d.Base, d.Next = maps.Clone(c.Base), maps.Clone(c.Next)
+		d.Keys, d.Gone = slices.Clone(c.Keys), slices.Clone(c.Gone)
+		d.Values = nil
+		for _, v := range c.Values {
+			d.Values = append(d.Values, slices.Clone(v))
+		}
+		d.Partition, d.Outbox = slices.Clone(c.Partition), slices.Clone(c.Outbox)
+		time.AfterFunc(time.Duration(l.rng.IntN(3000))*time.Millisecond, func() { _ = l.Lease.Commit(context.WithoutCancel(ctx), &d) })
+		return errors.New("no answer")
+	}
 	return l.wobble(func() error { return l.Lease.Commit(ctx, c) })
 }
 
@@ -175,6 +187,10 @@ func expireInTrouble(t *testing.T, seed uint64) (forgotten int) {
 			if restore != nil { // the store loses its last writes
 				restore()
 				restore = nil
+			}
+		case 4: // somebody else claims the partition, and does nothing with it
+			if _, err := store.Claim(t.Context(), group, 0); err != nil {
+				t.Fatal(err)
 			}
 		}
 	}
