@@ -28,8 +28,13 @@ const (
 	fieldOutbox     = "outbox"
 	fieldRebuilding = "rebuilding"
 	fieldPartial    = "partial"
+	fieldFormat     = "format"
 	broadcastPrefix = "broadcast "
 )
+
+// format is that of the meta hash, the states and the timers together: names, fields and how they are written. It goes up with a
+// change that a program of before would misread. Where there is none it is 1.
+const format = 1
 
 // Answers of the scripts.
 const (
@@ -42,12 +47,14 @@ const (
 // KEYS are the meta hash, and after it what else the script reads. Lua can unpack some thousand values and miniredis fewer, so what is many
 // goes in chunks of 500.
 const (
-	// claimScript: ARGV token. Without positions nothing was ever committed, or it is lost: states that may still be there
+	// claimScript: ARGV token, format. One who does not know the format claims nothing, so that he fences nobody. Without positions nothing was ever committed, or it is lost: states that may still be there
 	// belong to no position, and a rebuild over them would count twice.
 	claimScript = `
+local f = redis.call('HGET', KEYS[1], 'format')
+if f and tonumber(f) > tonumber(ARGV[2]) then return {'format', f} end
 if redis.call('HEXISTS', KEYS[1], 'positions') == 0 then redis.call('UNLINK', KEYS[2], KEYS[3]) end
 redis.call('HINCRBY', KEYS[1], 'epoch', 1)
-redis.call('HSET', KEYS[1], 'owner', ARGV[1])
+redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'format', ARGV[2])
 return redis.call('HGETALL', KEYS[1])`
 
 	// fence: ARGV token, positions.
@@ -90,7 +97,7 @@ func keys(group string, partition int32) (meta, state, timers string) {
 func (s *Store) Claim(ctx context.Context, group string, partition int32) (stream.Lease, error) {
 	l := &lease{store: s, token: rand.Text()}
 	l.metaKey, l.stateKey, l.timersKey = keys(group, partition)
-	flat, err := l.script(ctx, claimScript, []string{l.metaKey, l.stateKey, l.timersKey}, l.token).StringSlice()
+	flat, err := l.script(ctx, claimScript, []string{l.metaKey, l.stateKey, l.timersKey}, l.token, format).StringSlice()
 	if err != nil {
 		return nil, fmt.Errorf("claim %s: %w", l.metaKey, s.failed(ctx, err))
 	}
@@ -114,7 +121,7 @@ func (s *Store) Read(ctx context.Context, group string, partition int32, names [
 
 // Peek implements stream.Store. Meta and values are of one moment.
 func (s *Store) Peek(ctx context.Context, group string, partition int32, names []string) (stream.Snapshot, error) {
-	small := []string{fieldEpoch, fieldPositions, fieldPartitions, fieldRebuilding, fieldPartial}
+	small := []string{fieldFormat, fieldEpoch, fieldPositions, fieldPartitions, fieldRebuilding, fieldPartial}
 	return s.read(ctx, group, partition, names, func(tx goredis.Pipeliner, metaKey string) func() map[string]string {
 		some := tx.HMGet(ctx, metaKey, small...)
 		return func() map[string]string {
@@ -595,6 +602,11 @@ func positions(m map[string]int64) string {
 func parseMeta(fields map[string]string) (stream.Meta, error) {
 	var m stream.Meta
 	var err error
+	if f := fields[fieldFormat]; f != "" {
+		if n, err := strconv.Atoi(f); err != nil || n < 1 || n > format {
+			return m, fmt.Errorf("%w: version %s, this program reads version %d: run the newer one (docs/operations.md, Upgrades and rollback)", stream.ErrFormat, f, format)
+		}
+	}
 	if e := fields[fieldEpoch]; e != "" {
 		if m.Epoch, err = strconv.ParseInt(e, 10, 64); err != nil {
 			return m, fmt.Errorf("stored epoch: %w", err)

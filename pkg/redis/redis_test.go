@@ -142,6 +142,55 @@ func alone(t *testing.T, c Config) { suite(t, c, c) }
 func TestStoreOnEmbedded(t *testing.T) { alone(t, Config{Addr: embedded(t)}) }
 func TestRealStore(t *testing.T)       { alone(t, Config{Addr: real(t)}) }
 
+// A program that does not know what a newer one has stored neither takes it over nor reads it, and the newer one is not fenced.
+func TestANewerFormatIsRefused(t *testing.T)     { newerFormat(t, Config{Addr: embedded(t)}) }
+func TestRealANewerFormatIsRefused(t *testing.T) { newerFormat(t, Config{Addr: real(t)}) }
+
+func newerFormat(t *testing.T, c Config) {
+	ctx, s, group := t.Context(), open(t, c), newGroup()
+	newer, err := s.Claim(ctx, group, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer newer.Close()
+	at := map[string]int64{"a": 1}
+	if err := newer.Commit(ctx, &stream.Commit{Next: at, Partitions: 1}); err != nil {
+		t.Fatal(err)
+	}
+	meta, _, _ := keys(group, 0)
+	if err := s.single.HSet(ctx, meta, fieldFormat, format+1).Err(); err != nil {
+		t.Fatal(err)
+	}
+	refused := func(what string, err error) {
+		t.Helper()
+		if !errors.Is(err, stream.ErrFormat) || !strings.Contains(err.Error(), fmt.Sprintf("version %d", format+1)) || !strings.Contains(err.Error(), "docs/operations.md") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	_, err = s.Claim(ctx, group, 0)
+	refused("claim", err)
+	_, err = s.Read(ctx, group, 0, nil)
+	refused("read", err)
+	_, err = s.Peek(ctx, group, 0, nil)
+	refused("peek", err)
+	next := &stream.Commit{Base: at, Next: map[string]int64{"a": 2}, Partitions: 1}
+	if newer.Commit(ctx, next) == nil { // it watches the hash that we have written to
+		t.Error("the newer one did not notice")
+	}
+	if err := newer.Commit(ctx, next); err != nil {
+		t.Errorf("the newer one cannot go on: %v", err)
+	}
+	// What was written before there was a number is of format 1.
+	if err := s.single.HDel(ctx, meta, fieldFormat).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := s.Claim(ctx, group, 0); err != nil || l.Meta().Positions["a"] != 2 {
+		t.Errorf("what has no number: %v", err)
+	} else {
+		l.Close()
+	}
+}
+
 // TestALostStateDoesNotComeBack covers what the suite cannot reach: only the meta hash is gone.
 func TestALostStateDoesNotComeBack(t *testing.T) {
 	ctx, s, group := t.Context(), open(t, Config{Addr: embedded(t)}), newGroup()

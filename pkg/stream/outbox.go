@@ -156,7 +156,7 @@ func parcels(b []byte) ([]parcel, error) {
 	}
 	r := reader{b: b}
 	if v := r.byte(); v != outboxVersion {
-		return nil, fmt.Errorf("outbox: version %d is unknown to this binary: start the newer one", v)
+		return nil, fmt.Errorf("outbox: version %d is unknown to this program, which reads version %d: run the newer one (docs/operations.md, Upgrades and rollback)", v, outboxVersion)
 	}
 	topics := make([]string, 0, 8)
 	for n := r.uvarint(); n > 0 && !r.bad; n-- {

@@ -35,7 +35,7 @@ func (b *backoff) reset() { b.pause = 0 }
 
 // terminal reports whether trying the same again cannot help: the answer needs a takeover.
 func terminal(err error) bool {
-	return errors.Is(err, ErrFenced) || errors.Is(err, ErrOffset) || errors.Is(err, ErrLost) || errors.Is(err, ErrOffsetOutOfRange)
+	return errors.Is(err, ErrFenced) || errors.Is(err, ErrOffset) || errors.Is(err, ErrLost) || errors.Is(err, ErrFormat) || errors.Is(err, ErrOffsetOutOfRange)
 }
 
 // errorClass names the type of the innermost error that is more than a wrapper: a header with few values.

@@ -341,7 +341,7 @@ func readPartition(b []byte) (storedPartition, error) {
 	r := reader{b: b}
 	version := r.byte()
 	if version < 1 || version > partitionVersion {
-		return p, fmt.Errorf("partition state: version %d is unknown to this binary: start the newer one", version)
+		return p, fmt.Errorf("partition state: version %d is unknown to this program, which reads versions 1 to %d: run the newer one (docs/operations.md, Upgrades and rollback)", version, partitionVersion)
 	}
 	flags, seconds, nanos := r.byte(), r.varint(), r.uvarint()
 	p.partial = flags&1 != 0

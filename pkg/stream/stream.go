@@ -116,6 +116,7 @@ var (
 	ErrFenced = errors.New("stream: fenced: another owner holds the partition")
 	ErrOffset = errors.New("stream: stored positions differ: the store rolled back or another owner committed")
 	ErrLost   = errors.New("stream: the partition's state is gone from the store")
+	ErrFormat = errors.New("stream: what is stored is of a format that this program does not know")
 )
 
 // Store keeps, for each (group, partition number), the states by key, the positions and the outbox, so that they change

@@ -102,7 +102,7 @@ func (w *worker[I, S, P]) explain(err error) string {
 	if p := (*PanicError)(nil); errors.As(err, &p) {
 		attrs = append(attrs, "stack", string(p.Stack))
 	}
-	w.log.Error("processing fails, and it is no fault of the record; the partition waits and tries again: fix the program or its configuration", attrs...)
+	w.log.Error("processing fails, and it is no fault of the record; the partition waits and tries again: fix the program or its configuration, or run the newer version", attrs...)
 	return TakeoverStep
 }
 
@@ -174,11 +174,11 @@ func (w *worker[I, S, P]) takeOver() error {
 	}
 	m := w.lease.Meta()
 	if w.partition >= w.partitions {
-		return refusal{fmt.Errorf("stream: %s has got more partitions than the %d it had when this began, and keys have moved: restore the partition count, or start a new run (RUN_ID) that builds its state from the log",
+		return refusal{fmt.Errorf("stream: %s has got more partitions than the %d it had when this began, and keys have moved: restore the partition count, or start a new run (RUN_ID) that builds its state from the log; the next time let `tempismo repartition` do it",
 			w.step.inputs[0].wire, w.partitions)}
 	}
 	if m.Partitions != 0 && m.Partitions != w.partitions {
-		return refusal{fmt.Errorf("stream: the state of %s was made with %d partitions, but %s has %d: restore the partition count, or start a new run (RUN_ID) that builds its state from the log",
+		return refusal{fmt.Errorf("stream: the state of %s was made with %d partitions, but %s has %d: restore the partition count, or start a new run (RUN_ID) that builds its state from the log; `tempismo repartition` changes the number and keeps the state",
 			w.rt.Run.Group(w.job.Service), m.Partitions, w.step.inputs[0].wire, w.partitions)}
 	}
 	if err := w.deliverAgain(m.Outbox); err != nil {

@@ -101,8 +101,11 @@ func (p *Partition) append(dst []byte) []byte {
 }
 
 func (p *Partition) decode(b []byte) error {
-	if len(b) == 0 || b[0] == 0 || b[0] > partitionVersion {
-		return fmt.Errorf("%w: unknown version: run the program that wrote it, or start a new run", errPartition)
+	if len(b) == 0 {
+		return fmt.Errorf("%w: cut off", errPartition)
+	}
+	if b[0] == 0 || b[0] > partitionVersion {
+		return fmt.Errorf("%w: version %d is unknown to this program, which reads versions 1 to %d: run the newer one (docs/operations.md, Upgrades and rollback)", errPartition, b[0], partitionVersion)
 	}
 	version := b[0]
 	b = b[1:]

@@ -313,7 +313,8 @@ func (m *mover) everything(run stream.Run, partitions int32) map[string]string {
 		by, broadcast := map[string][]string{}, map[string]bool{}
 		err := kafka.Range(m.t.Context(), m.log, name, kafka.Earliest, kafka.Latest, func(r *stream.Record) error {
 			line := fmt.Sprintf("%s %s %v", r.Time, r.Value, r.Headers)
-			if isBroadcast(name) {
+			if isBroadcast(name) { // written into each partition a moment later
+				line = string(r.Value)
 				broadcast[fmt.Sprintf("%d %s", r.Partition, line)] = true
 				by["once"] = append(by["once"], line)
 				slices.Sort(by["once"])

@@ -2,6 +2,7 @@ package decision
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -186,8 +187,11 @@ func (a *Audiences) Append(dst []byte) []byte {
 // Decode reads what Append wrote.
 func (a *Audiences) Decode(b []byte) error {
 	*a = Audiences{}
-	if len(b) == 0 || b[0] != audiencesVersion {
-		return fmt.Errorf("decode audiences: not an encoding of version %d; was it written by a newer decider?", audiencesVersion)
+	if len(b) == 0 {
+		return errors.New("decode audiences: cut off")
+	}
+	if b[0] != audiencesVersion {
+		return fmt.Errorf("decode audiences: version %d is unknown to this program, which reads version %d: run the newer one (docs/operations.md, Upgrades and rollback)", b[0], audiencesVersion)
 	}
 	d := decoder{b: b[1:]}
 	for range d.count(maxAudiences) {

@@ -76,8 +76,11 @@ func (e *encoder) pending(p *pending) {
 // Decode reads what Append wrote, and what version 1 did.
 func (s *State) Decode(b []byte) error {
 	*s = State{}
-	if len(b) == 0 || b[0] < 1 || b[0] > stateVersion {
-		return fmt.Errorf("decode decision state: not an encoding of version 1 to %d; was it written by a newer decider?", stateVersion)
+	if len(b) == 0 {
+		return errors.New("decode decision state: cut off")
+	}
+	if b[0] < 1 || b[0] > stateVersion {
+		return fmt.Errorf("decode decision state: version %d is unknown to this program, which reads versions 1 to %d: run the newer one (docs/operations.md, Upgrades and rollback)", b[0], stateVersion)
 	}
 	d := decoder{b: b[1:]}
 	if b[0] == 1 {

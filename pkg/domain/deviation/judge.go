@@ -229,8 +229,11 @@ var ErrMemory = errors.New("deviation: not a memory of deviations")
 // Decode is the inverse of Append, and reads version 1. It keeps no view of b.
 func (m *Memory) Decode(b []byte) error {
 	*m = Memory{}
-	if len(b) == 0 || b[0] == 0 || b[0] > memoryVersion {
-		return fmt.Errorf("%w: unknown version: run the program that wrote it, or start a new run", ErrMemory)
+	if len(b) == 0 {
+		return fmt.Errorf("%w: cut off", ErrMemory)
+	}
+	if b[0] == 0 || b[0] > memoryVersion {
+		return fmt.Errorf("%w: version %d is unknown to this program, which reads versions 1 to %d: run the newer one (docs/operations.md, Upgrades and rollback)", ErrMemory, b[0], memoryVersion)
 	}
 	seconds := m.seconds()
 	known := seconds[:]

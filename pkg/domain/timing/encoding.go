@@ -47,7 +47,7 @@ func (p *Profile) Decode(b []byte) error {
 	d := decoder{b: b}
 	v := d.byte()
 	if d.err == nil && (v < 1 || v > encodingVersion) {
-		return fmt.Errorf("%w: version %d, this program reads versions up to %d: run the program that wrote it, or rebuild the profiles in a new run", ErrProfile, v, encodingVersion)
+		return fmt.Errorf("%w: version %d is unknown to this program, which reads versions 1 to %d: run the newer one (docs/operations.md, Upgrades and rollback)", ErrProfile, v, encodingVersion)
 	}
 	p.Zone = d.name(zoneNames)
 	if v > 1 {
