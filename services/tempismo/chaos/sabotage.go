@@ -31,7 +31,7 @@ var Sabotages = []Sabotage{
 		{"redis/lease.go", "\t\t\talready = true\n\t\tdefault:\n\t\t\treturn stream.ErrOffset\n", "\t\t\talready = true\n"},
 	}},
 	{"outbox", "1", 10, []change{
-		{"stream/worker.go", "\tif err := w.deliver(w.ctx, m.Outbox); err != nil {\n\t\treturn err\n\t}\n", ""},
+		{"stream/worker.go", "\tif err := w.deliverAgain(m.Outbox); err != nil {\n\t\treturn err\n\t}\n", ""},
 	}},
 	{"position-filter", "1", 15, []change{
 		{"stream/step.go", "\tif !fresh {\n", "\tif !fresh && len(sequence) == 0 {\n"},
