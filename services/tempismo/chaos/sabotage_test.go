@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,8 +13,13 @@ import (
 func TestSabotagesFit(t *testing.T) {
 	for _, s := range Sabotages {
 		t.Run(s.Name, func(t *testing.T) {
-			if _, err := s.Overlay(t.TempDir()); err != nil {
-				t.Error(err)
+			overlay, err := s.Overlay(t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			const pkg = "github.com/tempismo/tempismo/pkg/"
+			if out, err := exec.CommandContext(t.Context(), "go", "build", "-overlay", overlay, pkg+"stream", pkg+"redis").CombinedOutput(); err != nil {
+				t.Errorf("%v\n%s", err, out)
 			}
 			if !slices.ContainsFunc(Rows(), func(r Row) bool { return r.ID == s.Row }) {
 				t.Errorf("there is no row %s", s.Row)
