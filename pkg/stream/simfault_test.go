@@ -20,7 +20,7 @@ type misfortune struct {
 	budget                                      int
 	crisis                                      crisis // of the store, at a random operation
 	crises                                      int    // how many; 0: one
-	haunted                                     bool   // the crisis is that of a frozen process: the store goes back to when it froze, soon after it wakes up
+	haunted                                     bool   // the crisis is that of a frozen process: the store goes back to when it froze, soon after it wakes up, or to a bit before, at once
 	live                                        bool   // records arrive while the processes run
 	storm                                       bool   // processes come and go all the time
 	versions                                    int    // a process that starts is of one of so many, which do not do the same
@@ -195,7 +195,7 @@ func (p *proc) freeze(d *dice) {
 	readmit := p.log.Expel(a)
 	p.outstanding.Add(1)
 	haunted := p.m.haunted && p.haunt()
-	time.Sleep(d.millis(6000))
+	time.Sleep(d.millis(1 + d.roll(6000)))
 	if haunted {
 		p.world.mu.Lock()
 		p.strike = p.operated + d.roll(3)
@@ -205,11 +205,16 @@ func (p *proc) freeze(d *dice) {
 	p.later(d.millis(2500), readmit) // the zombie goes on until its next heartbeat
 }
 
-// haunt has the store remembered as it is now, if it is still to be rolled back.
+// haunt rolls the store back with the next operation, to where it was a bit before; or else it has it remembered as it is
+// now, to be rolled back when the process wakes up.
 func (w *world) haunt() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.crises == 0 || w.strike != never {
+		return false
+	}
+	if w.restore != nil && w.fate.roll(2) == 0 {
+		w.remember, w.strike = never, w.operated
 		return false
 	}
 	w.remember, w.strike = w.operated, never-1
@@ -578,7 +583,7 @@ func (w *world) befall() {
 	if w.crises == 0 || w.over.Load() {
 		return
 	}
-	if w.operated == w.remember {
+	if w.operated == w.remember || w.m.haunted && w.strike == never && w.operated%4 == 3 {
 		w.restore = nil
 		w.each(func(s service, p int32) {
 			group := w.group(s.name, w.era.Load())

@@ -40,7 +40,7 @@ func TestSimulationNoticesBrokenRules(t *testing.T) {
 		kind  string
 		seeds uint64
 	}{
-		{notFenced, "scribe-haunted-versions", 2000},
+		{notFenced, "scribe-haunted-versions", 4000},
 		{notCompared, "scribe-trouble", 1000},
 		{fencedByNothing, "scribe-trouble", 1000},
 		{notPublishedAgain, "scribe-trouble", 100},
@@ -49,7 +49,7 @@ func TestSimulationNoticesBrokenRules(t *testing.T) {
 		{notFiltered, "scribe-live", 100},
 		{notFiltered, "clerk-trouble", 100},
 		{notDeduplicated, "scribe-trouble", 100},
-		{loadsNotFenced, "scribe-haunted", 8000},
+		{loadsNotFenced, "scribe-haunted-versions", 4000},
 		{neverAsking, "scribe-rolledback", 2000},
 		{offsetsNotRead, "scribe-emptied-versions", 1000},
 	} {
