@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -34,6 +35,22 @@ func TestRealChaos(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	keep := false
+	defer func() {
+		if !keep {
+			if err := os.RemoveAll(dir); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	// What the harness's own clients log of the faults would bury what is told.
+	own, err := os.Create(filepath.Join(dir, "harness.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer own.Close()
+	defer slog.SetDefault(slog.Default())
+	slog.SetDefault(slog.New(slog.NewTextHandler(own, nil)))
 	bin := filepath.Join(dir, "bin")
 	p := Plan{Runs: *runsFlag, Seed: *seedFlag, Bin: bin, Previous: *previousFlag, Dir: dir, Tell: func(format string, args ...any) {
 		fmt.Fprintf(os.Stderr, "%s %s\n", time.Now().Format(time.TimeOnly), fmt.Sprintf(format, args...))
@@ -70,7 +87,7 @@ func TestRealChaos(t *testing.T) {
 	if err := os.RemoveAll(bin); err != nil {
 		t.Error(err)
 	}
-	if err := os.Remove(dir); err != nil { // it is empty where everything held
+	if keep = report.broken(); keep {
 		p.Tell("what is broken is kept in %s", dir)
 	}
 	if *jsonFlag != "" {

@@ -74,6 +74,11 @@ func (r *Report) Held() bool {
 	return !r.Interrupted && !slices.ContainsFunc(r.Rows, func(rr RowReport) bool { return rr.verdict() != held })
 }
 
+// broken tells whether something was found, or could not be looked at.
+func (r *Report) broken() bool {
+	return slices.ContainsFunc(r.Rows, func(rr RowReport) bool { return len(rr.Violations)+len(rr.Errors) > 0 })
+}
+
 const held = "held"
 
 // verdict is a word, or the letters of what is broken.
@@ -87,6 +92,8 @@ func (rr *RowReport) verdict() string {
 		return "BROKEN: " + strings.Join(slices.Sorted(maps.Keys(letters)), " ")
 	case len(rr.Errors) > 0:
 		return "not checked"
+	case rr.Runs == 0:
+		return "not played"
 	}
 	return held
 }

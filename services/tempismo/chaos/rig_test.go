@@ -68,6 +68,9 @@ func TestReport(t *testing.T) {
 		},
 		"not checked": func(r *Report) { r.Rows[0].add(round{seed: 9, err: errors.New("no broker")}) },
 		"interrupted": func(r *Report) { r.Interrupted = true },
+		"| not played |": func(r *Report) {
+			r.Interrupted, r.Rows = true, append(r.Rows, RowReport{ID: "2", Fault: "SIGSTOP", Holds: "L"})
+		},
 	} {
 		r := whole()
 		change(r)
