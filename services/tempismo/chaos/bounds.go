@@ -105,15 +105,10 @@ func Visible(samples []Sample, from, to time.Time) bool {
 			return true
 		}
 		for _, name := range watched {
-			if telling[name] && s.Metrics[name] > before[s.Process][name] {
+			if s.Metrics[name] > before[s.Process][name] {
 				return true
 			}
 		}
 	}
 	return false
-}
-
-// telling are the watched metrics that move only where something is wrong.
-var telling = map[string]bool{
-	"tempismo_stream_retries_total": true, "tempismo_stream_alarms": true, "tempismo_connector_retries_total": true, "tempismo_stream_takeovers_total": true,
 }
