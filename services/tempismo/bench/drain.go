@@ -85,6 +85,7 @@ func (s *System) drain(ctx context.Context, cmd *exec.Cmd, w *watch) (*process, 
 	sample(&from)
 	from[0] = Usage{} // all that it uses counts
 	var warmed, ended time.Time
+	rest := 0.0 // share of the records that were left then
 	finished := errors.New("finished")
 	var moved atomic.Int64 // outputs seen
 	failed := make(chan error, 1)
@@ -105,7 +106,7 @@ func (s *System) drain(ctx context.Context, cmd *exec.Cmd, w *watch) (*process, 
 				}
 			}
 			if warmed.IsZero() && done >= warmFrom*float64(total) {
-				warmed = sample(&warm)
+				warmed, rest = sample(&warm), 1-done/float64(total)
 			}
 			if left == 0 {
 				ended = sample(&end)
@@ -144,8 +145,12 @@ func (s *System) drain(ctx context.Context, cmd *exec.Cmd, w *watch) (*process, 
 	d := &Drain{Events: total, Seconds: ended.Sub(began).Seconds(), PeakRSS: end[0].Peak, Outputs: w.outputs}
 	millions := float64(total) / 1e6
 	d.Wall = float64(total) / d.Seconds
-	d.PerSecond = (1 - warmFrom) * float64(total) / ended.Sub(warmed).Seconds()
-	d.WallCPU, d.CPU = cost(from[:], end[:], millions), cost(warm[:], end[:], (1-warmFrom)*millions)
+	d.WallCPU = cost(from[:], end[:], millions)
+	d.PerSecond, d.CPU = d.Wall, d.WallCPU
+	if rest > 0 { // else it was over before it was warm
+		d.PerSecond = rest * float64(total) / ended.Sub(warmed).Seconds()
+		d.CPU = cost(warm[:], end[:], rest*millions)
+	}
 	if s.Embedded {
 		d.CPU.Broker, d.CPU.Redis, d.WallCPU.Broker, d.WallCPU.Redis = 0, 0, 0, 0
 	}

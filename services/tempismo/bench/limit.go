@@ -49,7 +49,7 @@ func runLimit(ctx context.Context, c ServiceConfig, set app.Settings) error {
 	return err
 }
 
-// limitPartition works one partition off and tells, at the first fifth and at the end, how many records it has read.
+// limitPartition works one partition off and tells, fifty times, how many records it has read.
 func limitPartition(ctx context.Context, log *kafka.Log, run stream.Run, a stream.Assignment) error {
 	topic := run.Topic(topics.Events)
 	begin, end, err := log.Bounds(ctx, topic, a.Partition())
@@ -107,7 +107,7 @@ func limitPartition(ctx context.Context, log *kafka.Log, run stream.Run, a strea
 
 const (
 	limitFetch = 4 << 20
-	limitSteps = 20 // of progress
+	limitSteps = 50 // of progress
 )
 
 // byCount is the mark of the bare loop.
