@@ -382,7 +382,7 @@ func (l *Load) request(now time.Time) []item {
 	}
 	id := l.name("r")
 	deadline := now.Add(shortest + time.Duration(l.random.Int64N(int64(longest-shortest)))).UTC().Truncate(time.Second)
-	make := func(data string) item {
+	record := func(data string) item {
 		e := stream.Event{ID: id, Source: "/chaos", Type: decision.RequestType, Subject: who, Time: now.UTC(), Data: []byte(data)}
 		return item{Acked{Topic: topics.Requests, ID: id, Customer: who, Time: now, Deadline: deadline}, e.Append(nil)}
 	}
@@ -390,9 +390,9 @@ func (l *Load) request(now time.Time) []item {
 	if !hasten { // the others may go out at once: every hour is as good
 		waits = fmt.Sprintf(`,"not_before":%q`, now.Add(time.Duration(l.random.Int64N(int64(shortest-time.Second)))).UTC().Format(time.RFC3339))
 	}
-	items := []item{make(fmt.Sprintf(`{"action":"place","channel":"email","message":"m-%s"%s,"deadline":%q,"on_deviation":%t}`, id, waits, deadline.Format(time.RFC3339), hasten))}
+	items := []item{record(fmt.Sprintf(`{"action":"place","channel":"email","message":"m-%s"%s,"deadline":%q,"on_deviation":%t}`, id, waits, deadline.Format(time.RFC3339), hasten))}
 	if l.random.IntN(20) == 0 {
-		cancel := make(`{"action":"cancel"}`)
+		cancel := record(`{"action":"cancel"}`)
 		cancel.acked.ID = "" // the request ends once all the same
 		items = append(items, cancel)
 	}
