@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -29,8 +30,7 @@ func TestRealChaos(t *testing.T) {
 	if os.Getenv("TEMPISMO_REAL") == "" || *runsFlag == 0 {
 		t.Skip("breaks brokers, stores and services of its own for many minutes: run it with scripts/chaos")
 	}
-	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	ctx := interruptible(t)
 	dir, err := os.MkdirTemp("", "tempismo-chaos-")
 	if err != nil {
 		t.Fatal(err)
@@ -52,9 +52,7 @@ func TestRealChaos(t *testing.T) {
 	defer slog.SetDefault(slog.Default())
 	slog.SetDefault(slog.New(slog.NewTextHandler(own, nil)))
 	bin := filepath.Join(dir, "bin")
-	p := Plan{Runs: *runsFlag, Seed: *seedFlag, Bin: bin, Previous: *previousFlag, Dir: dir, Tell: func(format string, args ...any) {
-		fmt.Fprintf(os.Stderr, "%s %s\n", time.Now().Format(time.TimeOnly), fmt.Sprintf(format, args...))
-	}}
+	p := Plan{Runs: *runsFlag, Seed: *seedFlag, Bin: bin, Previous: *previousFlag, Dir: dir, Tell: tell}
 	if p.Runs < 0 {
 		p.Runs = 10
 	}
@@ -105,6 +103,19 @@ func TestRealChaos(t *testing.T) {
 	if !report.Held() {
 		t.Fail()
 	}
+}
+
+// interruptible ends with the test, or when the person who watches has seen enough: brokers and services are then ended in
+// order.
+func interruptible(t *testing.T) context.Context {
+	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt, syscall.SIGTERM)
+	t.Cleanup(stop)
+	return ctx
+}
+
+// tell tells whoever watches at once; a test's log would come at its end.
+func tell(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "%s %s\n", time.Now().Format(time.TimeOnly), fmt.Sprintf(format, args...))
 }
 
 func sabotaged(t *testing.T, name string) *Sabotage {

@@ -38,6 +38,7 @@ func TestRealSabotagesAreNoticed(t *testing.T) {
 	if os.Getenv("TEMPISMO_REAL") == "" || *sabotageFlag != "all" {
 		t.Skip("breaks brokers, stores and services of its own for many minutes: run it with scripts/chaos --sabotage all")
 	}
+	ctx := interruptible(t)
 	const rounds = 4
 	for _, s := range Sabotages {
 		t.Run(s.Name, func(t *testing.T) {
@@ -47,11 +48,11 @@ func TestRealSabotagesAreNoticed(t *testing.T) {
 				t.Fatal(err)
 			}
 			bin := filepath.Join(dir, "bin")
-			if err := Build(t.Context(), bin, "-overlay", overlay); err != nil {
+			if err := Build(ctx, bin, "-overlay", overlay); err != nil {
 				t.Fatal(err)
 			}
 			for seed := range uint64(rounds) {
-				report, err := Plan{Rows: []string{s.Row}, Runs: s.Runs, Seed: seed + 1, Bin: bin, Dir: filepath.Join(dir, "rounds"), Tell: t.Logf}.Run(t.Context())
+				report, err := Plan{Rows: []string{s.Row}, Runs: s.Runs, Seed: seed + 1, Bin: bin, Dir: filepath.Join(dir, "rounds"), Tell: tell}.Run(ctx)
 				if err != nil {
 					t.Fatal(err)
 				}
