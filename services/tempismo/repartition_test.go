@@ -42,7 +42,7 @@ func TestRealRepartition(t *testing.T) {
 		t.Skip("no Java: this test starts a broker by deployments/kafka/brokers")
 	}
 	dir := t.TempDir()
-	_, port, _ := net.SplitHostPort(freeAddresses(t, 1)[0])
+	_, port, _ := net.SplitHostPort(freeAddresses(t, 2)[0]) // the one above is the controller's
 	script := func(args ...string) {
 		t.Helper()
 		if out, err := exec.Command("../../deployments/kafka/brokers", args...).CombinedOutput(); err != nil {

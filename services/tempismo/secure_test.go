@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	random "math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -175,18 +176,26 @@ log.cleaner.dedupe.buffer.size=2097152
 	return s
 }
 
-// freeAddresses finds addresses that nobody listens on.
+// freeAddresses finds addresses with ports in a row that nobody listens on, below those that the system gives out by itself.
 func freeAddresses(t *testing.T, n int) (all []string) {
 	t.Helper()
-	for range n { // all at once, so that none is given out twice
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
+	for range 100 {
+		all = nil
+		base := 15000 + random.IntN(17000)
+		for i := range n {
+			ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", base+i))
+			if err != nil {
+				break
+			}
+			ln.Close()
+			all = append(all, ln.Addr().String())
 		}
-		defer ln.Close()
-		all = append(all, ln.Addr().String())
+		if len(all) == n {
+			return all
+		}
 	}
-	return all
+	t.Fatalf("no %d free ports in a row", n)
+	return nil
 }
 
 // kafkaLibraries is where deployments/kafka/brokers keeps Kafka.

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	goredis "github.com/redis/go-redis/v9"
+
 	"github.com/tempismo/tempismo/pkg/domain/decision"
 	"github.com/tempismo/tempismo/pkg/domain/deviation"
 	"github.com/tempismo/tempismo/pkg/domain/timing"
@@ -120,7 +122,7 @@ func (a *alarms) now() map[int32]string {
 	return maps.Clone(a.standing)
 }
 
-// rollingUpgrade replaces one member of a group after the other, goes back, and forth again. While the old version meets
+// rollingUpgrade replaces one member of a group after the other, goes back, rebuilds, and goes forth again. While the old version meets
 // states of the new one it stands still on these partitions, with an alarm, and harms nothing; what it can read goes on.
 func rollingUpgrade(t *testing.T, brokers, storeAddr string) {
 	const partitions, keys = 4, 20
@@ -242,8 +244,21 @@ func rollingUpgrade(t *testing.T, brokers, storeAddr string) {
 			t.Errorf("partition %d: alarm %q; states or positions have changed", p, old.now()[p])
 		}
 	}
+	// Or back for good, as docs/operations.md has it: the old version rebuilds what it cannot read.
+	r := goredis.NewClient(&goredis.Options{Addr: storeAddr})
+	defer r.Close()
+	for _, p := range mixed {
+		if n, err := r.Unlink(t.Context(), fmt.Sprintf("{%s.%d}:meta", run.Group("diary"), p)).Result(); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	eventually(t, "the old version does not rebuild what it cannot read", func() bool { return drained() && len(upgraded()) == 0 })
+	write()
+	eventually(t, "the old version does not go on", func() bool { return drained() })
+
 	_, stopNew = member(2) // forth again
 	stopB()
+	write()
 	eventually(t, "version 2 does not get through", func() bool { return drained() })
 	stopNew()
 
