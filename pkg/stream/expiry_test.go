@@ -101,7 +101,8 @@ func (l wobblyLease) Commit(ctx context.Context, c *stream.Commit) error {
 			d.Values = append(d.Values, slices.Clone(v))
 		}
 		d.Partition, d.Outbox = slices.Clone(c.Partition), slices.Clone(c.Outbox)
-		time.AfterFunc(time.Duration(l.rng.IntN(3000))*time.Millisecond, func() { _ = l.Lease.Commit(context.WithoutCancel(ctx), &d) })
+		late := streamtest.Late(l.Lease)
+		time.AfterFunc(time.Duration(l.rng.IntN(3000))*time.Millisecond, func() { _ = late.Commit(context.WithoutCancel(ctx), &d) })
 		return errors.New("no answer")
 	}
 	return l.wobble(func() error { return l.Lease.Commit(ctx, c) })
@@ -159,7 +160,7 @@ func expireInTrouble(t *testing.T, seed uint64) (forgotten int) {
 	}
 	drained := func() bool {
 		s, err := store.Read(t.Context(), group, 0, nil)
-		return err == nil && s.Positions["in"] == int64(n)
+		return err == nil && s.Positions["in"] == int64(n) && log.Offsets(group, "in")[0] == int64(n) // and the outputs acknowledged
 	}
 	stop := start()
 	defer func() { stop() }()
@@ -198,6 +199,9 @@ func expireInTrouble(t *testing.T, seed uint64) (forgotten int) {
 		if settle(); drained() {
 			break
 		}
+	}
+	if !drained() {
+		t.Fatalf("seed %d: the log of %d records was not worked off", seed, n)
 	}
 
 	fold, err := stream.NewFold(albumJob(), run, 0, 1)

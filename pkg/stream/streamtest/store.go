@@ -153,6 +153,14 @@ type lease struct {
 	positions map[string]int64
 }
 
+// Late is the right that a lease of a Store gives, for a request that arrives late: the answer reaches nobody, so that the lease
+// itself learns nothing from it.
+func Late(of stream.Lease) stream.Lease {
+	l := *of.(*lease)
+	l.positions = maps.Clone(l.positions)
+	return &l
+}
+
 func (l *lease) Meta() stream.Meta { return l.meta }
 func (l *lease) Close() error      { return nil }
 
