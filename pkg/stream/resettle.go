@@ -193,4 +193,3 @@ func counted(ctx context.Context, store Store, group string, partitions int32, w
 	}
 	return nil
 }
-

@@ -300,8 +300,12 @@ func (m *mover) everything(run stream.Run, partitions int32) map[string]string {
 	m.t.Helper()
 	all := map[string]string{"profiles": must(m.t, append([]string{"dump", "profiles"}, m.where(run)...)...)}
 	if err := (&target{Kafka: kafka.Config{Brokers: strings.Split(m.brokers, ",")}, Redis: m.redis(), Run: run.ID, Mode: "live"}).with(m.t.Context(), func(sys *system) error {
-		if n, err := sys.partitions(m.t.Context()); err != nil || n != partitions {
-			return fmt.Errorf("%d partitions, %v", n, err)
+		n, err := sys.partitions(m.t.Context())
+		if err != nil {
+			return err
+		}
+		if n != partitions {
+			return fmt.Errorf("%d partitions", n)
 		}
 		sum, err := totals(m.t.Context(), sys, partitions)
 		all["totals"] = fmt.Sprint(sum)

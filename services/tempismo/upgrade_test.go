@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"slices"
@@ -128,7 +127,7 @@ func rollingUpgrade(t *testing.T, brokers, storeAddr string) {
 	const partitions, keys = 4, 20
 	run := stream.Run{ID: fmt.Sprint("u", time.Now().UnixNano()), Simulated: true}
 	open := func() *kafka.Log {
-		log, err := kafka.Open(t.Context(), kafka.Config{Brokers: strings.Split(brokers, ",")}, kafka.Logger(slog.New(slog.NewTextHandler(io.Discard, nil))))
+		log, err := kafka.Open(t.Context(), kafka.Config{Brokers: strings.Split(brokers, ",")}, kafka.Logger(slog.New(slog.DiscardHandler)))
 		if err != nil {
 			t.Fatal(err)
 		}
