@@ -35,7 +35,7 @@ func (l tellingLog) Consume(ctx context.Context, group, topic string, work func(
 
 // A process is frozen when it is about to claim; another one takes the partition over, works and is acknowledged; the state
 // is lost. The first one wakes up and claims: it must know what was acknowledged meanwhile. The simulation found this
-// (scribe-shortened-versions, seeds 12 and 230).
+// (TestSimulationRegressions).
 func TestAClaimThatComesLateKnowsWhatWasAcknowledged(t *testing.T) {
 	within(t, func(b *bench) {
 		b.echo()
