@@ -4,11 +4,13 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -169,6 +171,8 @@ func TestSimulate(t *testing.T) {
 		t.Fatalf("no kind begins with %q", *kindFlag)
 	}
 	debug.SetGCPercent(800)
+	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	sums := make([]counts, len(chosen))
 	var next, done atomic.Uint64
 	var told atomic.Int64
@@ -178,7 +182,7 @@ func TestSimulate(t *testing.T) {
 	var running sync.WaitGroup
 	for range *workersFlag {
 		running.Go(func() {
-			for i := next.Add(1) - 1; i < *schedulesFlag; i = next.Add(1) - 1 {
+			for i := next.Add(1) - 1; i < *schedulesFlag && ctx.Err() == nil; i = next.Add(1) - 1 {
 				k, seed := chosen[i%uint64(len(chosen))], *seedFlag+i/uint64(len(chosen))
 				for range *repeatFlag {
 					wrong, happened := simulate(t, seed, k)
