@@ -123,7 +123,7 @@ func renew(ctx context.Context, r *Rig, n int) error {
 		what, env = "other settings", []string{"SCORED_BELOW=" + []string{"0.05", "0.3", "1"}[r.Rand.IntN(3)], "BATCH_RECORDS=64"}
 	case service == "profiler" || service == "detector":
 		if r.Rand.IntN(2) == 0 {
-			what, env = "a pinned model", []string{"MODEL=builtin.1"}
+			what, env = pinned, []string{"MODEL=builtin.1"}
 			break
 		}
 		what = "another model"
@@ -144,8 +144,24 @@ func renew(ctx context.Context, r *Rig, n int) error {
 		r.spawn(bin, service, env...)
 	}
 	r.Note(service + " comes back with " + what)
+	if what != pinned {
+		return nil
+	}
+	// Whoever is pinned reads no models. The pin goes again, so that in the end everything is read.
+	if err := r.Moment(ctx, 4*time.Second); err != nil {
+		return err
+	}
+	if err := r.strike(ctx, service, anywhere); err != nil {
+		return err
+	}
+	for _, p := range r.Service(service) {
+		p.Kill()
+	}
+	r.restore(service)
 	return nil
 }
+
+const pinned = "a pinned model, and then without it"
 
 // anotherPolicy puts one in force that decides otherwise.
 func (r *Rig) anotherPolicy(ctx context.Context, n int) error {
