@@ -71,9 +71,9 @@ func (c *doctorCmd) Run(ctx context.Context, t terminal) error {
 			if f.Result != fine {
 				mark = s.warm.Render(fmt.Sprintf("%-7s", f.Result))
 			}
-			fmt.Fprintf(t.out, "%s  %-14s %s\n", mark, f.Check, f.Detail)
+			fmt.Fprintf(t.out, "%s  %-17s %s\n", mark, f.Check, f.Detail)
 			if f.Advice != "" {
-				fmt.Fprintf(t.out, "         %-14s %s\n", "", s.faint.Render(f.Advice))
+				fmt.Fprintf(t.out, "         %-17s %s\n", "", s.faint.Render(f.Advice))
 			}
 		}
 	}

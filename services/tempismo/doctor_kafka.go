@@ -25,7 +25,9 @@ func checkKafka(ctx context.Context, sys *system) (found []finding) {
 	if err != nil {
 		return append(found, finding{"kafka version", failed, err.Error(), "See that every broker is up, and reachable from here."})
 	}
-	found = append(found, judgeVersions(versions)...)
+	if sys.dir == "" { // the embedded broker is of no version of Kafka's
+		found = append(found, judgeVersions(versions)...)
+	}
 	names := kafka.Names(sys.run)
 	there, err := sys.log.Describe(ctx, sys.run, names...)
 	if err != nil {
