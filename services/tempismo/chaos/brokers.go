@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -81,11 +82,33 @@ func brokersScript() (string, error) {
 	}
 }
 
-// freePorts finds a port for the first of n brokers, below the range from which the system gives out its own. Each takes
-// the two ports above, too.
+// given are the ports that this process has given out: one after the other from a random one on, so that no two of its
+// servers are told the same, whenever they begin to listen.
+var given struct {
+	sync.Mutex
+	next int
+}
+
+// Below the range from which the system takes ports for connections: such a port could be taken before its server listens.
+const (
+	firstPort = 15000
+	lastPort  = 31900
+)
+
+// freePorts finds a port for the first of n servers. The others are 10, 20 above, and each may take the two ports above
+// its own, too.
 func freePorts(n int) (int, error) {
-	for range 100 {
-		port := 15000 + rand.IntN(16900)
+	given.Lock()
+	defer given.Unlock()
+	for range 1000 {
+		switch {
+		case given.next == 0:
+			given.next = firstPort + rand.IntN(lastPort-firstPort-10*n)
+		case given.next > lastPort-10*n:
+			given.next = firstPort
+		}
+		port := given.next
+		given.next += 10 * n
 		free := true
 		for i := range n {
 			for j := range 3 {

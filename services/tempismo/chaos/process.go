@@ -3,7 +3,6 @@ package chaos
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -199,12 +198,11 @@ func (p *Process) RSS() int64 {
 // freeAddresses finds addresses of this machine that nobody listens on.
 func freeAddresses(n int) (addresses []string, err error) {
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		port, err := freePorts(1)
 		if err != nil {
-			return nil, errors.Join(errors.New("find a free port"), err)
+			return nil, err
 		}
-		defer l.Close() // all at once, so that they differ
-		addresses = append(addresses, l.Addr().String())
+		addresses = append(addresses, net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	}
 	return addresses, nil
 }

@@ -133,3 +133,19 @@ func TestRealRedisServers(t *testing.T) {
 	}
 	holds("")
 }
+
+func TestNoPortIsGivenOutTwice(t *testing.T) {
+	seen := map[int]bool{}
+	for range 50 {
+		port, err := freePorts(3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 3 {
+			if seen[port+10*i] {
+				t.Fatalf("port %d, twice", port+10*i)
+			}
+			seen[port+10*i] = true
+		}
+	}
+}
