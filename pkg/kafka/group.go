@@ -39,7 +39,6 @@ func (l *Log) Consume(ctx context.Context, group, topic string, work func(ctx co
 		GroupBalancers:    []kafkago.GroupBalancer{kafkago.RangeGroupBalancer{}},
 		HeartbeatInterval: heartbeatInterval, SessionTimeout: sessionTimeout, RebalanceTimeout: rebalanceTimeout,
 		JoinGroupBackoff: joinBackoff, StartOffset: kafkago.FirstOffset, Timeout: netTimeout,
-		WatchPartitionChanges: true, PartitionWatchInterval: growthInterval,
 	})
 	if err != nil {
 		return fmt.Errorf("join group %s: %w", group, err)
@@ -47,6 +46,7 @@ func (l *Log) Consume(ctx context.Context, group, topic string, work func(ctx co
 	log := l.logger.With("group", group, "topic", topic)
 	var working atomic.Int32
 	var pause backoff
+	known := 0 // partitions of the topic; of one generation after the other
 	for ctx.Err() == nil {
 		gen, err := cg.Next(ctx)
 		if err != nil {
@@ -58,6 +58,7 @@ func (l *Log) Consume(ctx context.Context, group, topic string, work func(ctx co
 		}
 		pause.reset()
 		log.Info("joined the consumer group", "generation", gen.ID, "partitions", len(gen.Assignments[topic]))
+		gen.Start(func(ctx context.Context) { known = l.grown(ctx, topic, known) })
 		hints := make(chan struct{}, 1)
 		for _, p := range gen.Assignments[topic] {
 			a := &assignment{log: l, gen: gen, hints: hints, partition: int32(p.ID)}
@@ -83,6 +84,30 @@ func (l *Log) Consume(ctx context.Context, group, topic string, work func(ctx co
 			if working.Load() == 0 {
 				conns.close()
 			}
+		}
+	}
+}
+
+// grown returns when the topic has got more partitions than are known, or ctx ends: kafka-go takes the return for the end of
+// the generation, and the next one gives the new partitions to somebody, who refuses them. kafka-go can watch by itself,
+// but on the connection of the heartbeats, where two answers that are due make it spin.
+func (l *Log) grown(ctx context.Context, topic string, known int) int {
+	tick := time.NewTicker(growthInterval)
+	defer tick.Stop()
+	for {
+		m, err := l.admin.Metadata(ctx, topic)
+		n := len(m.Topics[topic].Partitions)
+		switch {
+		case err != nil || n == 0: // another time
+		case known == 0:
+			known = n
+		case n > known:
+			return n
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return known
 		}
 	}
 }
