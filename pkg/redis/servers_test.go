@@ -3,6 +3,7 @@ package redis
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -207,16 +208,20 @@ func (c *trio) owns(t *testing.T, server, slot int) bool {
 	return false
 }
 
-// owner is the server that is the primary of a slot, of the three that were primaries at first.
+// owner is the server that is the primary of a slot, of the three that were primaries at first. After a move it can take a
+// moment of gossip until one of them says so.
 func (c *trio) owner(t *testing.T, slot int) int {
 	t.Helper()
-	for i := range 3 {
-		if c.owns(t, i, slot) {
-			return i
+	owner := -1
+	wait(t, fmt.Sprintf("one of the three has slot %d", slot), func() bool {
+		for i := range 3 {
+			if c.owns(t, i, slot) {
+				owner = i
+			}
 		}
-	}
-	t.Fatalf("none of the three has slot %d", slot)
-	return -1
+		return owner >= 0
+	})
+	return owner
 }
 
 // move brings a slot to another primary, key by key, as redis-cli --cluster reshard does; between is called when half of its
