@@ -255,4 +255,33 @@ func (c *trio) move(t *testing.T, slot, to int, between func()) {
 			c.do(t, i, "cluster", "setslot", slot, "node", c.ids[to])
 		}
 	}
+	// Whoever moves the next slot before all agree gets epochs that collide, and slots that nobody has. Tools for operators
+	// check the same before they begin.
+	wait(t, "all agree on who has the slot, and on who came last", func() bool {
+		epochs := map[string]bool{}
+		for i := range 3 {
+			info := c.do(t, i, "cluster", "info").(string)
+			_, epoch, _ := strings.Cut(info, "cluster_current_epoch:")
+			epoch, _, _ = strings.Cut(epoch, "\r")
+			epochs[epoch] = true
+			if shards := c.do(t, i, "cluster", "slots"); !c.has(shards, slot, to) {
+				return false
+			}
+		}
+		return len(epochs) == 1
+	})
+}
+
+// has reports whether an answer to cluster slots names a server as the primary of a slot.
+func (c *trio) has(answer any, slot, server int) bool {
+	ranges, _ := answer.([]any)
+	for _, r := range ranges {
+		f, _ := r.([]any)
+		if len(f) < 3 || int64(slot) < f[0].(int64) || int64(slot) > f[1].(int64) {
+			continue
+		}
+		node, _ := f[2].([]any)
+		return len(node) > 2 && node[2] == c.ids[server]
+	}
+	return false
 }
