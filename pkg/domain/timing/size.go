@@ -8,6 +8,9 @@ func (p *Profile) Size() int {
 	n := cap(p.Channels)*int(unsafe.Sizeof(Channel{})) + len(p.Zone) + len(p.Home) + len(p.Segment)
 	for i := range p.Channels {
 		n += len(p.Channels[i].Name)
+		if p.Channels[i].before != nil {
+			n += int(unsafe.Sizeof(before{}))
+		}
 	}
 	return n
 }

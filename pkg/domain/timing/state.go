@@ -17,23 +17,11 @@ import (
 // unit*2^((w-landmark)/half-life) for ever, and readers divide by the weight of their own week. Weights are constant within
 // a week, therefore integers, therefore exact. All but the slow histogram of Rhythm have a half-life of 13 weeks.
 type State struct {
-	Rhythm // of the engaged hours settled
+	tally
 
-	seen     bool
-	head     Hour  // latest hour seen
-	first    int64 // day of the first
-	settled  bool
-	landmark int64 // week, a multiple of quarter, of the counters below; meaningless before anything was settled
-
-	days        uint32      // days with engaged hours, without decay
-	engagedDays [7]uint32   // engaged hours by day of week
-	answers     uint32      // engaged hours that may answer a message known
-	deliveries  uint32      // delivery hours, without decay
-	sent        [Day]uint32 // delivery hours by hour of day
-	sentDays    [7]uint32   // delivery hours by day of week
-	seasonal    uint32      // delivery hours by how much everybody engages on the days after them (Model.Season)
-	watched     uint32      // days between engaged days, holes cut short: exposure while no deliveries are reported
-	watchedTo   int64       // the last such day
+	seen  bool
+	head  Hour  // latest hour seen
+	first int64 // day of the first
 
 	moved  uint16               // log M of the drift test where it is above 0, 1/256 nat
 	recent [recentAnswers]uint8 // 1 + hour of the day of the answers since M rose above 1, newest first; 0: none
@@ -48,6 +36,26 @@ type State struct {
 	engaged  hours
 	received hours
 	minutes  [hotHours]uint8 // earliest minute of the engaged hours not settled yet, by hour modulo hotHours
+
+	before *before // nil, or what to remember of the last view
+}
+
+// tally is what settling adds to.
+type tally struct {
+	Rhythm // of the engaged hours settled
+
+	settled  bool
+	landmark int64 // week, a multiple of quarter, of the counters below; meaningless before anything was settled
+
+	days        uint32      // days with engaged hours, without decay
+	engagedDays [7]uint32   // engaged hours by day of week
+	answers     uint32      // engaged hours that may answer a message known
+	deliveries  uint32      // delivery hours, without decay
+	sent        [Day]uint32 // delivery hours by hour of day
+	sentDays    [7]uint32   // delivery hours by day of week
+	seasonal    uint32      // delivery hours by how much everybody engages on the days after them (Model.Season)
+	watched     uint32      // days between engaged days, holes cut short: exposure while no deliveries are reported
+	watchedTo   int64       // the last such day
 }
 
 const (
@@ -390,8 +398,10 @@ func (s *State) Merge(w *World, o State) {
 	}
 	if !s.seen {
 		*s = o
+		s.before = nil
 		return
 	}
+	s.before = nil
 	var c Change
 	head := s.head
 	s.advance(w, o.head, &c)

@@ -1,6 +1,9 @@
 package timing
 
-import "math"
+import (
+	"math"
+	"math/bits"
+)
 
 // View is what a model makes of a profile at one moment: the week of one customer in one channel.
 type View struct {
@@ -52,11 +55,60 @@ func (p *Profile) View(m *Model, channel string, now Hour) View {
 // later days. A drift is not looked for: it is told when it is settled, and until then the habit is what it was.
 func (s *State) take(w *World, o *State, without int64) {
 	*s = *o
-	if s.seen {
-		for d := s.unsettled(); d <= dayOf(s.head); d++ {
-			s.takeIn(w, d, d < without, nil)
+	if !s.seen {
+		return
+	}
+	today := dayOf(s.head)
+	end := min(without, today)
+	known := o.hot(w, end)
+	if b := o.before; b != nil && b.hot == known {
+		s.tally = b.tally
+	} else {
+		for d := s.unsettled(); d < end; d++ {
+			s.takeIn(w, d, true, nil)
+		}
+		if b == nil && bits.OnesCount32(known.engaged[0])+bits.OnesCount32(known.engaged[1]) >= remembered {
+			b = new(before)
+			o.before = b
+		}
+		if b != nil {
+			b.hot, b.tally = known, s.tally
 		}
 	}
+	for d := max(end, s.unsettled()); d <= today; d++ {
+		s.takeIn(w, d, d < without, nil)
+	}
+}
+
+// before is what a State comes to with the days before today taken in. Few events change it, and of those who engage in many
+// hours of a day it is expensive to work out. It is a memory of this process only, and changes no result.
+type before struct {
+	hot
+	tally
+}
+
+// remembered is from how many engaged hours on it is worth its memory.
+const remembered = 3
+
+// hot is all that a before depends on.
+type hot struct {
+	model             *Model
+	gaps              Gaps
+	unsettled         int64
+	n, deliveries     uint32 // of what is settled, which never changes without one of them
+	engaged, received [Lateness / Day]uint32
+	minutes           [Lateness / Day][Day]uint8
+}
+
+func (s *State) hot(w *World, end int64) hot {
+	k := hot{model: w.Model, gaps: w.Gaps, unsettled: s.unsettled(), n: s.n, deliveries: s.deliveries}
+	for i := range k.engaged {
+		if d := k.unsettled + int64(i); d < end {
+			k.engaged[i], k.received[i] = s.engaged.day(d, s.head), s.received.day(d, s.head)
+			k.minutes[i] = [Day]uint8(s.minutes[Day*mod(d, hotHours/Day):])
+		}
+	}
+	return k
 }
 
 // decay is the weight at which weeks-old counts are read: half after 13 weeks.
