@@ -3,6 +3,7 @@ package timing
 import (
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 )
 
@@ -71,4 +72,43 @@ func TestWhatIsRememberedChangesNoView(t *testing.T) {
 		t.Errorf("remembered %d times, used %d times: nothing was tested", remembered, used)
 	}
 	t.Logf("remembered at %d moments, still good at %d", remembered, used)
+}
+
+// A copy of a profile shares no memory with it: both go their own way, with as many engaged hours but others.
+func TestCopiesDoNotShareWhatIsRemembered(t *testing.T) {
+	w := &World{Model: Builtin()}
+	var p Profile
+	c := p.Channel("email")
+	start := Hour(simStart)
+	for h := start; h < start+20*Day; h += 5 {
+		c.Engaged(w, h, 30)
+	}
+	now := c.head
+	var v View
+	w.Derive(&v, &p, "email", now, dayOf(now))
+	q := p
+	q.Channels = slices.Clone(p.Channels)
+	late := now - 4*Day
+	for i, each := range []*Profile{&p, &q} {
+		h := late + Hour(i)*3
+		for each.Channels[0].engaged.has(h) {
+			h++
+		}
+		each.Channels[0].Engaged(w, h, 30)
+	}
+	if p.Channels[0].before == nil || p.Channels[0].n != q.Channels[0].n {
+		t.Fatal("nothing is remembered, or the two differ in what it is known by: nothing is tested")
+	}
+	for _, each := range []*Profile{&p, &q} {
+		var fresh Profile
+		if err := fresh.Decode(each.Append(nil)); err != nil {
+			t.Fatal(err)
+		}
+		var got, want View
+		w.Derive(&got, each, "email", now, dayOf(now))
+		w.Derive(&want, &fresh, "email", now, dayOf(now))
+		if !reflect.DeepEqual(got, want) {
+			t.Error("a view of a copy is another one than that of the profile read anew")
+		}
+	}
 }

@@ -61,14 +61,18 @@ func (s *State) take(w *World, o *State, without int64) {
 	today := dayOf(s.head)
 	end := min(without, today)
 	known := o.hot(w, end)
-	if b := o.before; b != nil && b.hot == known {
+	b := o.before
+	if b != nil && b.of != o {
+		b = nil // o is a copy of the State that remembers, and goes its own way
+	}
+	if b != nil && b.hot == known {
 		s.tally = b.tally
 	} else {
 		for d := s.unsettled(); d < end; d++ {
 			s.takeIn(w, d, true, nil)
 		}
 		if b == nil && bits.OnesCount32(known.engaged[0])+bits.OnesCount32(known.engaged[1]) >= remembered {
-			b = new(before)
+			b = &before{of: o}
 			o.before = b
 		}
 		if b != nil {
@@ -83,6 +87,7 @@ func (s *State) take(w *World, o *State, without int64) {
 // before is what a State comes to with the days before today taken in. Few events change it, and of those who engage in many
 // hours of a day it is expensive to work out. It is a memory of this process only, and changes no result.
 type before struct {
+	of *State
 	hot
 	tally
 }
