@@ -260,6 +260,11 @@ func (f *flaky) pass(client net.Conn) {
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := server.Read(buf)
+		if err == nil && f.drop.Load() {
+			// miniredis answers one command of a pipeline after another: the rest of it has to take place, too.
+			server.(*net.TCPConn).CloseWrite()
+			io.Copy(io.Discard, server)
+		}
 		if err != nil || f.drop.Load() {
 			server.Close()
 			return
