@@ -293,7 +293,7 @@ func (w *worker[I, S, P]) stepAll(box *outbox, now time.Time, report *Report) er
 		if !unobserved {
 			report.link(c.cause.Trace)
 		}
-		if len(box.buf) >= w.rt.OutboxBytes {
+		if len(box.buf) >= w.rt.OutboxBytes || w.ticksMustWait(i) {
 			w.giveBack(i+1, report)
 			break
 		}

@@ -143,6 +143,7 @@ func TestSimulationRegressions(t *testing.T) {
 		{1016, "scribe-shortened-versions", early},
 		{552, "scribe-emptied-versions", early},
 		{823, "scribe-emptied-versions", early},
+		{12677, "rings-split", "a tick that stood twice in the log was stale in one batch, and fired a timer that was set again in two"},
 	} {
 		for range 10 {
 			if wrong, _ := simulate(t, r.seed, kindOf(t, r.kind)); wrong != "" {

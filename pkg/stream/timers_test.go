@@ -654,6 +654,43 @@ func TestATickOfAnotherHistoryDoesNotBlockASimulatedRun(t *testing.T) {
 	})
 }
 
+func TestWhereABatchOfTicksEndsDoesNotShow(t *testing.T) {
+	for _, batch := range []int{1, 100} {
+		ringing(t, stream.Run{ID: "s", Simulated: true}, func(b *clockBench) {
+			b.rt.BatchRecords = batch
+			b.tell("ann", "10:00 set a 10:10")
+			b.tell("ann", "10:12 set a 10:10")
+			b.tell("ann", "10:20 nothing")
+			for range 2 { // the first one's acknowledgement was lost
+				b.log.Append("sim.s.ticks", 0, tick("/tempismo/clock/s/ticks/0", "ann", "a", "10:10", "orders=1"))
+			}
+			b.start()
+			b.expect("rung", b.rung(), []string{"a at 10:10 due 10:10", "a at 10:12 due 10:10"})
+			b.expect("ticks", b.ticks(), 2)
+		})
+	}
+}
+
+func TestALimitIsThatOfOneRecord(t *testing.T) {
+	for _, batch := range []int{1, 100} {
+		ringing(t, stream.Run{ID: "s", Simulated: true}, func(b *clockBench) {
+			b.rt.BatchRecords = batch
+			second := func(n int) time.Time { return time.Now().Add(time.Duration(n) * time.Second) }
+			clock := stream.ClockTick(b.rt.Run, clockAt("10:30"))
+			clock.Time = second(0)
+			b.log.Append("sim.s.ticks", 0, clock)
+			b.log.Append("sim.s.orders", 0, stream.Message{Key: []byte("ann"), Value: []byte("10:00 set a 10:25"), Time: second(1)})
+			b.log.Append("sim.s.orders", 0, stream.Message{Key: []byte("ann"), Value: []byte("10:06 nothing"), Time: second(2)})
+			b.log.Append("sim.s.rules", 0, stream.Message{Value: []byte("10:30 rule at 10:30"), Time: second(3)}) // a fires before it
+			b.log.Append("sim.s.orders", 0, stream.Message{Key: []byte("ann"), Value: []byte("10:10 set b 10:28"), Time: second(4)})
+			b.log.Append("sim.s.orders", 0, stream.Message{Key: []byte("ann"), Value: []byte("10:15 nothing"), Time: second(5)})
+			b.log.Append("sim.s.orders", 0, stream.Message{Key: []byte("ann"), Value: []byte("10:40 nothing"), Time: second(6)})
+			b.start()
+			b.expect("entries", b.diary("ann").Entries, []string{"10:00 set a 10:25", "10:06 nothing", "10:25 fired a", "10:25 set b 10:28 at 10:30", "10:25 nothing at 10:30", "10:28 fired b at 10:30", "10:40 nothing at 10:30"})
+		})
+	}
+}
+
 func TestNothingPublishedBeforeAClockTickIsOverlooked(t *testing.T) {
 	ringing(t, stream.Run{ID: "s", Simulated: true}, func(b *clockBench) {
 		b.tell("ann", "10:00 set a 10:10")
