@@ -57,7 +57,7 @@ const (
 	fenced
 	displaced // OFFSET
 	gone      // LOST
-	revived   // commits of owners who have claimed before a crisis: the store went back to where they stood
+	revived   // commits of owners who have claimed before a crisis, sent after it or before: the store went back to where they stood
 	outputs
 	repeated
 	duplicates
@@ -518,9 +518,6 @@ func (l *simLease) Commit(ctx context.Context, c *stream.Commit) error {
 	err := l.ask(func() error { return l.commit(ctx, l.Lease, c) })
 	if err == nil {
 		l.at = c.Next
-		if l.struck != p.counts[crises].Load() {
-			p.counts.add(revived, 1)
-		}
 	}
 	return err
 }
@@ -532,6 +529,9 @@ func (l *simLease) commit(ctx context.Context, lease stream.Lease, c *stream.Com
 		before, _ = l.s.Store.Peek(ctx, inEra(l.group, l.era), l.partition, c.Keys)
 	}
 	err := lease.Commit(ctx, c)
+	if err == nil && l.struck != l.s.p.counts[crises].Load() {
+		l.s.p.counts.add(revived, 1)
+	}
 	if err == nil && l.s.p.service == 0 {
 		l.s.p.reached(l, c.Next)
 	}
