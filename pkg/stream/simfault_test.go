@@ -511,7 +511,7 @@ func (l *simLease) Commit(ctx context.Context, c *stream.Commit) error {
 		}
 		d.Timers = slices.Clone(c.Timers)
 		d.Partition, d.Outbox, d.Rebuilding = slices.Clone(c.Partition), slices.Clone(c.Outbox), slices.Clone(c.Rebuilding)
-		lease := l.Lease // under whose token the request was sent; sabotage may take another meanwhile
+		lease := streamtest.Late(l.Lease) // under whose token the request was sent; sabotage may take another meanwhile
 		p.later(l.d.millis(4000), func() { _ = l.commit(context.WithoutCancel(ctx), lease, &d) })
 		return errInjected
 	}
