@@ -271,7 +271,7 @@ func TestPartitionCodec(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := *p
-			want.world.Model, want.unstored = nil, unstored{}
+			want.world, want.unstored = timing.World{Gaps: want.world.Gaps}, unstored{} // the rest of it is how it works something out
 			if !reflect.DeepEqual(again, want) {
 				t.Fatalf("after %d events the partition is stored incompletely", i)
 			}

@@ -84,13 +84,14 @@ func TestDriftLaw(t *testing.T) {
 		apply(w, c, tw.live(&r, simStart, 100, always))
 		c.recent = [recentAnswers]uint8{3, uint8(1 + tw.rng.IntN(24))}
 		var prediction Prediction
-		exposure, carried := m.exposure(&c.sent)
+		var exposure [Day]float64
+		carried := w.exposure(&exposure, &c.sent)
 		m.Predict(&prediction, &c.Rhythm, weekOf(c.head), &exposure)
 		sent := c.head + tw.rng.Int64N(Week)
-		usual, other := c.hypotheses(m, &prediction.Outline, &carried, sent)
+		usual, other := c.hypotheses(m, &prediction.Outline, carried, sent)
 
 		decayed := c.decayed(sent)
-		days := m.exposureDays(&c.State, &carried)
+		days := m.exposureDays(&c.State, carried)
 		weekday := m.weekdays(&c.State, decayed*float64(c.engagement()), decayed, &days)
 		var all, mean float64
 		for a, k := range m.Kernel {

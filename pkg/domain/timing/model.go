@@ -372,8 +372,13 @@ func (m *Model) prepare() {
 		}
 	}
 	const even = 0.001
+	for h := range m.carry {
+		for d, part := range &m.carry[h] {
+			m.carry[h][d] = exact(part)
+		}
+	}
 	for h := range m.around {
-		m.around[h] = (1-even)*m.folded[h%Day] + even/Day
+		m.around[h] = exact((1-even)*m.folded[h%Day] + even/Day)
 	}
 	for h, n := range m.Deliveries.Hours {
 		for a, k := range m.around[:Day] {

@@ -441,7 +441,7 @@ func believed(n, correlation float64) float64 {
 func (m *Model) personas(p *Outline, n float64, exposure *[Day]float64) {
 	out := &p.personas
 	if len(m.Personas) == 0 {
-		*out = p.base
+		*out, p.persona, p.likeness = p.base, 0, 0
 		return
 	}
 	var weight, mass [MaxPersonas]float64

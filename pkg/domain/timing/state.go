@@ -225,14 +225,14 @@ type day struct {
 func (s *State) settleEngagement(w *World, h Hour, minute int, first bool, e *day) {
 	i := s.age(h)
 	m, d := w.Model, dayOf(h)
-	exposure, carried := m.exposure(&s.sent)
-	var p Outline
-	m.outline(&p, &s.Rhythm, weekOf(h), &exposure, m.base(Bucket(int(s.n))))
+	p, exposure := &w.outline, &w.exposed
+	carried := w.exposure(exposure, &s.sent)
+	m.outline(p, &s.Rhythm, weekOf(h), exposure, m.base(Bucket(int(s.n))))
 	if sent, answers := s.latest(h); !answers {
-		s.Learn(&p, h, minute, nil)
+		s.Learn(p, h, minute, nil)
 	} else {
 		if e != nil && s.enough(h) {
-			usual, other := s.hypotheses(m, &p, &carried, sent)
+			usual, other := s.hypotheses(m, p, carried, sent)
 			y := hourOfDay(h)
 			e.odds *= other[y] / usual[y]
 			e.hours[e.n] = uint8(y + 1)
@@ -240,7 +240,7 @@ func (s *State) settleEngagement(w *World, h Hour, minute int, first bool, e *da
 		}
 		var folded [Day]float64
 		m.fold(&folded, sent)
-		s.Learn(&p, h, minute, &folded)
+		s.Learn(p, h, minute, &folded)
 		if !w.Gaps.Has(d) { // the deliveries of such a day do not count, so neither do its answers
 			s.answers += weigh(unit, fastWeight[i])
 		}
@@ -267,7 +267,7 @@ func (s *State) settleDelivery(w *World, h Hour) {
 	if w.Gaps.Has(dayOf(h)) {
 		return
 	}
-	s.sent[hourOfDay(h)] += weigh(unit, fastWeight[i])
+	w.flow.add(w.Model, &s.sent, hourOfDay(h), weigh(unit, fastWeight[i]))
 	s.sentDays[dayOfWeek(h)] += weigh(unit, fastWeight[i])
 	s.seasonal += weigh(uint64(math.Round(unit*w.Model.seasonAfter(h))), fastWeight[i])
 }

@@ -224,19 +224,17 @@ func (m *Model) day(s *State, v *View, day int64) Test {
 func (v *View) expected(s *State, day int64) float64 {
 	m := v.model
 	rate := v.Rate * m.season(day)
+	weekday := int(mod(day, 7))
+	phi := (*[Day]float64)(v.Phi[weekday*Day:])
 	if !v.reported {
-		sum := 0.0
-		for h, r := range m.exposed {
-			sum += r * v.Phi[int(mod(day, 7))*Day+h]
-		}
-		return rate * (m.Priors.Organic + m.Deliveries.PerDay*7*m.weekly[mod(day, 7)]*sum)
+		return rate * (m.Priors.Organic + m.Deliveries.PerDay*7*m.weekly[weekday]*dot(m.exposed[:], phi[:]))
 	}
 	sum, start := m.Priors.Organic, day*Day
 	for d := day - Response/Day; d <= day; d++ {
 		for b := s.received.day(d, s.head); b != 0; b &= b - 1 {
 			sent := d*Day + int64(bits.TrailingZeros32(b))
-			for at := max(sent, start); at < start+Day && at < sent+Response; at++ {
-				sum += m.Kernel[at-sent] * v.Phi[int(mod(day, 7))*Day+int(at-start)]
+			if from, to := max(sent, start), min(start+Day, sent+Response); from < to {
+				sum += dot(m.Kernel[from-sent:to-sent], phi[from-start:to-start])
 			}
 		}
 	}

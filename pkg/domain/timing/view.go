@@ -66,7 +66,7 @@ func (s *State) take(w *World, o *State, without int64) {
 		b = nil // o is a copy of the State that remembers, and goes its own way
 	}
 	if b != nil && b.hot == known {
-		s.tally = b.tally
+		s.tally, w.flow = b.tally, b.flow
 	} else {
 		for d := s.unsettled(); d < end; d++ {
 			s.takeIn(w, d, true, nil)
@@ -76,7 +76,8 @@ func (s *State) take(w *World, o *State, without int64) {
 			o.before = b
 		}
 		if b != nil {
-			b.hot, b.tally = known, s.tally
+			w.flow.follow(w.Model, &s.sent)
+			b.hot, b.tally, b.flow = known, s.tally, w.flow
 		}
 	}
 	for d := max(end, s.unsettled()); d <= today; d++ {
@@ -90,6 +91,7 @@ type before struct {
 	of *State
 	hot
 	tally
+	flow
 }
 
 // remembered is from how many engaged hours on it is worth its memory.
@@ -157,8 +159,10 @@ func exp2(x float64) float64 { return math.Exp2(x) }
 // day of the week is a ratio (a+O)/(a+E) (Clayton and Kaldor, 1987).
 func (w *World) Derive(v *View, p *Profile, channel string, now Hour, without int64) {
 	m := w.Model
-	var own State
-	var other *State
+	own, other := &w.own, (*State)(nil)
+	if p.Find(channel) == nil {
+		*own = State{}
+	}
 	for i := range p.Channels {
 		switch c := &p.Channels[i]; {
 		case c.Name == channel:
@@ -170,35 +174,35 @@ func (w *World) Derive(v *View, p *Profile, channel string, now Hour, without in
 	everybody := m.base(Bucket(int(own.n)))
 	base := *everybody
 	segment, borrowed := m.tilt(&base, p.Segment), 0.
-	var predicted Outline
+	predicted := &w.outline
 	if other != nil && other.n > 0 {
-		var o State
+		o := &w.other
 		o.take(w, other, without)
-		exposure, _ := m.exposure(&o.sent)
-		m.outline(&predicted, &o.Rhythm, weekOf(now), &exposure, &base)
+		w.exposure(&v.exposure, &o.sent)
+		m.outline(predicted, &o.Rhythm, weekOf(now), &v.exposure, &base)
 		hours := predicted.tell()
 		base, borrowed = predicted.attention(&hours), o.decayed(now)*float64(o.engagement())
 	}
-	var carried [4]float64
-	v.exposure, carried = m.exposure(&own.sent)
-	m.outline(&predicted, &own.Rhythm, weekOf(now), &v.exposure, &base)
+	carried := w.exposure(&v.exposure, &own.sent)
+	m.outline(predicted, &own.Rhythm, weekOf(now), &v.exposure, &base)
 	hours := predicted.tell()
-	attention := predicted.attention(&hours)
+	attention := &v.hours
+	*attention = predicted.attention(&hours)
 
 	n := 0.0
 	if own.settled {
 		n = own.decayed(now) * float64(own.engagement())
 	}
-	v.days = m.exposureDays(&own, &carried)
-	weekday := m.weekdays(&own, n, own.decayed(now), &v.days)
+	v.days = m.exposureDays(own, carried)
+	weekday := m.weekdays(own, n, own.decayed(now), &v.days)
 	for d, g := range weekday {
 		phi := (*[Day]float64)(v.Phi[d*Day:])
-		for h, a := range &attention {
+		for h, a := range attention {
 			phi[h] = a * g
 		}
 	}
 
-	v.model, v.usual, v.hours, v.weekday = m, everybody, attention, weekday
+	v.model, v.usual, v.weekday = m, everybody, weekday
 	v.reported = own.deliveries > 0
 	v.Evidence = Evidence{EngagedHours: math.Round(100*n) / 100, Deliveries: int(own.deliveries), EngagedDays: int(own.days)}
 	if own.seen {
@@ -220,7 +224,7 @@ func (w *World) Derive(v *View, p *Profile, channel string, now Hour, without in
 		known = own.decayed(now) * float64(own.answers)
 	}
 	v.strength = m.Priors.EngagedHours + known
-	v.Rate = v.strength / (m.Priors.Deliveries + m.sends(&own, now)*met*meets)
+	v.Rate = v.strength / (m.Priors.Deliveries + m.sends(own, now)*met*meets)
 
 	if !v.reported {
 		known = n / 2 // exposure is a guess: what the hours say of attention is worth half
@@ -283,43 +287,88 @@ func (m *Model) tilt(base *[Day]float64, segment string) bool {
 	return false
 }
 
-// exposure is where the answers to mail sent so fall, were every hour like every other, sum 1, and how many of them fall on
-// the day of the mail and on the days after it; of customers without deliveries, everybody's, and none.
-func (m *Model) exposure(sent *[Day]uint32) (exposure [Day]float64, carried [4]float64) {
+// flow is where the answers to mail sent so fall by hour of the day, were every hour like every other, and how many of them fall
+// on the day of the mail and on the days after it. It is the sum over deliveries, and exact (see exact), so it does not matter
+// whether another delivery is added or all are added anew.
+type flow struct {
+	model   *Model
+	sent    [Day]uint32 // as State.sent
+	hours   [Day]float64
+	carried [4]float64
+}
+
+// follow makes f that of sent.
+func (f *flow) follow(m *Model, sent *[Day]uint32) {
+	if f.sent == *sent && f.model == m {
+		return
+	}
+	f.model, f.sent, f.carried = m, *sent, [4]float64{}
 	var hours [Day]struct { // with deliveries
-		share float64
+		count float64
 		fold  *[Day]float64
 	}
-	n, total := 0, 0.0
+	n := 0
 	for hour, c := range sent {
 		if c != 0 {
 			x, part := float64(c), &m.carry[hour]
-			hours[n].share, hours[n].fold = x, (*[Day]float64)(m.around[Day-hour:])
-			total += x
-			carried[0] += x * part[0]
-			carried[1] += x * part[1]
-			carried[2] += x * part[2]
-			carried[3] += x * part[3]
+			hours[n].count, hours[n].fold = x, (*[Day]float64)(m.around[Day-hour:])
+			f.carried[0] += x * part[0]
+			f.carried[1] += x * part[1]
+			f.carried[2] += x * part[2]
+			f.carried[3] += x * part[3]
 			n++
 		}
 	}
-	if n == 0 {
-		return m.exposed, carried
-	}
-	total = 1 / total
 	for h := 0; h < Day-3; h += 4 { // four hours side by side
 		var e0, e1, e2, e3 float64
 		for i := range hours[:n] {
-			x, k := hours[i].share, hours[i].fold
+			x, k := hours[i].count, hours[i].fold
 			e0 += x * k[h]
 			e1 += x * k[h+1]
 			e2 += x * k[h+2]
 			e3 += x * k[h+3]
 		}
-		exposure[h], exposure[h+1], exposure[h+2], exposure[h+3] = e0*total, e1*total, e2*total, e3*total
+		f.hours[h], f.hours[h+1], f.hours[h+2], f.hours[h+3] = e0, e1, e2, e3
 	}
-	return exposure, carried
 }
+
+// add adds c to an hour of sent, and to f where that is what f is of.
+func (f *flow) add(m *Model, sent *[Day]uint32, hour int, c uint32) {
+	if f.sent == *sent && f.model == m {
+		f.sent[hour] += c
+		x, part := float64(c), &m.carry[hour]
+		for h, k := range (*[Day]float64)(m.around[Day-hour:]) {
+			f.hours[h] += x * k
+		}
+		for i, k := range part {
+			f.carried[i] += x * k
+		}
+	}
+	sent[hour] += c
+}
+
+// exposure is where the answers to the mail that a customer has received fall, were every hour like every other, sum 1, and how
+// many of them fall on the day of the mail and on the days after it; of customers without deliveries, everybody's, and none.
+func (w *World) exposure(exposure *[Day]float64, sent *[Day]uint32) (carried *[4]float64) {
+	f := &w.flow
+	f.follow(w.Model, sent)
+	total := 0.0
+	for _, e := range &f.hours {
+		total += e
+	}
+	if total == 0 {
+		*exposure = w.Model.exposed
+		return &f.carried
+	}
+	total = 1 / total
+	for h, e := range &f.hours {
+		exposure[h] = e * total
+	}
+	return &f.carried
+}
+
+// exact rounds to a multiple of 2^-28, so that sums of products with counters are exact in float64, in whatever order.
+func exact(x float64) float64 { return math.Round(x*(1<<28)) / (1 << 28) }
 
 // fold is where the answers to a message sent in hour sent fall by hour of the day, were every hour like every other, sum 1.
 func (m *Model) fold(answers *[Day]float64, sent Hour) {

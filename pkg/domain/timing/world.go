@@ -6,10 +6,17 @@ import (
 	"math/bits"
 )
 
-// World is what a profile is held against: what is known about everybody, and when the feed was down.
+// World is what a profile is held against: what is known about everybody, and when the feed was down. It is of one goroutine.
 type World struct {
 	Model *Model
 	Gaps  Gaps
+
+	// What is being worked out, here so that it need not be cleared each time, and flow as long as the customer is the same.
+	flow    flow
+	exposed [Day]float64
+	outline Outline
+
+	own, other State
 }
 
 // Gaps are the local days of the recent past on which the feed of engagements was down: mail of such a day that nobody seems
