@@ -120,8 +120,7 @@ func press(ctx context.Context, r *Rig, n int) error {
 	return err
 }
 
-// burstLasts is a minute in the matrix. Here it is shorter, so that fifty of them can be looked at.
-const burstLasts = 20 * time.Second
+const burstLasts = time.Minute
 
 // backend is a telemetry backend behind a proxy that can hold everything.
 type backend struct {
