@@ -20,6 +20,7 @@ type benchCmd struct {
 	Peers      string   `type:"existingfile" placeholder:"FILE" help:"Run the light job on other engines as well, by this program (scripts/peers/peers)."`
 	Against    int      `help:"Drain as many events of so many customers as well, and compare what one costs; 0: no."`
 	Rate       int      `default:"20000" help:"Events a second of the delays; 0: half of what the profiler reached."`
+	Settle     int      `default:"90" help:"Seconds of load before delays are counted: the broker's compiler takes a minute to get to small requests."`
 	Seconds    int      `default:"30" help:"How long delays are counted."`
 	Requests   int      `help:"Measure the decider with so many requests that wait, and nothing else."`
 	Due        int      `default:"10000" help:"Further requests that are due within one minute; 0: firing is not measured."`
@@ -67,7 +68,7 @@ func (c *benchCmd) Run(ctx context.Context, t terminal) (err error) {
 	if c.Peers != "" {
 		c.Parts = append(c.Parts, bench.Peers)
 	}
-	f, err := bench.Measure(ctx, s, bench.Options{Load: c.Load, Parts: c.Parts, Engines: bench.Engines(c.Peers), Against: c.Against, Rate: c.Rate, Seconds: c.Seconds})
+	f, err := bench.Measure(ctx, s, bench.Options{Load: c.Load, Parts: c.Parts, Engines: bench.Engines(c.Peers), Against: c.Against, Rate: c.Rate, Settle: c.Settle, Seconds: c.Seconds})
 	if err != nil {
 		return err
 	}

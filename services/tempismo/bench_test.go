@@ -38,7 +38,7 @@ func TestBenchMeasuresTheDecider(t *testing.T) {
 func TestBenchMeasuresEveryPart(t *testing.T) {
 	alone(t)
 	programs, profiles := program(t, "tempismo", "."), t.TempDir()
-	out := must(t, "bench", "--programs", programs, "--profiles", profiles, "--events", "20000", "--customers", "500", "--partitions", "2", "--rate", "1000", "--seconds", "2", "--json")
+	out := must(t, "bench", "--programs", programs, "--profiles", profiles, "--events", "20000", "--customers", "500", "--partitions", "2", "--rate", "1000", "--settle", "1", "--seconds", "2", "--json")
 	var f struct {
 		Profile struct {
 			Events int64   `json:"events"`

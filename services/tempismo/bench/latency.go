@@ -22,7 +22,7 @@ import (
 // the arrival at a consumer of what follows from it.
 type Delays struct {
 	Rate      float64            `json:"rate"`    // events a second that were sent
-	Seconds   float64            `json:"seconds"` // counted: the first ones are not
+	Seconds   float64            `json:"seconds"` // counted: those before are not
 	Scored    *Quantiles         `json:"scored"`
 	Deviation *Quantiles         `json:"deviation"`
 	Decision  *Quantiles         `json:"decision"`
@@ -47,10 +47,7 @@ func quantiles(ms []float64) *Quantiles {
 	return &Quantiles{Count: len(ms), P50: at(.5), P99: at(.99), P999: at(.999), Max: ms[len(ms)-1]}
 }
 
-const (
-	settling = 5 * time.Second  // at the beginning, not counted
-	linger   = time.Millisecond // of the sender's batches
-)
+const linger = time.Millisecond // of the sender's batches
 
 // latency goes on with the load where the preload ended, at a constant rate, through three services.
 func (s *System) latency(ctx context.Context, g *Generator, o Options, f *Figures) error {
@@ -107,14 +104,22 @@ func (s *System) latency(ctx context.Context, g *Generator, o Options, f *Figure
 	for name, p := range processes {
 		pids[name] = p.pid()
 	}
-	before := map[string]Usage{}
-	for name, pid := range pids {
-		before[name] = usage(pid)
+	used := func() map[string]float64 {
+		all := map[string]float64{}
+		for name, pid := range pids {
+			all[name] = usage(pid).CPU
+		}
+		return all
 	}
+	var before map[string]float64
+	settle := time.Duration(o.Settle) * time.Second
 	step := float64(time.Second) / rate
-	total := int(rate * (settling.Seconds() + float64(o.Seconds)))
+	total := int(rate * float64(o.Settle+o.Seconds))
 	began := time.Now()
 	for i := 0; i < total; {
+		if before == nil && time.Since(began) >= settle {
+			before = used()
+		}
 		for due := min(total, int(float64(time.Since(began))/step)+1); i < due; i++ {
 			w.produce(ctx, s.record(g.Next()))
 		}
@@ -134,9 +139,9 @@ func (s *System) latency(ctx context.Context, g *Generator, o Options, f *Figure
 	}
 	took := time.Since(began).Seconds()
 	d := &Delays{Rate: float64(total) / took, Seconds: float64(o.Seconds), Cores: map[string]float64{}}
-	for name, pid := range pids {
-		if used := usage(pid).CPU - before[name].CPU; used > 0 && (!s.Embedded || processes[name] != nil) {
-			d.Cores[name] = used / took
+	for name, at := range used() {
+		if spent := at - before[name]; spent > 0 && (!s.Embedded || processes[name] != nil) {
+			d.Cores[name] = spent / (took - settle.Seconds())
 		}
 	}
 	if err := w.flush(ctx); err != nil {
@@ -155,7 +160,7 @@ func (s *System) latency(ctx context.Context, g *Generator, o Options, f *Figure
 	due := func(n int64) (time.Time, bool) { // events are numbered in the order in which they were to be sent
 		i := n - a.first
 		at := began.Add(time.Duration(float64(i) * step))
-		return at, i >= 0 && at.Sub(began) >= settling
+		return at, i >= 0 && at.Sub(began) >= settle
 	}
 	d.Scored, d.Deviation, d.Decision = a.delays(topics.Scored, due), a.delays(topics.Deviations, due), a.delays(topics.Decisions, due)
 	for name, q := range map[string]*Quantiles{"scored": d.Scored, "deviation": d.Deviation, "decision": d.Decision} {

@@ -29,7 +29,8 @@ type Options struct {
 	Engines Engines // for Peers
 	Against int     // customers of a second load for Profile; 0: there is none
 	Rate    int     // events a second for Latency; 0: half of what Profile has reached
-	Seconds int     // of Latency
+	Settle  int     // seconds of Latency that are not counted
+	Seconds int     // of Latency that are
 }
 
 // Figures are what was measured. What was not is left out.
