@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -33,21 +34,28 @@ const Service = "detector"
 
 // Config is set by operators.
 type Config struct {
-	Kafka    kafka.Config `embed:"" prefix:"kafka-" envprefix:"KAFKA_"`
-	Redis    redis.Config `embed:"" prefix:"redis-" envprefix:"REDIS_"`
-	Run      config.Run   `embed:"" prefix:"run-" envprefix:"RUN_"`
-	CacheMiB int          `name:"cache-mib" env:"CACHE_MIB" default:"256" help:"Mebibytes of states that are kept in memory, of all partitions of this process together. Fewer cost more round trips to Redis."`
-	Model    string       `name:"model" env:"MODEL" enum:",builtin.1" default:"" help:"Pin calibration and threshold of this model (builtin.1) and read none. Empty: the model that timing.models.v1 has last, builtin.1 before the first."`
+	Kafka     kafka.Config `embed:"" prefix:"kafka-" envprefix:"KAFKA_"`
+	Redis     redis.Config `embed:"" prefix:"redis-" envprefix:"REDIS_"`
+	Run       config.Run   `embed:"" prefix:"run-" envprefix:"RUN_"`
+	Retention int          `name:"retention-days" env:"RETENTION_DAYS" default:"0" help:"Forget what was told of customers of whom nothing was told for so many days, as the profiler does with profiles; 0 keeps it for ever."`
+	CacheMiB  int          `name:"cache-mib" env:"CACHE_MIB" default:"256" help:"Mebibytes of states that are kept in memory, of all partitions of this process together. Fewer cost more round trips to Redis."`
+	Model     string       `name:"model" env:"MODEL" enum:",builtin.1" default:"" help:"Pin calibration and threshold of this model (builtin.1) and read none. Empty: the model that timing.models.v1 has last, builtin.1 before the first."`
 }
 
 // Validate names everything that is wrong with the configuration.
 func (c Config) Validate() error {
 	errs := []error{c.Kafka.Validate(), c.Redis.Validate(), c.Run.Validate()}
+	if c.Retention != 0 && c.Retention < shortest {
+		errs = append(errs, fmt.Errorf("RETENTION_DAYS: %d: choose %d or more, or 0 to forget nobody", c.Retention, shortest))
+	}
 	if c.CacheMiB < 0 {
 		errs = append(errs, fmt.Errorf("CACHE_MIB: %d: choose a positive number", c.CacheMiB))
 	}
 	return errors.Join(errs...)
 }
+
+// shortest is the least number of days for which is remembered what was told. It is the profiler's, and longer than any cool-down.
+const shortest = 60
 
 // Run detects until ctx ends.
 func Run(ctx context.Context, c Config, set app.Settings) error {
@@ -115,6 +123,12 @@ func Job(c Config, verdicts metric.Int64Counter) stream.Job[Input, deviation.Mem
 			Decode: func(b []byte, m *deviation.Memory) error { return m.Decode(b) },
 			Size:   (*deviation.Memory).Size,
 		},
+	}
+	if kept := time.Duration(c.Retention) * 24 * time.Hour; kept > 0 {
+		job.Expiry = &stream.Expiry[deviation.Memory]{
+			Expired: func(m *deviation.Memory, now time.Time) bool { return m.Idle(now.Add(-kept)) },
+			Forget:  func(m *deviation.Memory) { *m = deviation.Memory{} },
+		}
 	}
 	if c.Model == "" {
 		job.Inputs = append(job.Inputs, stream.Input{Topic: topics.Models, Broadcast: true})

@@ -97,6 +97,30 @@ func TestErasure(t *testing.T) {
 	}
 }
 
+// TestASilenceOfLongAgoIsForgotten: who was told to have gone silent, and comes back as somebody new because the profile has
+// expired, can go silent again.
+func TestASilenceOfLongAgoIsForgotten(t *testing.T) {
+	silence := scored()
+	silence.Tests = []timing.Test{{Kind: timing.Silence, P: .001, Observed: 9, Expected: 5}}
+	for _, c := range []struct {
+		retention int
+		after     time.Duration
+		told      int
+	}{{0, 1000 * 24 * time.Hour, 0}, {60, 59 * 24 * time.Hour, 0}, {60, 61 * 24 * time.Hour, 1}} {
+		config := Config{Run: config.Run{ID: "r1", Mode: "simulated"}, Model: timing.BuiltinVersion, Retention: c.retention}
+		d := streamtest.NewDriver(t, Job(config, noop.Int64Counter{}), run(config))
+		if out := d.Pipe(record(t, 1, noon, silence)); len(out) != 1 {
+			t.Fatalf("%+v", out)
+		}
+		if out := d.Pipe(record(t, 2, noon.Add(c.after), silence)); len(out) != c.told {
+			t.Errorf("retention %d, %s later: %+v", c.retention, c.after, out)
+		}
+	}
+	if err := (Config{Retention: 5}).Validate(); err == nil || !strings.Contains(err.Error(), "RETENTION_DAYS: 5") {
+		t.Error(err)
+	}
+}
+
 // TestModel: a model switches between two records.
 func TestModel(t *testing.T) {
 	d := driver(t, "")

@@ -23,11 +23,15 @@ const DriftCoolDown = 14 * 24 * time.Hour
 
 // Memory is what is remembered of a customer's deviations. The zero value is a customer of whom none was told.
 type Memory struct {
-	// Unix seconds of the engagements that caused the last ones told; 0: none. acting is that of the last actionable burst.
-	burst, acting, reactivation, timing, drift int64
+	// Unix seconds of the engagements that caused the last ones told; 0: none. acting is that of the last actionable burst,
+	// last that of any kind.
+	burst, acting, reactivation, timing, drift, last int64
 
 	silent []string // channels in which a silence was told and has not ended, sorted
 }
+
+// Idle reports whether something was told, and all of it before an instant.
+func (m *Memory) Idle(before time.Time) bool { return m.last != 0 && m.last < before.Unix() }
 
 // Verdict says what became of a test.
 type Verdict string
@@ -108,6 +112,7 @@ func (m *Memory) Judge(model *timing.Model, s *timing.Scored, t timing.Test, at 
 	default:
 		return d, Unknown
 	}
+	m.last = max(m.last, second)
 	d = Deviation{
 		Kind: t.Kind, Z: Z(p), P: t.P, OneIn: int64(math.Round(1 / p)), Observed: t.Observed, Expected: t.Expected, Days: t.Days,
 		Channel: s.Channel, Zone: s.Zone, LocalDay: day(s.Local), Evidence: s.Evidence,
@@ -201,12 +206,12 @@ func count(n int, one, many string) string {
 	return strconv.Itoa(n) + " " + many
 }
 
-// memoryVersion stands first in an encoded Memory. Version 1 knew neither timing nor drift.
-const memoryVersion = 2
+// memoryVersion stands first in an encoded Memory. Version 1 knew neither timing nor drift, version 2 not the last of all.
+const memoryVersion = 3
 
 // seconds are the times that are encoded, in the order of the versions that brought them.
-func (m *Memory) seconds() [5]*int64 {
-	return [...]*int64{&m.burst, &m.acting, &m.reactivation, &m.timing, &m.drift}
+func (m *Memory) seconds() [6]*int64 {
+	return [...]*int64{&m.burst, &m.acting, &m.reactivation, &m.timing, &m.drift, &m.last}
 }
 
 // Append encodes m.
@@ -226,7 +231,8 @@ func (m *Memory) Append(dst []byte) []byte {
 // ErrMemory is wrapped by every error of Decode.
 var ErrMemory = errors.New("deviation: not a memory of deviations")
 
-// Decode is the inverse of Append, and reads version 1. It keeps no view of b.
+// Decode is the inverse of Append, and reads older versions: of a silence told in those it is not known when. It keeps no view
+// of b.
 func (m *Memory) Decode(b []byte) error {
 	*m = Memory{}
 	if len(b) == 0 {
@@ -237,8 +243,11 @@ func (m *Memory) Decode(b []byte) error {
 	}
 	seconds := m.seconds()
 	known := seconds[:]
-	if b[0] == 1 {
+	switch b[0] {
+	case 1:
 		known = known[:3]
+	case 2:
+		known = known[:5]
 	}
 	b = b[1:]
 	for _, second := range known {
@@ -247,6 +256,7 @@ func (m *Memory) Decode(b []byte) error {
 			return fmt.Errorf("%w: cut off", ErrMemory)
 		}
 		*second, b = v, b[n:]
+		m.last = max(m.last, v)
 	}
 	channels, n := binary.Uvarint(b)
 	if n <= 0 {

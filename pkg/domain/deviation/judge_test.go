@@ -164,12 +164,37 @@ func TestCalibration(t *testing.T) {
 	}
 }
 
-// Memories of before there were timing and drift are still read.
-func TestMemoryOfVersion1(t *testing.T) {
+// Memories of before there were timing and drift, and of before the last of all was remembered, are still read.
+func TestMemoryOfOldVersions(t *testing.T) {
 	v1 := []byte("\x01\x02\x04\x06\x01\x05email")
 	var m Memory
 	if err := m.Decode(v1); err != nil || m.burst != 1 || m.acting != 2 || m.reactivation != 3 || m.timing != 0 || m.drift != 0 || len(m.silent) != 1 || m.silent[0] != "email" {
 		t.Errorf("%+v, %v", m, err)
+	}
+	for stored, last := range map[string]int64{"\x02\x02\x04\x06\x0a\x08\x01\x05email": 5, "\x02\x00\x00\x00\x00\x00\x01\x05email": 0} {
+		if err := m.Decode([]byte(stored)); err != nil || m.last != last {
+			t.Errorf("%+v, %v", m, err)
+		}
+	}
+}
+
+// What was told is idle when the last of it is: silences count like everything, and nothing at all is never idle.
+func TestIdle(t *testing.T) {
+	for _, test := range []timing.Test{burst(1e-6, 1e-6), silence, reactivation} {
+		var m Memory
+		if m.Idle(noon.AddDate(9, 0, 0)) {
+			t.Error("nothing was told, and it is idle")
+		}
+		if _, v := m.Judge(model(.0131), scored(), test, noon); v != Told {
+			t.Fatal(v)
+		}
+		var again Memory
+		if err := again.Decode(m.Append(nil)); err != nil {
+			t.Fatal(err)
+		}
+		if again.Idle(noon) || !again.Idle(noon.Add(time.Second)) {
+			t.Errorf("%s: %+v", test.Kind, again)
+		}
 	}
 }
 
