@@ -1,0 +1,198 @@
+// Package webhook is what ingest wants of an email service provider that reports over HTTP, and what the packages below it,
+// one for each provider, have in common: comparing signatures, the window against replays, times, ids of events that have none.
+//
+// It serves nothing and writes nowhere: the server in package ingest does, and its table of providers says which there are. It
+// does not judge who caused an event beyond what one event shows, and remembers no events.
+package webhook
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tempismo/tempismo/pkg/domain/engagement"
+)
+
+// Request is a provider's request as it came. The body is raw, because signatures are over its bytes: whoever decodes it before
+// it is verified has already trusted it.
+type Request struct {
+	Method string
+	URL    string // as the provider has called it, scheme, host and query included; some sign it
+	Header http.Header
+	Body   []byte
+	Now    time.Time // here, when it came
+}
+
+// Source is one configured provider.
+type Source interface {
+	// Early looks at the headers alone, before room is made for a body. Its error is that of Verify.
+	Early(h http.Header) error
+
+	// Verify says whether the provider has sent the request: nil, ErrUnverified with a reason that helps the operator and no
+	// attacker, or another error where that cannot be found out now (503: the provider is to try again).
+	Verify(ctx context.Context, r *Request) error
+
+	// Read takes a verified request apart, in the order of its elements. Its error, which is for a body that is no such
+	// request at all, names what was expected.
+	Read(r *Request) ([]Element, error)
+}
+
+// Element is one thing that a request reports. Exactly one of Event, Ignored and Err is set.
+type Element struct {
+	Event   *engagement.Event
+	Ignored string // the provider's name for what is no engagement, or what we have never heard of
+	Err     error  // why it cannot be mapped; an *engagement.FieldError names the provider's field
+	Raw     []byte // as it came, for the dead letters; a view of the body
+}
+
+// Handshake is an optional part of a Source: a request that has to be answered in a certain way for the provider to go on, such
+// as the confirmation of a subscription. ok is false for every other one.
+type Handshake interface {
+	Shake(ctx context.Context, r *Request) (answer []byte, ok bool, err error)
+}
+
+// ErrUnverified is wrapped by errors about requests that are not the provider's, or may be replayed.
+var ErrUnverified = errors.New("not verified")
+
+// Unverified is ErrUnverified with a reason.
+func Unverified(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrUnverified, fmt.Sprintf(format, args...))
+}
+
+// Tolerance is how far the time of a signature may be from ours before the request counts as replayed, where the provider
+// documents none.
+const Tolerance = 300 * time.Second
+
+// Fresh refuses a signature that was not made within the tolerance of the time here.
+func Fresh(signed, now time.Time, tolerance time.Duration) error {
+	if age := now.Sub(signed); age > tolerance || age < -tolerance {
+		return Unverified("the signature was not made within %v of the time here: look at the clocks", tolerance)
+	}
+	return nil
+}
+
+// Keys are secrets of which any one will do, so that they can be exchanged without a gap.
+type Keys [][]byte
+
+// NewKeys takes secrets apart that are separated by commas, and refuses those that are too short to be one.
+func NewKeys(list string, least int) (Keys, error) {
+	var keys Keys
+	for secret := range strings.SplitSeq(list, ",") {
+		if secret = strings.TrimSpace(secret); secret == "" {
+			continue
+		}
+		if len(secret) < least {
+			return nil, fmt.Errorf("a secret has fewer than %d characters", least)
+		}
+		keys = append(keys, []byte(secret))
+	}
+	return keys, nil
+}
+
+// Signed reports whether mac is the HMAC of the parts, one after the other, under any of the keys. All are tried, and each
+// comparison takes the same time whatever it finds.
+func (k Keys) Signed(mac []byte, with func() hash.Hash, parts ...[]byte) bool {
+	fits := false
+	for _, key := range k {
+		h := hmac.New(with, key)
+		for _, p := range parts {
+			h.Write(p)
+		}
+		fits = hmac.Equal(h.Sum(nil), mac) || fits
+	}
+	return fits
+}
+
+// Hex decodes a signature; what is none is an empty one, which fits nothing.
+func Hex(s string) []byte {
+	b, err := hex.DecodeString(strings.TrimSpace(s))
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
+// Base64 decodes a signature in standard encoding; what is none is an empty one.
+func Base64(s string) []byte {
+	b, err := base64.StdEncoding.DecodeString(strings.TrimSpace(s))
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
+// ID names an event of a provider that gives it no id: SHA-256 of provider, message, recipient, type, time and link. The same event
+// told twice has the same one.
+func ID(provider, message, recipient, typ string, at time.Time, link string) string {
+	h := sha256.New()
+	for _, part := range [...]string{provider, message, recipient, typ, strconv.FormatInt(at.UnixMilli(), 10), link} {
+		fmt.Fprintf(h, "%d:%s", len(part), part)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// Years beyond which a time is a mistake, and most likely one of units.
+var earliest, latest = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2100, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// Seconds is the time of a JSON number of Unix seconds, whole or with a fraction, to the millisecond.
+func Seconds(raw json.RawMessage) (time.Time, error) { return number(raw, 1000, "seconds") }
+
+// Millis is the time of a JSON number of Unix milliseconds.
+func Millis(raw json.RawMessage) (time.Time, error) { return number(raw, 1, "milliseconds") }
+
+func number(raw json.RawMessage, scale float64, unit string) (time.Time, error) {
+	v, err := strconv.ParseFloat(strings.Trim(string(raw), `"`), 64)
+	if err != nil || math.IsNaN(v) || math.IsInf(v, 0) {
+		return time.Time{}, fmt.Errorf("must be a Unix time in %s", unit)
+	}
+	if v = math.Round(v * scale); v < float64(earliest.UnixMilli()) || v > float64(latest.UnixMilli()) {
+		return time.Time{}, fmt.Errorf("must be a Unix time in %s of this century", unit)
+	}
+	return time.UnixMilli(int64(v)).UTC(), nil
+}
+
+// ISO is the time of ISO 8601 text with a zone, with any number of decimals.
+func ISO(s string) (time.Time, error) {
+	at, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil {
+		return time.Time{}, errors.New("must be a time such as 2026-03-01T10:00:00Z, with its zone")
+	}
+	if at.Before(earliest) || at.After(latest) {
+		return time.Time{}, errors.New("must be a time of this century")
+	}
+	return at.UTC(), nil
+}
+
+// Wrong is an error in a field of the provider's.
+func Wrong(field, format string, args ...any) error {
+	return &engagement.FieldError{Field: field, Reason: fmt.Sprintf(format, args...)}
+}
+
+// Objects takes a body apart that is one JSON object, or an array of them. Elements that are no object are kept: whoever reads
+// them refuses each by itself.
+func Objects(body []byte) ([]json.RawMessage, error) {
+	var all []json.RawMessage
+	err := json.Unmarshal(body, &all)
+	if err == nil {
+		return all, nil
+	}
+	var one map[string]json.RawMessage
+	if json.Unmarshal(body, &one) != nil {
+		return nil, fmt.Errorf("the body is neither a JSON object nor an array of them: %w", err)
+	}
+	return []json.RawMessage{body}, nil
+}
+
+// Address is an email address as a customer's id: trimmed and in lower case.
+func Address(s string) string { return strings.ToLower(strings.TrimSpace(s)) }
