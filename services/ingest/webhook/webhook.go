@@ -17,6 +17,7 @@ import (
 	"hash"
 	"math"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -54,6 +55,10 @@ type Element struct {
 	Ignored string // the provider's name for what is no engagement, or what we have never heard of
 	Err     error  // why it cannot be mapped; an *engagement.FieldError names the provider's field
 	Raw     []byte // as it came, for the dead letters; a view of the body
+
+	// What the server judges the actor of Event by, beside its UserAgent. A Source leaves Actor and ActorRule alone.
+	Machine bool       // the provider says that a machine did it
+	Address netip.Addr // from where it was done, if the provider tells; it goes no further
 }
 
 // Handshake is an optional part of a Source: a request that has to be answered in a certain way for the provider to go on, such
