@@ -24,14 +24,17 @@ type send struct {
 }
 
 type click struct {
-	message, link uint32
+	message, link uint32 // link is a hash, or honeypot
 	second        int64
 }
+
+// honeypot is what a click on one is remembered by in place of its link's hash.
+const honeypot = 0
 
 // Prime is the score from which on a send's hour counts as one of the customer's best.
 const Prime = 80
 
-// Names of the rules, as they stand in actor_rule.
+// Names of the rules, as they stand in actor_rule; those that look at one event alone are in package engagement.
 const (
 	RuleBeforeDelivery = "before_delivery" // engagement dated before the delivery of its message
 	RuleTooSoon        = "too_soon"        // within seconds of the delivery
@@ -39,11 +42,14 @@ const (
 	RuleEarlyOpens     = "early_opens"     // most opens of this customer come within two minutes: a machine reads along
 )
 
-// Limits of the rules, in seconds: what Warmbly uses and, for the wider window, a margin of our own.
+// Limits of the rules, in seconds: what Warmbly uses (honeypots: what users of Mautic do) and, for the wider window, a margin of
+// our own.
 const (
 	machineSeconds   = 10
 	probableSeconds  = 60
+	sharedSeconds    = 600
 	burstSeconds     = 5
+	honeypotSeconds  = 10
 	earlySeconds     = 120
 	earlyMinimum     = 5 // opens before the habit is believed
 	memorySeconds    = Memory * 3600
@@ -83,7 +89,9 @@ func (p *Profile) Sent(e *engagement.Event) {
 }
 
 // Answered classifies an engagement by what came before it, and remembers what later ones are compared with. An actor
-// that the event already names is never made more human.
+// that the event already names is never made more human, but for a click from a network of scanners and of people, which
+// ingest cannot tell from each other for want of the delivery. What is a machine's already teaches nothing about the customer,
+// so of that a click on a honeypot alone is remembered.
 func (p *Profile) Answered(e *engagement.Event) (a Answer) {
 	m := &p.memory
 	a.Actor, a.Rule = e.Actor, e.ActorRule
@@ -91,9 +99,18 @@ func (p *Profile) Answered(e *engagement.Event) (a Answer) {
 		return a
 	}
 	message, second := hash32(e.Message), e.Time.Unix()
+	if e.Actor == engagement.Machine {
+		if e.Kind == engagement.Click && e.ActorRule == engagement.RuleHoneypot {
+			m.click = click{message, honeypot, second}
+		}
+		return a
+	}
 	for i := range m.sends[:m.n] {
 		if s := &m.sends[i]; s.message == message {
 			a.Known, a.Seconds, a.Prime = true, second-s.second, s.prime
+			if a.Actor == engagement.Probable && a.Rule == engagement.RuleSharedNetwork && a.Seconds >= sharedSeconds {
+				a.Actor, a.Rule = engagement.Human, ""
+			}
 			m.suspect(&a, e, message, second)
 			a.First = a.Actor == engagement.Human && !s.read
 			s.read = s.read || a.First
@@ -125,7 +142,13 @@ func (m *memory) suspect(a *Answer, e *engagement.Event, message uint32, second 
 	}
 	switch e.Kind {
 	case engagement.Click:
-		c := click{message, hash32(e.Link), second}
+		if m.click.link == honeypot && abs(second-m.click.second) <= honeypotSeconds && m.click != (click{}) {
+			if m.click.message == message {
+				suspect(engagement.Machine, engagement.RuleHoneypot)
+			}
+			return // it is remembered until these seconds are over, whatever else is clicked
+		}
+		c := click{message, max(hash32(e.Link), honeypot+1), second}
 		if c.message == m.click.message && c.link != m.click.link && abs(c.second-m.click.second) <= burstSeconds {
 			suspect(engagement.Machine, RuleLinkBurst)
 		}
