@@ -105,7 +105,7 @@ func (m *message) read() []webhook.Element {
 	if err := json.Unmarshal([]byte(m.Message), &e); err != nil {
 		var wrong *json.UnmarshalTypeError
 		if errors.As(err, &wrong) && wrong.Field != "" {
-			return failed(webhook.Wrong(camel(wrong.Field), "cannot be a %s", wrong.Value))
+			return failed(webhook.Wrong(camel(wrong.Field), "must not be of type %s", wrong.Value))
 		}
 		return failed(webhook.Wrong("Message", "must be an event of SES in JSON"))
 	}
