@@ -22,7 +22,8 @@ const (
 	Outcomes   = "send.outcomes.v1"
 )
 
-// DeadLetter names the topic that holds what a reader of topic could not read, byte for byte.
+// DeadLetter names the topic that holds what a reader of topic could not read, byte for byte. That of Events also holds what
+// providers' webhooks told ingest and could not be made an event; such a record comes from no topic, and its headers name none.
 func DeadLetter(topic string) string { return topic + ".dlq" }
 
 // Kind says how records of a topic relate to each other.
@@ -42,7 +43,7 @@ type Topic struct {
 	Retention time.Duration // of a Table 0: its last records are kept for ever
 	Writers   []string
 	Readers   []string
-	DLQ       bool // whether readers may set records aside in DeadLetter(Name)
+	DLQ       bool // whether LetterWriters may set records aside in DeadLetter(Name)
 }
 
 const day = 24 * time.Hour
@@ -61,6 +62,14 @@ var All = []Topic{
 	{Ticks, Log, 90 * day, []string{"decider"}, []string{"decider"}, true},
 	{Decisions, Log, 400 * day, []string{"decider"}, []string{"connector", "console"}, true},
 	{Outcomes, Log, 400 * day, []string{"connector"}, []string{"decider", "console", "connector"}, true},
+}
+
+// LetterWriters are those who may set something aside in DeadLetter(t.Name).
+func (t Topic) LetterWriters() []string {
+	if t.Name == Events {
+		return append([]string{"ingest"}, t.Readers...)
+	}
+	return t.Readers
 }
 
 // DeadLetterRetention is how long set-aside records are kept.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
+	"net/netip"
 	"net/url"
 
 	"github.com/tempismo/tempismo/pkg/domain/calendar"
@@ -26,14 +27,15 @@ func (s *server) readEvents(r *http.Request, body []byte, traceparent string) (b
 			b.refuse(i, err)
 			continue
 		}
-		m, err := s.event(&e, traceparent)
+		m, err := s.event(&e, false, netip.Addr{}, traceparent)
 		b.take(i, m, err)
 	}
 	return b, nil
 }
 
-// event checks what only a live system can check, names the actor, and encodes the event.
-func (s *server) event(e *engagement.Event, traceparent string) (stream.Message, error) {
+// event checks what only a live system can check, names the actor, and encodes the event. machine and from are what judge
+// takes.
+func (s *server) event(e *engagement.Event, machine bool, from netip.Addr, traceparent string) (stream.Message, error) {
 	if s.ahead(e.Time) {
 		return stream.Message{}, &engagement.FieldError{Field: "time", Reason: errAhead}
 	}
@@ -42,10 +44,7 @@ func (s *server) event(e *engagement.Event, traceparent string) (stream.Message,
 			return stream.Message{}, &engagement.FieldError{Field: "data.zone", Reason: "must be an IANA time zone such as Europe/Rome"}
 		}
 	}
-	if e.Actor == engagement.Human {
-		// A sender that says human may not know the list of machines; the cautious verdict stands.
-		e.Actor, e.ActorRule = engagement.Classify(e.Kind, false, e.UserAgent)
-	}
+	judge(e, machine, from)
 	if !validTrace(e.Trace) {
 		e.Trace = traceparent
 	}
@@ -55,6 +54,15 @@ func (s *server) event(e *engagement.Event, traceparent string) (stream.Message,
 		return stream.Message{}, &engagement.FieldError{Reason: fmt.Sprintf("has %d bytes, more than the %d allowed", len(value), engagement.MaxEvent)}
 	}
 	return stream.Message{Key: []byte(e.Subject), Value: value, Headers: headers}, nil
+}
+
+// judge names the actor of an event, as far as the event alone shows it: machine is the provider's own verdict, from the address
+// at which it was caused, if that is known. Who has named one before us knows better, unless it is a human: a sender that
+// says so may not know the list of machines, and the cautious verdict stands.
+func judge(e *engagement.Event, machine bool, _ netip.Addr) {
+	if e.Actor == engagement.Human {
+		e.Actor, e.ActorRule = engagement.Classify(e.Kind, machine, e.UserAgent)
+	}
 }
 
 // documents takes a request apart into CloudEvents (CloudEvents 1.0, HTTP protocol binding): one in structured or binary

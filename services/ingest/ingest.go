@@ -3,9 +3,11 @@
 // engagement.events.v1, send.requests.v1 and customer.attributes.v1. It also answers when a customer is best written to.
 //
 // What is sent is answered with 202 only after Kafka has acknowledged all of it; whatever else happens, the answer
-// says that the sender still owns it. It is taken whole or not at all. It is not a queue: what it has in
-// flight is bounded, and beyond that it says 503. It does not drop duplicates, which are normal and which are
-// recognised by their ids, and it remembers nothing from one event to the next: rules that compare events are the profiler's.
+// says that the sender still owns it. It is taken whole or not at all. A webhook's is another matter: its sender would send
+// it again for days and change nothing, so what can be mapped is taken, and what cannot goes to the dead letters as it came.
+// It is not a queue: what it has in flight is bounded, and beyond that it says 503. It does not drop duplicates, which are
+// normal and which are recognised by their ids, and it remembers nothing from one event to the next: rules that compare
+// events are the profiler's.
 // It decides nothing: of the best times it tells what the decider would think of them, with the same code.
 package ingest
 
@@ -14,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"strings"
 	"time"
 
@@ -23,6 +26,7 @@ import (
 	"github.com/tempismo/tempismo/pkg/redis"
 	"github.com/tempismo/tempismo/pkg/stream"
 	"github.com/tempismo/tempismo/pkg/topics"
+	"github.com/tempismo/tempismo/services/ingest/webhook/sendgrid"
 )
 
 // Config is set by operators.
@@ -35,18 +39,15 @@ type Config struct {
 	Tokens    config.Secret `name:"api-tokens" env:"API_TOKENS" help:"Bearer tokens of which the API wants one, separated by commas."`
 	Anonymous bool          `name:"anonymous" env:"ANONYMOUS" help:"Serve the API without a token beyond this machine; for a listener that something else guards."`
 	Pseudonym config.Secret `name:"pseudonym-key" env:"PSEUDONYM_KEY" help:"Replace customer ids by a keyed hash (HMAC-SHA256) of them. Everybody who writes customer ids has to use the same key."`
-	SendGrid  SendGrid      `embed:"" prefix:"sendgrid-" envprefix:"SENDGRID_"`
+	PublicURL string        `name:"public-url" env:"PUBLIC_URL" placeholder:"URL" help:"What the URLs of the webhooks begin with where their providers call them, such as https://mail.example.com; some sign it. Empty: as a request says, which is not what the provider has called where a proxy stands before this service."`
+
+	SendGrid sendgrid.Config `embed:"" prefix:"sendgrid-" envprefix:"SENDGRID_"`
 
 	MaxBody   int64         `name:"max-body" env:"MAX_BODY" default:"4194304" placeholder:"BYTES" help:"Largest request."`
 	MaxFlight int64         `name:"max-in-flight" env:"MAX_IN_FLIGHT" default:"67108864" placeholder:"BYTES" help:"Most that may wait for Kafka; beyond it requests are answered 503."`
 	Patience  time.Duration `name:"patience" env:"PATIENCE" default:"10s" help:"How long a request waits for Kafka's acknowledgement before it is answered 503."`
 
 	Listener net.Listener `kong:"-"` // set by programs that open the listener themselves; Listen is then not used
-}
-
-// SendGrid configures the event webhook of SendGrid.
-type SendGrid struct {
-	Keys []string `name:"public-keys" env:"PUBLIC_KEYS" placeholder:"KEY" help:"Verification keys of SendGrid's signed event webhook, as its settings page shows them; more than one while keys are exchanged. Empty: the webhook is not served."`
 }
 
 // withDefaults fills limits that are zero because no flags were parsed.
@@ -84,8 +85,14 @@ func (c Config) Validate() error {
 	if c.Pseudonym != "" && len(c.Pseudonym) < minToken {
 		problems = append(problems, fmt.Errorf("PSEUDONYM_KEY: has fewer than %d characters: use a long random one", minToken))
 	}
-	if _, err := publicKeys(c.SendGrid.Keys); err != nil {
-		problems = append(problems, fmt.Errorf("SENDGRID_PUBLIC_KEYS: %w", err))
+	if c.PublicURL != "" {
+		u, err := url.Parse(c.PublicURL)
+		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+			problems = append(problems, fmt.Errorf("PUBLIC_URL: %q: give scheme and host, such as https://mail.example.com", c.PublicURL))
+		}
+	}
+	if _, err := c.providers(); err != nil {
+		problems = append(problems, err)
 	}
 	if c.MaxBody < 1<<10 {
 		problems = append(problems, fmt.Errorf("MAX_BODY: %d bytes do not hold an event: give at least 1024", c.MaxBody))
@@ -116,7 +123,7 @@ func Run(ctx context.Context, c Config, set app.Settings) error {
 	}
 	defer log.Close()
 	run := stream.Run{ID: c.Run.ID, Simulated: c.Run.Simulated()}
-	infos, err := log.Topics(ctx, run.Topic(topics.Events), run.Topic(topics.Requests), run.Topic(topics.Attributes))
+	infos, err := log.Topics(ctx, run.Topic(topics.Events), run.Topic(topics.DeadLetter(topics.Events)), run.Topic(topics.Requests), run.Topic(topics.Attributes))
 	if err != nil {
 		return fmt.Errorf("look up the topics (tempismo topics creates what is missing): %w", err)
 	}
@@ -137,7 +144,7 @@ func Run(ctx context.Context, c Config, set app.Settings) error {
 			return fmt.Errorf("listen: %w: choose another LISTEN", err)
 		}
 	}
-	set.Log.InfoContext(ctx, "taking events and requests", "address", ln.Addr().String(), "run", c.Run.ID, "sendgrid", len(c.SendGrid.Keys) > 0)
+	set.Log.InfoContext(ctx, "taking events and requests", "address", ln.Addr().String(), "run", c.Run.ID, "webhooks", strings.Join(s.served(), " "))
 	return app.Group(ctx,
 		func(ctx context.Context) error {
 			watch(ctx, log, run.Topic(topics.Events), set)

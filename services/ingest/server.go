@@ -1,8 +1,8 @@
 package ingest
 
 import (
+	"cmp"
 	"context"
-	"crypto/ecdsa"
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -54,31 +55,32 @@ func (b *budget) give(n int64) { b.used.Add(-n) }
 
 // server answers requests.
 type server struct {
-	config   Config
-	out      writer
-	almanac  almanac
-	room     budget
-	tokens   [][sha256.Size]byte // hashed, so that comparing takes the same time whatever their lengths
-	keys     []*ecdsa.PublicKey
-	now      func() time.Time
-	tracer   trace.Tracer
-	events   metric.Int64Counter
-	requests metric.Float64Histogram
+	config    Config
+	out       writer
+	almanac   almanac
+	room      budget
+	tokens    [][sha256.Size]byte // hashed, so that comparing takes the same time whatever their lengths
+	providers []provider
+	now       func() time.Time
+	log       *slog.Logger
+	tracer    trace.Tracer
+	events    metric.Int64Counter
+	requests  metric.Float64Histogram
 }
 
 func newServer(c Config, out writer, store snapshots, partitions int32, set app.Settings, now func() time.Time) (*server, error) {
 	run := stream.Run{ID: c.Run.ID, Simulated: c.Run.Simulated()}
-	s := &server{config: c, out: out, almanac: almanac{store: store, run: run, partitions: partitions}, room: budget{limit: c.MaxFlight}, now: now, tracer: set.Telemetry.Tracer()}
+	s := &server{config: c, out: out, almanac: almanac{store: store, run: run, partitions: partitions}, room: budget{limit: c.MaxFlight}, now: now, log: set.Log, tracer: set.Telemetry.Tracer()}
 	if c.Tokens != "" {
 		for token := range strings.SplitSeq(string(c.Tokens), ",") {
 			s.tokens = append(s.tokens, sha256.Sum256([]byte(strings.TrimSpace(token))))
 		}
 	}
 	var problems [4]error
-	s.keys, problems[0] = publicKeys(c.SendGrid.Keys)
+	s.providers, problems[0] = c.providers()
 	m := set.Telemetry.Meter()
 	s.events, problems[1] = m.Int64Counter("tempismo.ingest.events", metric.WithUnit("{event}"),
-		metric.WithDescription("Events, requests and customers by endpoint and what became of them: accepted, ignored (not engagement), rejected (not valid), unacknowledged (the sender was told to try again)."))
+		metric.WithDescription("Events, requests and customers by endpoint, provider and what became of them: accepted, ignored (not engagement), dead (of a webhook, and could not be mapped), rejected (not valid; a webhook that is not the provider's counts as one), unacknowledged (the sender was told to try again)."))
 	s.requests, problems[2] = m.Float64Histogram("http.server.request.duration", metric.WithUnit("s"), metric.WithDescription("Duration of requests by route and status."))
 	_, problems[3] = m.Int64ObservableGauge("tempismo.ingest.in_flight", metric.WithUnit("By"), metric.WithDescription("Bytes of requests that are being answered."),
 		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error { o.Observe(s.room.used.Load()); return nil }))
@@ -91,7 +93,9 @@ type batch struct {
 	ids      []string // by which its elements are known, where the sender is to be told
 	ignored  int      // valid, but not engagement
 	wrong    []wrong
-	rename   func(field string) string // what the sender calls a field; nil: as we do
+	letters  []stream.Message // what cannot be taken, where the rest is taken all the same
+	answer   []byte           // of a request that is no batch but wants this answer
+	shaken   bool             // whether it is one
 }
 
 // take keeps element i of the request as m, or err as a mistake in it.
@@ -121,9 +125,6 @@ func (b *batch) refuse(i int, err error) {
 	} else if field, reason, ok := strings.Cut(w.Reason, ": "); ok && path.MatchString(field) {
 		w.Field, w.Reason = field, reason
 	}
-	if b.rename != nil {
-		w.Field = b.rename(w.Field)
-	}
 	b.wrong = append(b.wrong, w)
 }
 
@@ -132,9 +133,10 @@ var path = regexp.MustCompile(`^(id|data)[a-z0-9_.[\]]*$`)
 
 // refusal is an answer other than 202.
 type refusal struct {
-	status int
-	detail string
-	wrong  []wrong
+	status    int
+	detail    string
+	wrong     []wrong
+	challenge string // how 401 is to be answered; empty: with a bearer token
 }
 
 func (r *refusal) Error() string { return r.detail }
@@ -146,6 +148,7 @@ type endpoint struct {
 	allow        func(http.Header) error // looks at a request before room is made for its body
 	read         reader
 	answer       func(b *batch) any // of a request that was taken
+	provider     *provider          // whose webhook it is; nil: the API's
 }
 
 // reader turns a request into a batch. A mistake in an element is kept in the batch; the error, a *refusal, concerns the
@@ -164,16 +167,18 @@ func (s *server) handler() http.Handler {
 func (s *server) endpoints() []endpoint {
 	counts := func(b *batch) any { return map[string]int{"accepted": len(b.messages), "ignored": b.ignored} }
 	all := []endpoint{
-		{"/v1/events", topics.Events, "event", s.authorized, s.readEvents, counts},
+		{"/v1/events", topics.Events, "event", s.authorized, s.readEvents, counts, nil},
 		{"/v1/requests", topics.Requests, "request", s.authorized, s.readRequests, func(b *batch) any {
 			return map[string]any{"accepted": len(b.messages), "ids": b.ids}
-		}},
+		}, nil},
 		{"/v1/customers", topics.Attributes, "customer", s.authorized, s.readCustomers, func(b *batch) any {
 			return map[string]int{"accepted": len(b.messages)}
-		}},
+		}, nil},
 	}
-	if len(s.keys) > 0 {
-		all = append(all, endpoint{"/v1/webhooks/sendgrid", topics.Events, "event", signed, s.readSendGrid, counts})
+	for i := range s.providers {
+		if s.providers[i].source != nil {
+			all = append(all, s.webhook(&s.providers[i]))
+		}
 	}
 	return all
 }
@@ -181,36 +186,55 @@ func (s *server) endpoints() []endpoint {
 // take is everything that the ways in have in common.
 func (s *server) take(e *endpoint) http.Handler {
 	at := func(outcome string) metric.MeasurementOption {
-		return metric.WithAttributeSet(attribute.NewSet(attribute.String("http.route", e.route), attribute.String("outcome", outcome)))
+		set := []attribute.KeyValue{attribute.String("http.route", e.route), attribute.String("outcome", outcome)}
+		if e.provider != nil {
+			set = append(set, attribute.String("provider", e.provider.name))
+		}
+		return metric.WithAttributeSet(attribute.NewSet(set...))
 	}
-	accepted, ignored, rejected, unacknowledged := at("accepted"), at("ignored"), at("rejected"), at("unacknowledged")
+	accepted, ignored, dead, rejected, unacknowledged := at("accepted"), at("ignored"), at("dead"), at("rejected"), at("unacknowledged")
+	taken, later := http.StatusAccepted, http.StatusServiceUnavailable
+	if e.provider != nil {
+		taken, later = e.provider.taken, e.provider.later
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		ctx, span, traceparent := span(s.tracer, r, "POST "+e.route)
 		defer span.End()
+		r = r.WithContext(ctx)
 		var b batch
 		err := e.allow(r.Header)
 		if err == nil {
 			b, err = s.append(ctx, w, r, e, traceparent)
 		}
-		status := http.StatusAccepted
+		status := taken
 		var no *refusal
 		switch {
+		case err == nil && b.shaken:
+			status = http.StatusOK
+			shake(w, b.answer)
 		case err == nil:
 			s.events.Add(ctx, int64(len(b.messages)), accepted)
 			s.events.Add(ctx, int64(b.ignored), ignored)
+			if e.provider != nil {
+				s.events.Add(ctx, int64(len(b.letters)), dead)
+			}
 			reply(w, status, "application/json", e.answer(&b))
 		case errors.As(err, &no):
-			status = no.status
-			if len(no.wrong) > 0 {
+			switch {
+			case len(no.wrong) > 0:
 				s.events.Add(ctx, int64(len(b.messages)+b.ignored+len(b.wrong)), rejected)
-			} else if status == http.StatusServiceUnavailable {
-				s.events.Add(ctx, int64(len(b.messages)), unacknowledged)
+			case no.status == http.StatusServiceUnavailable:
+				s.events.Add(ctx, int64(len(b.messages)+len(b.letters)), unacknowledged)
+				no.status = later
+			case e.provider != nil:
+				s.events.Add(ctx, 1, rejected)
 			}
+			status = no.status
 			refuse(w, no)
 		default: // the client has gone
 			status = 499
-			s.events.Add(ctx, int64(len(b.messages)), unacknowledged)
+			s.events.Add(ctx, int64(len(b.messages)+len(b.letters)), unacknowledged)
 		}
 		if status >= 500 {
 			span.SetStatus(codes.Error, err.Error())
@@ -251,12 +275,16 @@ func (s *server) append(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	if err != nil {
 		return b, err
 	}
-	if len(b.wrong) > 0 {
+	if e.provider == nil && len(b.wrong) > 0 {
 		return b, invalid(&b, e.noun)
 	}
 	waiting, cancel := context.WithTimeout(ctx, s.config.Patience)
 	defer cancel()
+	// Dead letters come last: they have no ids by which somebody could tell that one was written twice.
 	err = s.out.WriteAll(waiting, e.topic, b.messages)
+	if err == nil && len(b.letters) > 0 {
+		err = s.setAside(waiting, e.provider, &b)
+	}
 	switch {
 	case err == nil:
 		return b, nil
@@ -330,10 +358,10 @@ const retryAfter = 5
 // refuse answers with problem details (RFC 9457).
 func refuse(w http.ResponseWriter, r *refusal) {
 	switch r.status {
-	case http.StatusServiceUnavailable:
+	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
 	case http.StatusUnauthorized:
-		w.Header().Set("WWW-Authenticate", "Bearer")
+		w.Header().Set("WWW-Authenticate", cmp.Or(r.challenge, "Bearer"))
 	}
 	reply(w, r.status, "application/problem+json", struct {
 		Type   string  `json:"type"`

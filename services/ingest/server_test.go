@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -25,9 +24,11 @@ import (
 	"github.com/tempismo/tempismo/pkg/app"
 	"github.com/tempismo/tempismo/pkg/config"
 	"github.com/tempismo/tempismo/pkg/domain/engagement"
+	"github.com/tempismo/tempismo/pkg/kafka"
 	"github.com/tempismo/tempismo/pkg/stream"
 	"github.com/tempismo/tempismo/pkg/stream/streamtest"
 	"github.com/tempismo/tempismo/pkg/topics"
+	"github.com/tempismo/tempismo/services/ingest/webhook/sendgrid"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -53,6 +54,8 @@ type heldWriter struct {
 	mu       sync.Mutex
 	gate     chan struct{} // closed when appends may go on; nil if they may
 	failures int
+	away     string         // topic to which nothing can be appended
+	largest  map[string]int // bytes that a record of a topic may have; all, where it says nothing
 }
 
 // hold holds appends up until the function that it returns is called.
@@ -83,8 +86,13 @@ func (w *heldWriter) WriteAll(ctx context.Context, topic string, messages []stre
 			return ctx.Err()
 		}
 	}
-	if fails {
+	if fails || w.away == topic {
 		return errors.New("the broker is away")
+	}
+	for _, m := range messages {
+		if most, ok := w.largest[topic]; ok && len(m.Value) > most {
+			return kafka.ErrTooLarge
+		}
 	}
 	for _, m := range messages {
 		w.log.AppendKeyed(w.run.Topic(topic), m)
@@ -100,7 +108,7 @@ func newRig(t testing.TB, c Config) *rig {
 	c = c.withDefaults()
 	run := stream.Run{ID: c.Run.ID, Simulated: c.Run.Simulated()}
 	r := &rig{t: t, out: &heldWriter{log: streamtest.NewLog(), run: run}, store: streamtest.NewStore()}
-	for _, topic := range []string{topics.Events, topics.Requests, topics.Attributes} {
+	for _, topic := range []string{topics.Events, topics.DeadLetter(topics.Events), topics.Requests, topics.Attributes} {
 		r.out.log.Create(run.Topic(topic), stream.TopicInfo{Partitions: partitions, MaxMessageBytes: 1 << 20})
 	}
 	var err error
@@ -474,12 +482,12 @@ func TestKafkaThatDoesNotAnswerIsSaidToTheSender(t *testing.T) {
 }
 
 func TestConfigReportsEverythingAtOnce(t *testing.T) {
-	c := Config{Run: config.Run{ID: "R 1"}, Listen: "0.0.0.0:8081", Pseudonym: "short", MaxBody: 10, MaxFlight: 5, Patience: -1, SendGrid: SendGrid{Keys: []string{"%", "AAAA"}}}
+	c := Config{Run: config.Run{ID: "R 1"}, Listen: "0.0.0.0:8081", Pseudonym: "short", MaxBody: 10, MaxFlight: 5, Patience: -1, PublicURL: "mail.example.com", SendGrid: sendgrid.Config{Keys: []string{"%", "AAAA"}}}
 	err := c.Validate()
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{"RUN_ID", "API_TOKENS", "PSEUDONYM_KEY", "key 1 is not base64", "key 2 is not a public key", "MAX_BODY", "MAX_IN_FLIGHT", "PATIENCE"} {
+	for _, want := range []string{"RUN_ID", "API_TOKENS", "PSEUDONYM_KEY", "PUBLIC_URL", "webhook of sendgrid", "key 1 is not base64", "key 2 is not a public key", "MAX_BODY", "MAX_IN_FLIGHT", "PATIENCE"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in %v", want, err)
 		}
@@ -488,12 +496,4 @@ func TestConfigReportsEverythingAtOnce(t *testing.T) {
 	if err := config.Parse(&ok, "ingest", nil, func(string) (string, bool) { return "", false }); err != nil {
 		t.Errorf("the defaults are not valid: %v", err)
 	}
-}
-
-func dataFolder(t testing.TB) string {
-	dir := os.Getenv("TEMPISMO_DATA")
-	if dir == "" {
-		t.Skip("TEMPISMO_DATA is not set: the vectors of others are not checked")
-	}
-	return dir
 }

@@ -78,7 +78,7 @@ func describe(ctx context.Context, sys *system) ([]topicLine, error) {
 	for _, t := range topics.All {
 		lines = append(lines, topicLine{Topic: sys.run.Topic(t.Name), Kind: string(t.Kind), Retention: kept(t), Writers: t.Writers, Readers: t.Readers})
 		if t.DLQ {
-			lines = append(lines, topicLine{Topic: sys.run.Topic(topics.DeadLetter(t.Name)), Kind: "dead letters", Retention: days(topics.DeadLetterRetention), Writers: t.Readers, Readers: []string{"operators"}})
+			lines = append(lines, topicLine{Topic: sys.run.Topic(topics.DeadLetter(t.Name)), Kind: "dead letters", Retention: days(topics.DeadLetterRetention), Writers: t.LetterWriters(), Readers: []string{"operators"}})
 		}
 	}
 	for i := range lines {

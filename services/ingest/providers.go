@@ -1,0 +1,65 @@
+package ingest
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/tempismo/tempismo/services/ingest/webhook"
+	"github.com/tempismo/tempismo/services/ingest/webhook/sendgrid"
+)
+
+// provider is one of whom webhooks are taken, at /v1/webhooks/ and its name.
+type provider struct {
+	name      string
+	challenge string         // of a 401
+	taken     int            // the status that the provider takes for success
+	later     int            // the status upon which it tries again
+	source    webhook.Source // nil: not configured
+}
+
+// Challenges. HTTP knows no scheme for signatures, but a 401 has to name one.
+const (
+	signature = "Signature"
+	password  = `Basic realm="tempismo"`
+)
+
+// providers is the table of those that there are. The error says everything that is wrong with the settings of any.
+//
+// Success is 202, and what is to come again 503, where a provider's documentation does not speak against it.
+func (c Config) providers() ([]provider, error) {
+	const accepted, unavailable = http.StatusAccepted, http.StatusServiceUnavailable
+	t := table{}
+	add(&t, provider{"sendgrid", signature, accepted, unavailable, nil}, c.SendGrid, sendgrid.New)
+	return t.rows, errors.Join(t.problems...)
+}
+
+// table is the table while it is made.
+type table struct {
+	rows     []provider
+	problems []error
+}
+
+// add adds p, with a source where its settings are there.
+func add[C interface{ Enabled() bool }, S webhook.Source](t *table, p provider, c C, open func(C) (S, error)) {
+	if c.Enabled() {
+		source, err := open(c)
+		if err != nil {
+			t.problems = append(t.problems, fmt.Errorf("the webhook of %s: %w", p.name, err))
+		} else {
+			p.source = source
+		}
+	}
+	t.rows = append(t.rows, p)
+}
+
+// served names the providers whose webhooks are served.
+func (s *server) served() []string {
+	var names []string
+	for _, p := range s.providers {
+		if p.source != nil {
+			names = append(names, p.name)
+		}
+	}
+	return names
+}

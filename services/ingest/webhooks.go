@@ -1,0 +1,167 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/tempismo/tempismo/pkg/kafka"
+	"github.com/tempismo/tempismo/pkg/stream"
+	"github.com/tempismo/tempismo/pkg/topics"
+	"github.com/tempismo/tempismo/services/ingest/webhook"
+)
+
+// webhook is the way in of a provider.
+func (s *server) webhook(p *provider) endpoint {
+	return endpoint{
+		route: "/v1/webhooks/" + p.name, topic: topics.Events, noun: "event", provider: p,
+		allow: func(h http.Header) error { return s.verdict(context.Background(), p, p.source.Early(h)) },
+		read: func(r *http.Request, body []byte, traceparent string) (batch, error) {
+			return s.readWebhook(p, r, body, traceparent)
+		},
+		answer: func(b *batch) any {
+			return struct {
+				Accepted int     `json:"accepted"`
+				Ignored  int     `json:"ignored"`
+				Dead     int     `json:"dead"`
+				Refused  []wrong `json:"refused"`
+			}{len(b.messages), b.ignored, len(b.letters), append([]wrong{}, b.wrong...)}
+		},
+	}
+}
+
+// verdict is what a request is answered of which a Source says err: nil where it goes on.
+func (s *server) verdict(ctx context.Context, p *provider, err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, webhook.ErrUnverified) {
+		// Providers seldom show the answer to who set them up.
+		s.log.DebugContext(ctx, "a webhook was refused", "provider", p.name, "error", err)
+		return &refusal{status: http.StatusUnauthorized, detail: err.Error(), challenge: p.challenge}
+	}
+	s.log.WarnContext(ctx, "whether a webhook is the provider's cannot be found out now", "provider", p.name, "error", err)
+	return &refusal{status: http.StatusServiceUnavailable, detail: "it cannot be found out now whether this is " + p.name + "'s; send it again later"}
+}
+
+// readWebhook verifies a request and takes it apart.
+func (s *server) readWebhook(p *provider, r *http.Request, body []byte, traceparent string) (batch, error) {
+	ctx, cancel := context.WithTimeout(r.Context(), s.config.Patience)
+	defer cancel()
+	request := &webhook.Request{Method: r.Method, URL: s.called(r), Header: r.Header, Body: body, Now: s.now()}
+	var b batch
+	if err := s.verdict(ctx, p, p.source.Verify(ctx, request)); err != nil {
+		return b, err
+	}
+	if source, ok := p.source.(webhook.Handshake); ok {
+		answer, shaken, err := source.Shake(ctx, request)
+		if err != nil {
+			return b, s.verdict(ctx, p, err)
+		}
+		if shaken {
+			s.log.InfoContext(ctx, "a provider has asked whether this is the right place, and was answered", "provider", p.name)
+			return batch{answer: answer, shaken: true}, nil
+		}
+	}
+	elements, err := p.source.Read(request)
+	if err != nil {
+		return b, &refusal{status: http.StatusBadRequest, detail: fmt.Sprintf("this is no webhook of %s: %v", p.name, err)}
+	}
+	for i := range elements {
+		x := &elements[i]
+		if len(x.Raw) == 0 {
+			x.Raw = body
+		}
+		switch {
+		case x.Err != nil:
+			b.bury(i, p, x.Raw, x.Err)
+		case x.Event == nil:
+			b.ignored++
+		default:
+			m, err := s.event(x.Event, x.Machine, x.Address, traceparent)
+			if err != nil {
+				b.bury(i, p, x.Raw, err)
+				continue
+			}
+			b.messages = append(b.messages, m)
+		}
+	}
+	return b, nil
+}
+
+// called is the URL that the provider has called. Headers of proxies are not asked, because anybody can send them.
+func (s *server) called(r *http.Request) string {
+	switch {
+	case s.config.PublicURL != "":
+		return strings.TrimRight(s.config.PublicURL, "/") + r.URL.RequestURI()
+	case r.TLS != nil:
+		return "https://" + r.Host + r.URL.RequestURI()
+	}
+	return "http://" + r.Host + r.URL.RequestURI()
+}
+
+// Headers of dead letters, named as Kafka Connect and the runtime name them. There is no topic, partition and offset: what came
+// over HTTP has none.
+const (
+	letterClass   = "__connect.errors.class.name"
+	letterMessage = "__connect.errors.exception.message"
+	letterStage   = "__connect.errors.stage"
+)
+
+// bury makes a dead letter of element i of a request, which cannot be mapped. The answer lists the first of them.
+func (b *batch) bury(i int, p *provider, raw []byte, why error) {
+	if len(b.wrong) < maxWrong {
+		b.refuse(i, why)
+	}
+	b.letters = append(b.letters, stream.Message{
+		Key: []byte(p.name), Value: raw,
+		Headers: []stream.Header{
+			{Key: letterClass, Value: fmt.Appendf(nil, "%T", why)},
+			{Key: letterMessage, Value: []byte(why.Error())},
+			{Key: letterStage, Value: []byte("ingest:" + p.name)},
+		},
+	})
+}
+
+// setAside writes the dead letters of a request.
+func (s *server) setAside(ctx context.Context, p *provider, b *batch) error {
+	topic := topics.DeadLetter(topics.Events)
+	err := s.out.WriteAll(ctx, topic, b.letters)
+	if errors.Is(err, kafka.ErrTooLarge) {
+		err = s.setAsideInPart(ctx, topic, b.letters)
+	}
+	if err == nil {
+		s.log.WarnContext(ctx, "events of a webhook could not be mapped and went to the dead letters", "provider", p.name, "events", len(b.letters),
+			"index", b.wrong[0].Index, "field", b.wrong[0].Field, "reason", b.wrong[0].Reason)
+	}
+	return err
+}
+
+// setAsideInPart writes dead letters of which the topic does not take one. What does not fit is cut, and says so: as much of it
+// is kept as does.
+func (s *server) setAsideInPart(ctx context.Context, topic string, letters []stream.Message) error {
+	for i := range letters {
+		m := letters[i]
+		err := s.out.WriteAll(ctx, topic, []stream.Message{m})
+		for errors.Is(err, kafka.ErrTooLarge) && len(m.Value) > 0 {
+			m.Value = m.Value[:len(m.Value)/2]
+			m.Headers = append([]stream.Header{}, letters[i].Headers...)
+			m.Headers[1].Value = fmt.Appendf(nil, "%s (of %d bytes %d fit this topic: raise its max.message.bytes)", letters[i].Headers[1].Value, len(letters[i].Value), len(m.Value))
+			err = s.out.WriteAll(ctx, topic, []stream.Message{m})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shake answers a handshake.
+func shake(w http.ResponseWriter, answer []byte) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(http.StatusOK)
+	_, _ = w.Write(answer) // the client is gone; there is nobody left to tell
+}
