@@ -33,8 +33,8 @@ func (s *server) readEvents(r *http.Request, body []byte, traceparent string) (b
 	return b, nil
 }
 
-// event checks what only a live system can check, names the actor, and encodes the event. machine and from are what judge
-// takes.
+// event checks what only a live system can check, names the actor, and encodes the event. machine is a provider's own verdict on
+// it, from the address where it was caused, if that is known.
 func (s *server) event(e *engagement.Event, machine bool, from netip.Addr, traceparent string) (stream.Message, error) {
 	if s.ahead(e.Time) {
 		return stream.Message{}, &engagement.FieldError{Field: "time", Reason: errAhead}
@@ -44,7 +44,8 @@ func (s *server) event(e *engagement.Event, machine bool, from netip.Addr, trace
 			return stream.Message{}, &engagement.FieldError{Field: "data.zone", Reason: "must be an IANA time zone such as Europe/Rome"}
 		}
 	}
-	judge(e, machine, from)
+	// A sender that says human may not know the lists of machines; the cautious verdict stands.
+	s.machines.Judge(e, machine, from)
 	if !validTrace(e.Trace) {
 		e.Trace = traceparent
 	}
@@ -54,15 +55,6 @@ func (s *server) event(e *engagement.Event, machine bool, from netip.Addr, trace
 		return stream.Message{}, &engagement.FieldError{Reason: fmt.Sprintf("has %d bytes, more than the %d allowed", len(value), engagement.MaxEvent)}
 	}
 	return stream.Message{Key: []byte(e.Subject), Value: value, Headers: headers}, nil
-}
-
-// judge names the actor of an event, as far as the event alone shows it: machine is the provider's own verdict, from the address
-// at which it was caused, if that is known. Who has named one before us knows better, unless it is a human: a sender that
-// says so may not know the list of machines, and the cautious verdict stands.
-func judge(e *engagement.Event, machine bool, _ netip.Addr) {
-	if e.Actor == engagement.Human {
-		e.Actor, e.ActorRule = engagement.Classify(e.Kind, machine, e.UserAgent)
-	}
 }
 
 // documents takes a request apart into CloudEvents (CloudEvents 1.0, HTTP protocol binding): one in structured or binary

@@ -17,16 +17,20 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/tempismo/tempismo/pkg/app"
 	"github.com/tempismo/tempismo/pkg/config"
+	"github.com/tempismo/tempismo/pkg/domain/engagement"
 	"github.com/tempismo/tempismo/pkg/kafka"
 	"github.com/tempismo/tempismo/pkg/redis"
 	"github.com/tempismo/tempismo/pkg/stream"
 	"github.com/tempismo/tempismo/pkg/topics"
+	"github.com/tempismo/tempismo/services/ingest/webhook/customerio"
 	"github.com/tempismo/tempismo/services/ingest/webhook/sendgrid"
+	"github.com/tempismo/tempismo/services/ingest/webhook/ses"
 )
 
 // Config is set by operators.
@@ -40,8 +44,11 @@ type Config struct {
 	Anonymous bool          `name:"anonymous" env:"ANONYMOUS" help:"Serve the API without a token beyond this machine; for a listener that something else guards."`
 	Pseudonym config.Secret `name:"pseudonym-key" env:"PSEUDONYM_KEY" help:"Replace customer ids by a keyed hash (HMAC-SHA256) of them. Everybody who writes customer ids has to use the same key."`
 	PublicURL string        `name:"public-url" env:"PUBLIC_URL" placeholder:"URL" help:"What the URLs of the webhooks begin with where their providers call them, such as https://mail.example.com; some sign it. Empty: as a request says, which is not what the provider has called where a proxy stands before this service."`
+	Machines  string        `name:"machine-lists" env:"MACHINE_LISTS" placeholder:"FILE" help:"Lists of machines that open and click (docs/machine-opens.md), in place of those that come with this version. Read at the start."`
 
-	SendGrid sendgrid.Config `embed:"" prefix:"sendgrid-" envprefix:"SENDGRID_"`
+	SendGrid   sendgrid.Config   `embed:"" prefix:"sendgrid-" envprefix:"SENDGRID_"`
+	SES        ses.Config        `embed:"" prefix:"ses-" envprefix:"SES_"`
+	CustomerIO customerio.Config `embed:"" prefix:"customerio-" envprefix:"CUSTOMERIO_"`
 
 	MaxBody   int64         `name:"max-body" env:"MAX_BODY" default:"4194304" placeholder:"BYTES" help:"Largest request."`
 	MaxFlight int64         `name:"max-in-flight" env:"MAX_IN_FLIGHT" default:"67108864" placeholder:"BYTES" help:"Most that may wait for Kafka; beyond it requests are answered 503."`
@@ -91,6 +98,9 @@ func (c Config) Validate() error {
 			problems = append(problems, fmt.Errorf("PUBLIC_URL: %q: give scheme and host, such as https://mail.example.com", c.PublicURL))
 		}
 	}
+	if _, err := c.machines(); err != nil {
+		problems = append(problems, err)
+	}
 	if _, err := c.providers(); err != nil {
 		problems = append(problems, err)
 	}
@@ -112,6 +122,22 @@ const minToken = 16
 func loopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// machines reads the lists of machines.
+func (c Config) machines() (*engagement.Lists, error) {
+	if c.Machines == "" {
+		return engagement.DefaultLists(), nil
+	}
+	text, err := os.ReadFile(c.Machines)
+	if err != nil {
+		return nil, fmt.Errorf("MACHINE_LISTS: read the lists: %w", err)
+	}
+	lists, err := engagement.ParseLists(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("MACHINE_LISTS: %s: %w", c.Machines, err)
+	}
+	return lists, nil
 }
 
 // Run serves until ctx ends; then it lets the requests that are being answered finish.
@@ -144,7 +170,7 @@ func Run(ctx context.Context, c Config, set app.Settings) error {
 			return fmt.Errorf("listen: %w: choose another LISTEN", err)
 		}
 	}
-	set.Log.InfoContext(ctx, "taking events and requests", "address", ln.Addr().String(), "run", c.Run.ID, "webhooks", strings.Join(s.served(), " "))
+	set.Log.InfoContext(ctx, "taking events and requests", "address", ln.Addr().String(), "run", c.Run.ID, "webhooks", strings.Join(s.served(), " "), "machines", s.machines)
 	return app.Group(ctx,
 		func(ctx context.Context) error {
 			watch(ctx, log, run.Topic(topics.Events), set)

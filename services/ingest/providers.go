@@ -4,9 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/tempismo/tempismo/services/ingest/webhook"
+	"github.com/tempismo/tempismo/services/ingest/webhook/customerio"
 	"github.com/tempismo/tempismo/services/ingest/webhook/sendgrid"
+	"github.com/tempismo/tempismo/services/ingest/webhook/ses"
 )
 
 // provider is one of whom webhooks are taken, at /v1/webhooks/ and its name.
@@ -31,6 +34,9 @@ func (c Config) providers() ([]provider, error) {
 	const accepted, unavailable = http.StatusAccepted, http.StatusServiceUnavailable
 	t := table{}
 	add(&t, provider{"sendgrid", signature, accepted, unavailable, nil}, c.SendGrid, sendgrid.New)
+	// SNS takes a 4xx for an answer like any other, and does not send the message again.
+	add(&t, provider{"ses", signature, accepted, unavailable, nil}, c.SES, ses.New)
+	add(&t, provider{"customerio", signature, accepted, unavailable, nil}, c.CustomerIO, customerio.New)
 	return t.rows, errors.Join(t.problems...)
 }
 
@@ -45,12 +51,24 @@ func add[C interface{ Enabled() bool }, S webhook.Source](t *table, p provider, 
 	if c.Enabled() {
 		source, err := open(c)
 		if err != nil {
-			t.problems = append(t.problems, fmt.Errorf("the webhook of %s: %w", p.name, err))
+			t.problems = append(t.problems, named(p.name, err)...)
 		} else {
 			p.source = source
 		}
 	}
 	t.rows = append(t.rows, p)
+}
+
+// named gives a provider's errors the whole names of its settings.
+func named(provider string, err error) []error {
+	all := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		all = joined.Unwrap()
+	}
+	for i, err := range all {
+		all[i] = fmt.Errorf("%s_%w", strings.ToUpper(provider), err)
+	}
+	return all
 }
 
 // served names the providers whose webhooks are served.

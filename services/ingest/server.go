@@ -61,6 +61,7 @@ type server struct {
 	room      budget
 	tokens    [][sha256.Size]byte // hashed, so that comparing takes the same time whatever their lengths
 	providers []provider
+	machines  *engagement.Lists
 	now       func() time.Time
 	log       *slog.Logger
 	tracer    trace.Tracer
@@ -76,12 +77,13 @@ func newServer(c Config, out writer, store snapshots, partitions int32, set app.
 			s.tokens = append(s.tokens, sha256.Sum256([]byte(strings.TrimSpace(token))))
 		}
 	}
-	var problems [4]error
+	var problems [5]error
 	s.providers, problems[0] = c.providers()
 	m := set.Telemetry.Meter()
 	s.events, problems[1] = m.Int64Counter("tempismo.ingest.events", metric.WithUnit("{event}"),
 		metric.WithDescription("Events, requests and customers by endpoint, provider and what became of them: accepted, ignored (not engagement), dead (of a webhook, and could not be mapped), rejected (not valid; a webhook that is not the provider's counts as one), unacknowledged (the sender was told to try again)."))
 	s.requests, problems[2] = m.Float64Histogram("http.server.request.duration", metric.WithUnit("s"), metric.WithDescription("Duration of requests by route and status."))
+	s.machines, problems[4] = c.machines()
 	_, problems[3] = m.Int64ObservableGauge("tempismo.ingest.in_flight", metric.WithUnit("By"), metric.WithDescription("Bytes of requests that are being answered."),
 		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error { o.Observe(s.room.used.Load()); return nil }))
 	return s, errors.Join(problems[:]...)

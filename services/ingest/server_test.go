@@ -9,6 +9,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -387,6 +389,24 @@ func TestMachinesAreNamed(t *testing.T) {
 	}
 }
 
+func TestAnOperatorsListsOfMachines(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "machines.txt")
+	if err := os.WriteFile(file, []byte("date 2026-11-29\nmachine contains firefox/140\nmachine network 192.0.2.0/24\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := newRig(t, Config{Machines: file})
+	r.send("/v1/events", structured, strings.Replace(event("a", "C-1"), `"email"`, `"email","user_agent":"Mozilla/5.0 Firefox/140.0"`, 1))
+	if events := r.events(liveTopic); len(events) != 1 || events[0].ActorRule != engagement.RuleUserAgent {
+		t.Errorf("got %+v", events)
+	}
+	if err := os.WriteFile(file, []byte("machine\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := (Config{Machines: file}).Validate(); err == nil || !strings.Contains(err.Error(), "MACHINE_LISTS") || !strings.Contains(err.Error(), "line 1") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestPseudonyms(t *testing.T) {
 	first, again, other := newRig(t, Config{Pseudonym: "a key of some length"}), newRig(t, Config{Pseudonym: "a key of some length"}), newRig(t, Config{Pseudonym: "another key of some length"})
 	subject := func(r *rig) string {
@@ -482,12 +502,12 @@ func TestKafkaThatDoesNotAnswerIsSaidToTheSender(t *testing.T) {
 }
 
 func TestConfigReportsEverythingAtOnce(t *testing.T) {
-	c := Config{Run: config.Run{ID: "R 1"}, Listen: "0.0.0.0:8081", Pseudonym: "short", MaxBody: 10, MaxFlight: 5, Patience: -1, PublicURL: "mail.example.com", SendGrid: sendgrid.Config{Keys: []string{"%", "AAAA"}}}
+	c := Config{Run: config.Run{ID: "R 1"}, Listen: "0.0.0.0:8081", Pseudonym: "short", MaxBody: 10, MaxFlight: 5, Patience: -1, PublicURL: "mail.example.com", Machines: "no-such-file", SendGrid: sendgrid.Config{Keys: []string{"%", "AAAA"}}}
 	err := c.Validate()
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{"RUN_ID", "API_TOKENS", "PSEUDONYM_KEY", "PUBLIC_URL", "webhook of sendgrid", "key 1 is not base64", "key 2 is not a public key", "MAX_BODY", "MAX_IN_FLIGHT", "PATIENCE"} {
+	for _, want := range []string{"RUN_ID", "API_TOKENS", "PSEUDONYM_KEY", "PUBLIC_URL", "SENDGRID_PUBLIC_KEYS: key 1 is not base64", "SENDGRID_PUBLIC_KEYS: key 2 is not a public key", "MACHINE_LISTS: read the lists", "MAX_BODY", "MAX_IN_FLIGHT", "PATIENCE"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in %v", want, err)
 		}

@@ -181,10 +181,10 @@ func TestADeadLetterThatDoesNotFitIsCutAndSaysSo(t *testing.T) {
 func TestWhoCausedAnEventOfAWebhook(t *testing.T) {
 	g := newSendGrid(t)
 	g.signed(g.event("flag", "open", `,"sg_machine_open":true`), g.event("agent", "open", `,"useragent":"Mozilla/5.0"`),
-		g.event("person", "open", `,"useragent":"Mozilla/5.0 Firefox/140.0","ip":"192.0.2.1"`), g.event("wish", "unsubscribe", `,"useragent":"Mozilla/5.0"`))
+		g.event("person", "open", `,"useragent":"Mozilla/5.0 Firefox/140.0","ip":"192.0.2.1"`), g.event("filter", "click", `,"useragent":"Mozilla/5.0 Firefox/140.0","ip":"40.92.0.1"`), g.event("wish", "unsubscribe", `,"useragent":"Mozilla/5.0"`))
 	want := map[string]engagement.Event{
 		"sg-flag": {Actor: engagement.Machine, ActorRule: engagement.RuleProvider}, "sg-agent": {Actor: engagement.Machine, ActorRule: engagement.RuleUserAgent},
-		"sg-person": {}, "sg-wish": {},
+		"sg-filter": {Actor: engagement.Machine, ActorRule: engagement.RuleNetwork}, "sg-person": {}, "sg-wish": {},
 	}
 	events := g.events(liveTopic)
 	if len(events) != len(want) {
