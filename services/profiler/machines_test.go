@@ -72,3 +72,19 @@ func TestWishesAreNeverFiltered(t *testing.T) {
 		}
 	}
 }
+
+// TestClicksAroundAHoneypotAreNotLearned: the click on the honeypot is certain and counted, and so are those around it.
+func TestClicksAroundAHoneypotAreNotLearned(t *testing.T) {
+	d := driver(t, Config{ScoredBelow: .1})
+	pipe(d, event(engagement.Delivered, "anna", "m-1", 0))
+	pipe(d, judged(t, engagement.Click, time.Hour, "", "/trap", ""))
+	pipe(d, judged(t, engagement.Click, time.Hour+8*time.Second, "", "/a", ""))
+	pipe(d, judged(t, engagement.Click, time.Hour-8*time.Second, "", "/b", ""))
+	if got := d.Partition().totals; got.Human != 1 || got.Machine != 3 {
+		t.Errorf("totals %+v, want three machines beside the delivery", got)
+	}
+	pipe(d, judged(t, engagement.Click, 3*time.Hour, "", "/a", ""))
+	if got := d.Partition().totals; got.Human != 2 || got.Machine != 3 {
+		t.Errorf("totals %+v, want the later click to be human", got)
+	}
+}

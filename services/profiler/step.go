@@ -188,10 +188,6 @@ func (n *note) delivered() {
 }
 
 func (n *note) engaged() {
-	if n.e.Actor == engagement.Machine { // certain already, and nothing to learn from it
-		n.part.count(n.e.Kind, n.e.Actor, timing.Counted)
-		return
-	}
 	answer := n.p.Answered(n.e)
 	if answer.Actor != engagement.Human {
 		n.part.count(n.e.Kind, answer.Actor, timing.Counted)

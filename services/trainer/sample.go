@@ -134,10 +134,6 @@ func (s *sample) add(r *stream.Record) {
 	}
 	age := int16(fit.UnknownAge)
 	if e.Kind.Engaged() {
-		if e.Actor == engagement.Machine {
-			c.machine++
-			return
-		}
 		a := c.memory.Answered(e)
 		if a.Actor != engagement.Human {
 			c.machine++
