@@ -8,6 +8,7 @@ import (
 
 	"github.com/tempismo/tempismo/services/ingest/webhook"
 	"github.com/tempismo/tempismo/services/ingest/webhook/customerio"
+	"github.com/tempismo/tempismo/services/ingest/webhook/segment"
 	"github.com/tempismo/tempismo/services/ingest/webhook/sendgrid"
 	"github.com/tempismo/tempismo/services/ingest/webhook/ses"
 )
@@ -37,6 +38,7 @@ func (c Config) providers() ([]provider, error) {
 	// SNS takes a 4xx for an answer like any other, and does not send the message again.
 	add(&t, provider{"ses", signature, accepted, unavailable, nil}, c.SES, ses.New)
 	add(&t, provider{"customerio", signature, accepted, unavailable, nil}, c.CustomerIO, customerio.New)
+	add(&t, provider{"segment", signature, accepted, unavailable, nil}, c.Segment, segment.New)
 	return t.rows, errors.Join(t.problems...)
 }
 
