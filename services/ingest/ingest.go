@@ -29,6 +29,7 @@ import (
 	"github.com/tempismo/tempismo/pkg/stream"
 	"github.com/tempismo/tempismo/pkg/topics"
 	"github.com/tempismo/tempismo/services/ingest/webhook/customerio"
+	"github.com/tempismo/tempismo/services/ingest/webhook/hubspot"
 	"github.com/tempismo/tempismo/services/ingest/webhook/segment"
 	"github.com/tempismo/tempismo/services/ingest/webhook/sendgrid"
 	"github.com/tempismo/tempismo/services/ingest/webhook/ses"
@@ -51,6 +52,7 @@ type Config struct {
 	SES        ses.Config        `embed:"" prefix:"ses-" envprefix:"SES_"`
 	CustomerIO customerio.Config `embed:"" prefix:"customerio-" envprefix:"CUSTOMERIO_"`
 	Segment    segment.Config    `embed:"" prefix:"segment-" envprefix:"SEGMENT_"`
+	HubSpot    hubspot.Config    `embed:"" prefix:"hubspot-" envprefix:"HUBSPOT_"`
 
 	MaxBody   int64         `name:"max-body" env:"MAX_BODY" default:"4194304" placeholder:"BYTES" help:"Largest request."`
 	MaxFlight int64         `name:"max-in-flight" env:"MAX_IN_FLIGHT" default:"67108864" placeholder:"BYTES" help:"Most that may wait for Kafka; beyond it requests are answered 503."`

@@ -8,6 +8,7 @@ import (
 
 	"github.com/tempismo/tempismo/services/ingest/webhook"
 	"github.com/tempismo/tempismo/services/ingest/webhook/customerio"
+	"github.com/tempismo/tempismo/services/ingest/webhook/hubspot"
 	"github.com/tempismo/tempismo/services/ingest/webhook/segment"
 	"github.com/tempismo/tempismo/services/ingest/webhook/sendgrid"
 	"github.com/tempismo/tempismo/services/ingest/webhook/ses"
@@ -39,6 +40,7 @@ func (c Config) providers() ([]provider, error) {
 	add(&t, provider{"ses", signature, accepted, unavailable, nil}, c.SES, ses.New)
 	add(&t, provider{"customerio", signature, accepted, unavailable, nil}, c.CustomerIO, customerio.New)
 	add(&t, provider{"segment", signature, accepted, unavailable, nil}, c.Segment, segment.New)
+	add(&t, provider{"hubspot", signature, accepted, unavailable, nil}, c.HubSpot, hubspot.New)
 	return t.rows, errors.Join(t.problems...)
 }
 
