@@ -28,8 +28,12 @@ import (
 	"github.com/tempismo/tempismo/pkg/redis"
 	"github.com/tempismo/tempismo/pkg/stream"
 	"github.com/tempismo/tempismo/pkg/topics"
+	"github.com/tempismo/tempismo/services/ingest/webhook/brevo"
 	"github.com/tempismo/tempismo/services/ingest/webhook/customerio"
 	"github.com/tempismo/tempismo/services/ingest/webhook/hubspot"
+	"github.com/tempismo/tempismo/services/ingest/webhook/mailgun"
+	"github.com/tempismo/tempismo/services/ingest/webhook/postmark"
+	"github.com/tempismo/tempismo/services/ingest/webhook/resend"
 	"github.com/tempismo/tempismo/services/ingest/webhook/segment"
 	"github.com/tempismo/tempismo/services/ingest/webhook/sendgrid"
 	"github.com/tempismo/tempismo/services/ingest/webhook/ses"
@@ -53,6 +57,10 @@ type Config struct {
 	CustomerIO customerio.Config `embed:"" prefix:"customerio-" envprefix:"CUSTOMERIO_"`
 	Segment    segment.Config    `embed:"" prefix:"segment-" envprefix:"SEGMENT_"`
 	HubSpot    hubspot.Config    `embed:"" prefix:"hubspot-" envprefix:"HUBSPOT_"`
+	Mailgun    mailgun.Config    `embed:"" prefix:"mailgun-" envprefix:"MAILGUN_"`
+	Postmark   postmark.Config   `embed:"" prefix:"postmark-" envprefix:"POSTMARK_"`
+	Brevo      brevo.Config      `embed:"" prefix:"brevo-" envprefix:"BREVO_"`
+	Resend     resend.Config     `embed:"" prefix:"resend-" envprefix:"RESEND_"`
 
 	MaxBody   int64         `name:"max-body" env:"MAX_BODY" default:"4194304" placeholder:"BYTES" help:"Largest request."`
 	MaxFlight int64         `name:"max-in-flight" env:"MAX_IN_FLIGHT" default:"67108864" placeholder:"BYTES" help:"Most that may wait for Kafka; beyond it requests are answered 503."`

@@ -7,8 +7,12 @@ import (
 	"strings"
 
 	"github.com/tempismo/tempismo/services/ingest/webhook"
+	"github.com/tempismo/tempismo/services/ingest/webhook/brevo"
 	"github.com/tempismo/tempismo/services/ingest/webhook/customerio"
 	"github.com/tempismo/tempismo/services/ingest/webhook/hubspot"
+	"github.com/tempismo/tempismo/services/ingest/webhook/mailgun"
+	"github.com/tempismo/tempismo/services/ingest/webhook/postmark"
+	"github.com/tempismo/tempismo/services/ingest/webhook/resend"
 	"github.com/tempismo/tempismo/services/ingest/webhook/segment"
 	"github.com/tempismo/tempismo/services/ingest/webhook/sendgrid"
 	"github.com/tempismo/tempismo/services/ingest/webhook/ses"
@@ -41,6 +45,13 @@ func (c Config) providers() ([]provider, error) {
 	add(&t, provider{"customerio", signature, accepted, unavailable, nil}, c.CustomerIO, customerio.New)
 	add(&t, provider{"segment", signature, accepted, unavailable, nil}, c.Segment, segment.New)
 	add(&t, provider{"hubspot", signature, accepted, unavailable, nil}, c.HubSpot, hubspot.New)
+	// Mailgun takes 200 alone for success, and sends anything else again for eight hours.
+	add(&t, provider{"mailgun", signature, http.StatusOK, unavailable, nil}, c.Mailgun, mailgun.New)
+	// Postmark's page speaks of 200; whether another 2xx will do it does not say.
+	add(&t, provider{"postmark", password, http.StatusOK, unavailable, nil}, c.Postmark, postmark.New)
+	// Whether Brevo sends again after a 5xx can be read both ways. After 429 it does.
+	add(&t, provider{"brevo", password, http.StatusOK, http.StatusTooManyRequests, nil}, c.Brevo, brevo.New)
+	add(&t, provider{"resend", signature, accepted, unavailable, nil}, c.Resend, resend.New)
 	return t.rows, errors.Join(t.problems...)
 }
 
