@@ -4,15 +4,20 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	stdhash "hash"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -443,5 +448,105 @@ func TestTheContractNamesTheProviders(t *testing.T) {
 		if settings == 0 {
 			t.Errorf("%s has no settings", name)
 		}
+	}
+}
+
+// What each provider sends, as its own package knows it in full, comes to the topic by the settings of the environment alone.
+// Amazon SES's needs a certificate of Amazon's, see its package.
+func TestEveryProviderFromItsSettingsToTheTopic(t *testing.T) {
+	const secret = "a secret of some length"
+	mac := func(with func() stdhash.Hash, key, text string) []byte {
+		h := hmac.New(with, []byte(key))
+		h.Write([]byte(text))
+		return h.Sum(nil)
+	}
+	seconds, millis := strconv.FormatInt(clock.Unix(), 10), strconv.FormatInt(clock.UnixMilli(), 10)
+	basic := map[string]string{"Authorization": "Basic " + base64.StdEncoding.EncodeToString([]byte("tempismo:"+secret))}
+	for _, tt := range []struct {
+		provider string
+		env      map[string]string
+		body     string
+		header   func(body string) map[string]string
+		want     engagement.Event // of which id and time are its package's business
+		taken    int
+		later    int
+		basic    bool
+	}{
+		{"mailgun", map[string]string{"MAILGUN_SIGNING_KEYS": secret},
+			`{"signature":{"timestamp":"` + seconds + `","token":"t1","signature":"` + hex.EncodeToString(mac(sha256.New, secret, seconds+"t1")) +
+				`"},"event-data":{"event":"opened","id":"x","timestamp":` + seconds + `,"recipient":"Anna@example.com","message":{"headers":{"message-id":"m1"}},"client-info":{"bot":"apple"}}}`,
+			nil, engagement.Event{Subject: "anna@example.com", Kind: engagement.Open, Message: "m1", Actor: engagement.Machine, ActorRule: engagement.RuleProvider}, 200, 503, false},
+		{"postmark", map[string]string{"POSTMARK_LOGINS": "tempismo:" + secret},
+			`{"RecordType":"Delivery","MessageID":"m1","Recipient":"anna@example.com","DeliveredAt":"2026-12-03T09:41:00.0000000Z","Metadata":{"customer_id":"C-1"}}`,
+			func(string) map[string]string { return basic }, engagement.Event{Subject: "C-1", Kind: engagement.Delivered, Message: "m1"}, 200, 503, true},
+		{"brevo", map[string]string{"BREVO_LOGINS": "tempismo:" + secret},
+			`{"event":"proxy_open","email":"anna@example.com","message-id":"<m1>","ts_epoch":` + millis + `}`,
+			func(string) map[string]string { return basic }, engagement.Event{Subject: "anna@example.com", Kind: engagement.Open, Message: "m1", Actor: engagement.Machine, ActorRule: engagement.RuleProvider}, 200, 429, true},
+		{"resend", map[string]string{"RESEND_SIGNING_SECRETS": "whsec_" + base64.StdEncoding.EncodeToString([]byte(secret))},
+			`{"type":"email.complained","created_at":"2026-12-03T09:41:00Z","data":{"email_id":"m1","to":["anna@example.com"]}}`,
+			func(body string) map[string]string {
+				return map[string]string{"svix-id": "msg_1", "svix-timestamp": seconds, "svix-signature": "v1," + base64.StdEncoding.EncodeToString(mac(sha256.New, secret, "msg_1."+seconds+"."+body))}
+			}, engagement.Event{Subject: "anna@example.com", Kind: engagement.Complaint, Message: "m1"}, 202, 503, false},
+		{"customerio", map[string]string{"CUSTOMERIO_SIGNING_KEYS": secret},
+			`{"event_id":"e1","object_type":"sms","metric":"clicked","timestamp":` + seconds + `,"data":{"customer_id":"C-1","delivery_id":"m1","href":"https://example.com/"}}`,
+			func(body string) map[string]string {
+				return map[string]string{"X-CIO-Timestamp": seconds, "X-CIO-Signature": hex.EncodeToString(mac(sha256.New, secret, "v0:"+seconds+":"+body))}
+			}, engagement.Event{Subject: "C-1", Kind: engagement.Click, Channel: "sms", Message: "m1", Link: "https://example.com/"}, 202, 503, false},
+		{"segment", map[string]string{"SEGMENT_SHARED_SECRETS": secret},
+			`{"type":"track","event":"Unsubscribed","messageId":"e1","userId":"C-1","receivedAt":"2026-12-03T09:41:00Z","timestamp":"2026-12-03T09:41:00Z","properties":{"email_id":"m1"}}`,
+			func(body string) map[string]string {
+				return map[string]string{"X-Signature": hex.EncodeToString(mac(sha1.New, secret, body))}
+			}, engagement.Event{Subject: "C-1", Kind: engagement.Unsubscribe, Message: "m1"}, 202, 503, false},
+		{"hubspot", map[string]string{"HUBSPOT_CLIENT_SECRETS": secret, "PUBLIC_URL": "https://mail.example.com"},
+			`[{"subscriptionType":"contact.propertyChange","objectId":123,"portalId":1,"occurredAt":` + millis + `,"propertyName":"hs_email_optout","propertyValue":"true"}]`,
+			func(body string) map[string]string {
+				signed := "POSThttps://mail.example.com/v1/webhooks/hubspot" + body + millis
+				return map[string]string{"X-HubSpot-Request-Timestamp": millis, "X-HubSpot-Signature-v3": base64.StdEncoding.EncodeToString(mac(sha256.New, secret, signed))}
+			}, engagement.Event{Subject: "123", Kind: engagement.Unsubscribe}, 202, 503, false},
+	} {
+		t.Run(tt.provider, func(t *testing.T) {
+			var c Config
+			if err := config.Parse(&c, "ingest", nil, func(name string) (string, bool) { v, ok := tt.env[name]; return v, ok }); err != nil {
+				t.Fatal(err)
+			}
+			r, path := newRig(t, c), "/v1/webhooks/"+tt.provider
+			if served := r.server.served(); !slices.Equal(served, []string{tt.provider}) {
+				t.Fatalf("served are %q", served)
+			}
+			header := map[string]string{"Content-Type": "application/json"}
+			if tt.header != nil {
+				maps.Copy(header, tt.header(tt.body))
+			}
+			if v := r.verdict(r.send(path, header, tt.body), tt.taken); v.Accepted != 1 || v.Dead != 0 {
+				t.Errorf("got %+v", v)
+			}
+			want := tt.want
+			want.Source, want.Provider = "/ingest/"+tt.provider, tt.provider
+			if want.Channel == "" {
+				want.Channel = "email"
+			}
+			events := r.events(liveTopic)
+			if len(events) != 1 {
+				t.Fatalf("%d events", len(events))
+			}
+			got := events[0]
+			if got.ID == "" || got.Time.Before(clock.Add(-time.Hour)) || got.Time.After(clock) {
+				t.Errorf("id %q, time %v", got.ID, got.Time)
+			}
+			got.ID, got.Time, got.Trace = "", time.Time{}, ""
+			if got != want {
+				t.Errorf("got  %+v\nwant %+v", got, want)
+			}
+
+			r.out.away = topics.Events
+			if response := r.send(path, header, tt.body); response.StatusCode != tt.later || response.Header.Get("Retry-After") == "" {
+				t.Errorf("while Kafka is away: status %d", response.StatusCode)
+			}
+			r.out.away = ""
+			response := r.send(path, nil, `{"event":"open"}`)
+			if response.StatusCode != http.StatusUnauthorized || strings.HasPrefix(response.Header.Get("WWW-Authenticate"), "Basic") != tt.basic {
+				t.Errorf("without a signature: status %d, WWW-Authenticate %q", response.StatusCode, response.Header.Get("WWW-Authenticate"))
+			}
+		})
 	}
 }
