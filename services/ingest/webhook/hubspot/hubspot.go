@@ -9,7 +9,7 @@
 //	hs_email_last_click_date      a link followed
 //	hs_email_last_reply_date      answered
 //	hs_sales_email_last_replied   answered, an email of a salesperson
-//	hs_email_bounce               bounced, when the number of bounces grows above zero
+//	hs_email_bounce               bounced, where the number of bounces becomes one above zero
 //	hs_email_optout               unsubscribed from everything
 //	hs_email_optout_NUMBER        unsubscribed from one type of mail
 //

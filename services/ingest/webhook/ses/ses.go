@@ -289,11 +289,9 @@ func (s *Source) certificate(ctx context.Context, t topic, where string) (*x509.
 		return nil, webhook.Unverified("SigningCertURL must be a .pem on https://%s", t.host)
 	}
 	where = u.String()
-	s.mu.Lock()
-	cert := s.certs[where]
-	s.mu.Unlock()
+	cert := s.kept(where)
 	if cert == nil {
-		if cert, err = s.download(ctx, where); err != nil {
+		if cert, err = s.fetch(ctx, where); err != nil {
 			return nil, err
 		}
 	}
@@ -306,6 +304,12 @@ func (s *Source) certificate(ctx context.Context, t topic, where string) (*x509.
 	return nil, webhook.Unverified("the certificate at SigningCertURL is not that of SNS: it must be for %s", strings.Join(t.names, " or "))
 }
 
+func (s *Source) kept(where string) *x509.Certificate {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.certs[where]
+}
+
 func (s *Source) keep(where string, cert *x509.Certificate) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -315,12 +319,16 @@ func (s *Source) keep(where string, cert *x509.Certificate) {
 	s.certs[where] = cert
 }
 
-func (s *Source) download(ctx context.Context, where string) (*x509.Certificate, error) {
+// fetch fetches a certificate, few at once: when SNS changes its own, many requests want the same one.
+func (s *Source) fetch(ctx context.Context, where string) (*x509.Certificate, error) {
 	select {
 	case s.room <- struct{}{}:
 		defer func() { <-s.room }()
-	default:
-		return nil, errors.New("certificates of SNS are being fetched, and no more at once: try again")
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for a certificate of SNS: %w", ctx.Err())
+	}
+	if cert := s.kept(where); cert != nil {
+		return cert, nil // which another request has fetched meanwhile
 	}
 	status, body, err := s.get(ctx, where)
 	switch {

@@ -23,6 +23,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -283,6 +284,41 @@ func TestCertificatesAreBounded(t *testing.T) {
 	}
 }
 
+// When SNS has changed its certificate, many requests want the new one at once.
+func TestManyWantOneCertificate(t *testing.T) {
+	w := &web{pages: map[string][]byte{certURL: sns().pem}}
+	s := newSource(t, w)
+	var fetching atomic.Int32
+	s.get = func(ctx context.Context, where string) (int, []byte, error) {
+		if n := fetching.Add(1); n > maxFetches {
+			t.Errorf("%d fetches at once", n)
+		}
+		defer fetching.Add(-1)
+		time.Sleep(10 * time.Millisecond)
+		return http.StatusOK, sns().pem, nil
+	}
+	r := request(t, sns().sign(notice("{}")))
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			if err := s.Verify(context.Background(), r); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	for range maxFetches {
+		s.room <- struct{}{}
+	}
+	s.certs = map[string]*x509.Certificate{}
+	if err := s.Verify(ended, r); err == nil || errors.Is(err, webhook.ErrUnverified) {
+		t.Errorf("got %v where there is no room, which is not the sender's fault", err)
+	}
+}
+
 func TestSubscriptionIsConfirmed(t *testing.T) {
 	good := invitation()
 	for _, tt := range []struct {
@@ -410,6 +446,7 @@ var own = []struct{ name, inner string }{
 	{"left everything", `{"eventType":"Subscription",` + mail + `,"subscription":{"contactList":"l","timestamp":"2026-12-01T10:01:00.000Z","source":"UnsubscribeHeader","newTopicPreferences":{"unsubscribeAll":true,"topicSubscriptionStatus":[{"topicName":"a","subscriptionStatus":"OptOut"}]}}}`},
 	{"left a topic", `{"eventType":"Subscription",` + mail + `,"subscription":{"timestamp":"2026-12-01T10:01:00.000Z","newTopicPreferences":{"unsubscribeAll":false,"topicSubscriptionStatus":[{"topicName":"a","subscriptionStatus":"OptOut"}]},"oldTopicPreferences":{"topicSubscriptionStatus":[{"topicName":"a","subscriptionStatus":"OptIn"}]}}}`},
 	{"had left before, and has come to another", `{"eventType":"Subscription",` + mail + `,"subscription":{"timestamp":"2026-12-01T10:01:00.000Z","newTopicPreferences":{"topicSubscriptionStatus":[{"topicName":"a","subscriptionStatus":"OptOut"},{"topicName":"b","subscriptionStatus":"OptIn"}]},"oldTopicPreferences":{"topicSubscriptionStatus":[{"topicName":"a","subscriptionStatus":"OptOut"}]}}}`},
+	{"received mail", `{"notificationType":"Received","mail":{"destination":["shop@example.com"]}}`},
 	{"unknown event", `{"eventType":"Teleported",` + mail + `}`},
 	{"unknown fields", `{"eventType":"Send","new":[1],` + strings.Replace(mail, `"source"`, `"newer":{"a":null},"source"`, 1) + `}`},
 	{"no type", `{` + mail + `}`},
