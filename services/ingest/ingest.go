@@ -37,6 +37,7 @@ import (
 	"github.com/tempismo/tempismo/services/ingest/webhook/segment"
 	"github.com/tempismo/tempismo/services/ingest/webhook/sendgrid"
 	"github.com/tempismo/tempismo/services/ingest/webhook/ses"
+	"github.com/tempismo/tempismo/services/ingest/webhook/sfmc"
 )
 
 // Config is set by operators.
@@ -61,6 +62,7 @@ type Config struct {
 	Postmark   postmark.Config   `embed:"" prefix:"postmark-" envprefix:"POSTMARK_"`
 	Brevo      brevo.Config      `embed:"" prefix:"brevo-" envprefix:"BREVO_"`
 	Resend     resend.Config     `embed:"" prefix:"resend-" envprefix:"RESEND_"`
+	SFMC       sfmc.Config       `embed:"" prefix:"sfmc-" envprefix:"SFMC_"`
 
 	MaxBody   int64         `name:"max-body" env:"MAX_BODY" default:"4194304" placeholder:"BYTES" help:"Largest request."`
 	MaxFlight int64         `name:"max-in-flight" env:"MAX_IN_FLIGHT" default:"67108864" placeholder:"BYTES" help:"Most that may wait for Kafka; beyond it requests are answered 503."`

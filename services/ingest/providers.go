@@ -16,6 +16,7 @@ import (
 	"github.com/tempismo/tempismo/services/ingest/webhook/segment"
 	"github.com/tempismo/tempismo/services/ingest/webhook/sendgrid"
 	"github.com/tempismo/tempismo/services/ingest/webhook/ses"
+	"github.com/tempismo/tempismo/services/ingest/webhook/sfmc"
 )
 
 // provider is one of whom webhooks are taken, at /v1/webhooks/ and its name.
@@ -52,6 +53,7 @@ func (c Config) providers() ([]provider, error) {
 	// Whether Brevo sends again after a 5xx can be read both ways. After 429 it does.
 	add(&t, provider{"brevo", password, http.StatusOK, http.StatusTooManyRequests, nil}, c.Brevo, brevo.New)
 	add(&t, provider{"resend", signature, accepted, unavailable, nil}, c.Resend, resend.New)
+	add(&t, provider{"sfmc", signature, accepted, unavailable, nil}, c.SFMC, sfmc.New)
 	return t.rows, errors.Join(t.problems...)
 }
 

@@ -29,6 +29,7 @@ import (
 	"github.com/tempismo/tempismo/pkg/kafka"
 	"github.com/tempismo/tempismo/pkg/stream"
 	"github.com/tempismo/tempismo/pkg/topics"
+	"github.com/tempismo/tempismo/services/ingest/webhook/sfmc"
 )
 
 // writer appends messages to a topic and returns when all are acknowledged. A kafka.Writer is one; tests hold theirs up.
@@ -83,6 +84,11 @@ func newServer(c Config, out writer, store snapshots, partitions int32, set app.
 	s.events, problems[1] = m.Int64Counter("tempismo.ingest.events", metric.WithUnit("{event}"),
 		metric.WithDescription("Events, requests and customers by endpoint, provider and what became of them: accepted, ignored (not engagement), dead (of a webhook, and could not be mapped), rejected (not valid; a webhook that is not the provider's counts as one), unacknowledged (the sender was told to try again)."))
 	s.requests, problems[2] = m.Float64Histogram("http.server.request.duration", metric.WithUnit("s"), metric.WithDescription("Duration of requests by route and status."))
+	for _, p := range s.providers {
+		if source, ok := p.source.(*sfmc.Source); ok { // which has to tell the operator a key
+			source.Log = set.Log
+		}
+	}
 	s.machines, problems[4] = c.machines()
 	_, problems[3] = m.Int64ObservableGauge("tempismo.ingest.in_flight", metric.WithUnit("By"), metric.WithDescription("Bytes of requests that are being answered."),
 		metric.WithInt64Callback(func(_ context.Context, o metric.Int64Observer) error { o.Observe(s.room.used.Load()); return nil }))

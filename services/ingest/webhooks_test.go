@@ -17,6 +17,7 @@ import (
 	"fmt"
 	stdhash "hash"
 	"io"
+	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -36,6 +37,7 @@ import (
 	"github.com/tempismo/tempismo/pkg/topics"
 	"github.com/tempismo/tempismo/services/ingest/webhook"
 	"github.com/tempismo/tempismo/services/ingest/webhook/sendgrid"
+	"github.com/tempismo/tempismo/services/ingest/webhook/sfmc"
 )
 
 const sendGridPath = "/v1/webhooks/sendgrid"
@@ -503,6 +505,11 @@ func TestEveryProviderFromItsSettingsToTheTopic(t *testing.T) {
 				signed := "POSThttps://mail.example.com/v1/webhooks/hubspot" + body + millis
 				return map[string]string{"X-HubSpot-Request-Timestamp": millis, "X-HubSpot-Signature-v3": base64.StdEncoding.EncodeToString(mac(sha256.New, secret, signed))}
 			}, engagement.Event{Subject: "123", Kind: engagement.Unsubscribe}, 202, 503, false},
+		{"sfmc", map[string]string{"SFMC_SIGNATURE_KEYS": secret},
+			`[{"eventCategoryType":"EngagementEvents.EmailUnsubscribe","timestampUTC":` + millis + `,"composite":{"jobId":"1","listId":"2","batchId":"3","subscriberId":"4"}}]`,
+			func(body string) map[string]string {
+				return map[string]string{"x-sfmc-ens-signature": base64.StdEncoding.EncodeToString(mac(sha256.New, secret, body))}
+			}, engagement.Event{Subject: "4", Kind: engagement.Unsubscribe, Message: "1.2.3.4", Campaign: "1"}, 202, 503, false},
 	} {
 		t.Run(tt.provider, func(t *testing.T) {
 			var c Config
@@ -548,5 +555,23 @@ func TestEveryProviderFromItsSettingsToTheTopic(t *testing.T) {
 				t.Errorf("without a signature: status %d, WWW-Authenticate %q", response.StatusCode, response.Header.Get("WWW-Authenticate"))
 			}
 		})
+	}
+}
+
+func TestMarketingCloudsCallbackIsSetUp(t *testing.T) {
+	var log strings.Builder
+	r := newRig(t, Config{SFMC: sfmc.Config{Setup: true}})
+	set := app.Settings{Log: slog.New(slog.NewTextHandler(&log, nil))}.WithDefaults()
+	var err error
+	if r.server, err = newServer(r.server.config, r.out, r.store, partitions, set, func() time.Time { return clock }); err != nil {
+		t.Fatal(err)
+	}
+	r.handler = r.server.handler()
+	response := r.send("/v1/webhooks/sfmc", map[string]string{"Content-Type": "application/json"}, `{"callbackId":"c-1","verificationKey":"v-1"}`)
+	if response.StatusCode != http.StatusOK || !strings.Contains(log.String(), "v-1") {
+		t.Errorf("got status %d, log %s", response.StatusCode, log.String())
+	}
+	if response := r.send("/v1/webhooks/sfmc", nil, `[{"eventCategoryType":"EngagementEvents.EmailOpen"}]`); response.StatusCode != http.StatusUnauthorized {
+		t.Errorf("an event without a signature: status %d", response.StatusCode)
 	}
 }
