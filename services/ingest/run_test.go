@@ -2,12 +2,16 @@ package ingest
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha1"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tempismo/tempismo/pkg/app"
 	"github.com/tempismo/tempismo/pkg/config"
@@ -15,9 +19,11 @@ import (
 	"github.com/tempismo/tempismo/pkg/kafka"
 	"github.com/tempismo/tempismo/pkg/stream"
 	"github.com/tempismo/tempismo/pkg/topics"
+	"github.com/tempismo/tempismo/services/ingest/webhook/segment"
 )
 
-// The whole service on an embedded broker: what is answered with 202 stands on the topic, in order, under its key.
+// The whole service on an embedded broker: what is answered with 202 stands on the topic, in order, under its key, and what of a
+// webhook cannot be mapped on that of the dead letters.
 func TestRunOnABroker(t *testing.T) {
 	broker, err := kafka.StartEmbedded(kafka.EmbeddedConfig{Dir: t.TempDir()})
 	if err != nil {
@@ -25,7 +31,8 @@ func TestRunOnABroker(t *testing.T) {
 	}
 	defer broker.Close()
 	run := stream.Run{ID: "r1"}
-	c := Config{Kafka: broker.Config(), Run: config.Run{ID: "r1", Mode: "live"}}
+	const secret = "a secret of some length"
+	c := Config{Kafka: broker.Config(), Run: config.Run{ID: "r1", Mode: "live"}, Segment: segment.Config{Secrets: secret}}
 
 	if err := Run(t.Context(), c, app.Settings{}); !errors.Is(err, stream.ErrUnknownTopic) {
 		t.Fatalf("without topics: %v, want stream.ErrUnknownTopic", err)
@@ -95,6 +102,42 @@ func TestRunOnABroker(t *testing.T) {
 		if n := next[fmt.Sprintf("C-%d", i)]; n != each {
 			t.Errorf("C-%d has %d events, want %d", i, n, each)
 		}
+	}
+
+	// A call that is nobody's, and one that is larger than any record.
+	nobody := fmt.Sprintf(`{"type":"track","event":"Email Opened","receivedAt":%q,"timestamp":"2026-03-01T10:00:00Z","more":""}`, time.Now().UTC().Format(time.RFC3339))
+	large := strings.Replace(nobody, `"more":"`, `"more":"`+strings.Repeat("x", 3<<20), 1)
+	for _, body := range []string{nobody, large} {
+		request, err := http.NewRequest(http.MethodPost, "http://"+c.Listener.Addr().String()+"/v1/webhooks/segment", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		mac := hmac.New(sha1.New, []byte(secret))
+		mac.Write([]byte(body))
+		request.Header.Set("X-Signature", hex.EncodeToString(mac.Sum(nil)))
+		response, err := client.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != http.StatusAccepted {
+			t.Errorf("a webhook of which nothing can be mapped: status %d", response.StatusCode)
+		}
+	}
+	var letters []string
+	err = kafka.Range(t.Context(), log, topics.DeadLetter(topics.Events), kafka.Earliest, kafka.Latest, func(r *stream.Record) error {
+		headers := map[string]string{}
+		for _, h := range r.Headers {
+			headers[h.Key] = string(h.Value)
+		}
+		if string(r.Key) != "segment" || headers["__connect.errors.stage"] != "ingest:segment" || !strings.Contains(headers["__connect.errors.exception.message"], "userId") {
+			t.Errorf("dead letter of %q with headers %q", r.Key, headers)
+		}
+		letters = append(letters, string(r.Value))
+		return nil
+	})
+	if err != nil || len(letters) != 2 || letters[0] != nobody || len(letters[1]) < 1<<20 || !strings.HasPrefix(large, letters[1]) {
+		t.Errorf("%d dead letters, %v", len(letters), err)
 	}
 	stop()
 	if err := <-stopped; err != nil {
