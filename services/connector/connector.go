@@ -5,22 +5,25 @@
 // memory is send.outcomes.v1 itself. The intent to call is acknowledged there before the call and the result after it;
 // whoever takes a partition over reads both before calling anybody. What is left is a crash between intent and result.
 // The webhook knows the message by its id, so it is called again with the same id, and a receiver that follows Standard
-// Webhooks drops the second one.
+// Webhooks drops the second one; so do CRMs that have a key for it.
 //
-// It decides nothing, and it knows one kind of target: a webhook by the Standard Webhooks specification 1.0.0. A simulated
-// run calls nobody, unless it has a receiver of its own on this machine.
+// It decides nothing, and it knows its target, a CRM or a webhook, by the interface of package crm alone: where a target
+// has no key, a call whose answer was lost is not made again, and the decision ends as unknown. A simulated run calls
+// nobody, unless it has a receiver of its own on this machine.
 package connector
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
+	"net/http"
 
 	"github.com/tempismo/tempismo/pkg/app"
 	"github.com/tempismo/tempismo/pkg/config"
 	"github.com/tempismo/tempismo/pkg/kafka"
 	"github.com/tempismo/tempismo/pkg/stream"
+	"github.com/tempismo/tempismo/services/connector/crm"
+	"github.com/tempismo/tempismo/services/connector/crm/webhook"
 )
 
 // Service is the connector's name in groups and sources.
@@ -28,26 +31,24 @@ const Service = "connector"
 
 // Config is set by operators.
 type Config struct {
-	Kafka   kafka.Config `embed:"" prefix:"kafka-" envprefix:"KAFKA_"`
-	Run     config.Run   `embed:"" prefix:"run-" envprefix:"RUN_"`
-	Webhook Webhook      `embed:"" prefix:"webhook-" envprefix:"WEBHOOK_"`
-}
-
-// Webhook says whom to call, and how hard.
-type Webhook struct {
-	URL             string        `name:"url" env:"URL" placeholder:"URL" help:"Endpoint that is called for every send_now of a live run."`
-	Secret          config.Secret `name:"secret" env:"SECRET" placeholder:"whsec_..." help:"Signing secret by Standard Webhooks; while it is being rotated several, separated by a space."`
-	Name            string        `name:"name" env:"NAME" default:"webhook" help:"Name of this connector in outcomes."`
-	Timeout         time.Duration `name:"timeout" env:"TIMEOUT" default:"15s" help:"How long one call may take; 1s to 30s."`
-	Concurrency     int           `name:"concurrency" env:"CONCURRENCY" default:"16" help:"Most calls at once; those for one customer always come one after the other."`
-	Rate            float64       `name:"rate" env:"RATE" default:"0" help:"Most calls per second; 0: no limit."`
-	AllowPrivate    bool          `name:"allow-private" env:"ALLOW_PRIVATE" help:"Allow a target on this machine or in a private network, and plain http."`
-	SimulatedTarget string        `name:"simulated-target" env:"SIMULATED_TARGET" placeholder:"URL" help:"Receiver on this machine (a loopback address) that a simulated run calls. Empty: a simulated run calls nobody."`
+	Kafka   kafka.Config   `embed:"" prefix:"kafka-" envprefix:"KAFKA_"`
+	Run     config.Run     `embed:"" prefix:"run-" envprefix:"RUN_"`
+	Webhook webhook.Config `embed:"" prefix:"webhook-" envprefix:"WEBHOOK_"`
 }
 
 // Validate names everything that is wrong with the configuration.
 func (c Config) Validate() error {
-	return errors.Join(c.Kafka.Validate(), c.Run.Validate(), c.Webhook.validate(c.Run.Simulated()))
+	return errors.Join(c.Kafka.Validate(), c.Run.Validate(), c.Webhook.Validate(c.Run.Simulated()))
+}
+
+// target is what is configured about the one that is called, and how to make it.
+func (c Config) target() (calls crm.Calls, url string, open func(*http.Client, string) (crm.CRM, error)) {
+	if c.Webhook.Name == "" {
+		c.Webhook.Name = webhook.Name
+	}
+	return c.Webhook.Calls, c.Webhook.URL, func(client *http.Client, url string) (crm.CRM, error) {
+		return webhook.New(c.Webhook, client, url)
+	}
 }
 
 // Run carries decisions out until ctx ends. Calls that are under way then may finish, within a few seconds.
@@ -62,12 +63,13 @@ func Run(ctx context.Context, c Config, set app.Settings) error {
 		return fmt.Errorf("open kafka: %w", err)
 	}
 	defer log.Close()
-	t, err := newTarget(c.Webhook, c.Run.Simulated())
+	t, err := newTarget(c)
 	if err != nil {
 		return err
 	}
+	calls, _, _ := c.target()
 	s := &service{
-		log: log, run: stream.Run{ID: c.Run.ID, Simulated: c.Run.Simulated()}, name: c.Webhook.Name, target: t,
+		log: log, run: stream.Run{ID: c.Run.ID, Simulated: c.Run.Simulated()}, name: calls.Name, target: t,
 		metrics: m, tracer: set.Telemetry.Tracer(), health: set.Health, logger: set.Log, clock: wall{},
 	}
 	set.Health.Set("kafka", true, "")

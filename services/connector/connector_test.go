@@ -25,6 +25,8 @@ import (
 	"github.com/tempismo/tempismo/pkg/stream"
 	"github.com/tempismo/tempismo/pkg/stream/streamtest"
 	"github.com/tempismo/tempismo/pkg/topics"
+	"github.com/tempismo/tempismo/services/connector/crm"
+	"github.com/tempismo/tempismo/services/connector/crm/webhook"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -137,7 +139,7 @@ type fixture struct {
 	clock    *fakeClock
 	receiver *receiver
 	run      stream.Run
-	webhook  Webhook
+	webhook  webhook.Config
 }
 
 func newFixture(t *testing.T, run stream.Run, answers func(n int, w http.ResponseWriter, r *http.Request)) *fixture {
@@ -146,7 +148,7 @@ func newFixture(t *testing.T, run stream.Run, answers func(n int, w http.Respons
 	for _, name := range []string{topics.Decisions, topics.Outcomes, topics.DeadLetter(topics.Decisions)} {
 		f.log.Create(run.Topic(name), stream.TopicInfo{Partitions: 1, MaxMessageBytes: 1 << 20})
 	}
-	f.webhook = Webhook{URL: f.receiver.server.URL, Secret: secret, Name: "webhook", Timeout: 15 * time.Second, Concurrency: 4, AllowPrivate: true}
+	f.webhook = webhook.Config{URL: f.receiver.server.URL, Secret: secret, Calls: crm.Calls{Name: "webhook", Timeout: 15 * time.Second, Concurrency: 4, AllowPrivate: true}}
 	if run.Simulated {
 		f.webhook.URL, f.webhook.AllowPrivate = "", false
 	}
@@ -156,7 +158,11 @@ func newFixture(t *testing.T, run stream.Run, answers func(n int, w http.Respons
 // service makes a connector as Run does.
 func (f *fixture) service() *service {
 	f.t.Helper()
-	target, err := newTarget(f.webhook, f.run.Simulated)
+	mode := "live"
+	if f.run.Simulated {
+		mode = "simulated"
+	}
+	target, err := newTarget(Config{Webhook: f.webhook, Run: config.Run{Mode: mode}})
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/tempismo/tempismo/pkg/domain/decision"
 	"github.com/tempismo/tempismo/pkg/stream"
+	"github.com/tempismo/tempismo/services/connector/crm"
 )
 
 // delivery is one decision that is to be carried out.
@@ -30,7 +30,7 @@ type delivery struct {
 	time     time.Time
 	expires  time.Time
 	seen     time.Time // clock of a simulated run when it was read
-	body     []byte    // of the call
+	data     []byte    // as on the topic
 }
 
 // parse reads a decision. What it returns does not refer to r, which is reused.
@@ -61,25 +61,8 @@ func parse(r *stream.Record) (*delivery, error) {
 		return nil, fmt.Errorf("expires_at: more than %v after time", decision.MaxExpiry)
 	}
 	d.request = strings.Clone(data.Request)
-	if d.body, err = payload(&e); err != nil {
-		return nil, err
-	}
+	d.data = clone(e.Data)
 	return d, nil
-}
-
-// payload is the body of the call: type, timestamp and data, as the Standard Webhooks specification recommends. It is made
-// once, since every attempt must send the same.
-func payload(e *stream.Event) ([]byte, error) {
-	type data struct {
-		ID       string          `json:"id"`
-		Customer string          `json:"customer"`
-		Decision json.RawMessage `json:"decision"`
-	}
-	return json.Marshal(struct {
-		Type      string    `json:"type"`
-		Timestamp time.Time `json:"timestamp"`
-		Data      data      `json:"data"`
-	}{e.Type, e.Time, data{e.ID, e.Subject, e.Data}})
 }
 
 // schedule is how long to wait after each failed attempt, by the Standard Webhooks specification; the last pause repeats.
@@ -94,7 +77,7 @@ func (w *worker) deliver(ctx, late context.Context, d *delivery) bool {
 		count(w.metrics.duplicates)
 		return true
 	}
-	if w.target.url == "" { // a simulated run without a receiver
+	if w.target.crm == nil { // a simulated run without a receiver
 		return w.conclude(late, d, decision.NotLive, 0, "")
 	}
 
@@ -132,28 +115,28 @@ func (w *worker) deliver(ctx, late context.Context, d *delivery) bool {
 			}
 			continue // it expired or the target vanished while it waited for its turn
 		}
-		attempts, reason = attempts+1, a.detail
-		switch a.verdict {
-		case took:
+		attempts, reason = attempts+1, a.Detail
+		switch a.Verdict {
+		case crm.Accepted:
 			return w.conclude(late, d, decision.Accepted, attempts, "")
-		case refuses:
-			return w.conclude(late, d, decision.Refused, attempts, a.detail)
-		case forbidden:
+		case crm.Refused:
+			return w.conclude(late, d, decision.Refused, attempts, a.Detail)
+		case crm.Forbidden:
 			w.health.Set("target", false, "its address is forbidden: see WEBHOOK_ALLOW_PRIVATE")
-			return w.conclude(late, d, decision.Refused, attempts, a.detail)
-		case gone:
+			return w.conclude(late, d, decision.Refused, attempts, a.Detail)
+		case crm.Gone:
 			if w.target.close() {
 				w.health.Set("target", false, "it answered HTTP 410 and is disabled until the connector is restarted")
 				w.logger.ErrorContext(ctx, "the target answered HTTP 410 and is disabled; correct WEBHOOK_URL and restart")
 			}
-			return w.conclude(late, d, decision.Refused, attempts, a.detail)
+			return w.conclude(late, d, decision.Refused, attempts, a.Detail)
 		}
-		uncertain = uncertain || a.verdict == silent
+		uncertain = uncertain || a.Verdict == crm.Unknown
 		pause := schedule[min(attempts, len(schedule))-1]
 		pause += rand.N(pause/10 + 1) // so that those who failed together do not come back together
-		if a.after > 0 {
-			pause = a.after
-			w.target.pause(w.clock.Now().Add(a.after))
+		if a.After > 0 {
+			pause = a.After
+			w.target.pause(w.clock.Now().Add(a.After))
 		}
 		if !w.wait(ctx, d, w.now(d, attempts), pause) {
 			return ctx.Err() == nil && tooLate()
@@ -183,23 +166,23 @@ func (w *worker) wait(ctx context.Context, d *delivery, now time.Time, pause tim
 
 // attempt makes the n-th call of a decision once it is its turn: the intent is acknowledged and the ownership of the
 // partition confirmed before. It reports false if there was no call.
-func (w *worker) attempt(ctx, late context.Context, d *delivery, n int) (answer, bool) {
+func (w *worker) attempt(ctx, late context.Context, d *delivery, n int) (crm.Answer, bool) {
 	select {
 	case w.target.slots <- struct{}{}:
 		defer func() { <-w.target.slots }()
 	case <-ctx.Done():
-		return answer{}, false
+		return crm.Answer{}, false
 	}
-	if w.target.limiter.Wait(ctx) != nil {
-		return answer{}, false
+	if w.target.turn(ctx, w.clock) != nil {
+		return crm.Answer{}, false
 	}
 	live := func() bool { return ctx.Err() == nil && w.now(d, n-1).Before(d.expires) && !w.target.isGone() }
 	if !live() || !w.write(late, d, &decision.Outcome{Decision: d.id, Request: d.request, Connector: w.name, Result: decision.Attempting, Attempts: n}) {
-		return answer{}, false
+		return crm.Answer{}, false
 	}
 	// An owner who slept through the loss of his partition finds out here, and not by calling.
 	if w.retry(ctx, "confirm", func() error { return w.assignment.Confirm(ctx) }) != nil || !live() {
-		return answer{}, false
+		return crm.Answer{}, false
 	}
 
 	parent := propagation.TraceContext{}.Extract(late, propagation.MapCarrier{"traceparent": d.trace})
@@ -207,9 +190,9 @@ func (w *worker) attempt(ctx, late context.Context, d *delivery, n int) (answer,
 		trace.WithAttributes(attribute.String("tempismo.decision", d.id), attribute.Int("tempismo.attempt", n)))
 	defer span.End()
 	began := w.clock.Now()
-	a := w.target.call(calling, d.id, d.body, began)
-	span.SetAttributes(attribute.String("tempismo.verdict", string(a.verdict)))
-	w.metrics.calls.Record(late, w.clock.Now().Sub(began).Seconds(), with("verdict", string(a.verdict)))
+	a := w.target.crm.Send(calling, &crm.Send{ID: d.id, Type: d.typ, Customer: d.customer, Time: d.time, Data: d.data}, began)
+	span.SetAttributes(attribute.String("tempismo.verdict", string(a.Verdict)))
+	w.metrics.calls.Record(late, w.clock.Now().Sub(began).Seconds(), with("verdict", string(a.Verdict)))
 	return a, true
 }
 

@@ -20,6 +20,8 @@ import (
 	"github.com/tempismo/tempismo/pkg/kafka"
 	"github.com/tempismo/tempismo/pkg/stream"
 	"github.com/tempismo/tempismo/pkg/topics"
+	"github.com/tempismo/tempismo/services/connector/crm"
+	"github.com/tempismo/tempismo/services/connector/crm/webhook"
 )
 
 func TestRunOnAnEmbeddedBroker(t *testing.T) {
@@ -94,7 +96,7 @@ func testRun(t *testing.T, brokers kafka.Config, id string) {
 		defer cancel()
 		c := Config{
 			Kafka: brokers, Run: config.Run{ID: id, Mode: "simulated"},
-			Webhook: Webhook{SimulatedTarget: receiver.URL, Secret: secret, Name: "webhook", Timeout: 15 * time.Second, Concurrency: 8},
+			Webhook: webhook.Config{Secret: secret, Calls: crm.Calls{SimulatedTarget: receiver.URL, Name: "webhook", Timeout: 15 * time.Second, Concurrency: 8}},
 		}
 		health := &app.Health{}
 		ended := make(chan error, 1)
