@@ -16,6 +16,7 @@ type Context struct {
 	partition int32
 
 	now     time.Time
+	at      time.Time // of the record, on the same clock
 	partial bool
 	inputs  []inputInfo
 	cause   Cause
@@ -39,6 +40,12 @@ type Context struct {
 // highest event time. It includes the record being stepped. Broadcast records, dead letters and dropped duplicates do not
 // move it.
 func (c *Context) Now() time.Time { return c.now }
+
+// Time is where the record being stepped stands on that clock: its timestamp in a live run, its event time in a simulated one.
+// It is never after Now and, unlike Now, it does not hang on what was taken before: what a Step leaves behind without an output
+// to tell of it should be dated by it, for from the log the order of different inputs is known at outputs only. A broadcast
+// record has none.
+func (c *Context) Time() time.Time { return c.at }
 
 // Run is the lineage of state that the Step belongs to.
 func (c *Context) Run() Run { return c.run }
@@ -160,7 +167,7 @@ func (c *Context) appendID(dst []byte, index int) []byte {
 // begin turns the context to the next record of input in.
 func (c *Context) begin(in *inputInfo, r *Record) {
 	c.record, c.topic, c.source, c.letter = r, in.topic, in.source, in.letter
-	c.index, c.cause, c.lookup = 0, Cause{}, nil
+	c.index, c.cause, c.lookup, c.at = 0, Cause{}, nil, time.Time{}
 	in.taken = r.Offset + 1
 	c.mute = r.Offset < in.mute
 }

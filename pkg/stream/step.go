@@ -186,7 +186,7 @@ func (s *stepper[I, S, P]) advance(r *Record) {
 	if s.ctx.run.Simulated {
 		t = s.ctx.cause.Time
 	}
-	if t.After(s.ctx.now) {
+	if s.ctx.at = t; t.After(s.ctx.now) {
 		s.ctx.now = t
 	}
 }

@@ -189,7 +189,7 @@ func (d *decider) lookUp(c *stream.Context, _ *decision.State, p *Partition, _ *
 // moment is what is decided with.
 func (d *decider) moment(c *stream.Context, p *Partition) (*decision.Moment, error) {
 	m := &decision.Moment{
-		Policy: d.inForce(p), Now: c.Now(), Customer: c.Key(), Audiences: &p.audiences, Positions: c.Positions(), Partial: c.Partial(),
+		Policy: d.inForce(p), Now: c.Now(), Time: c.Time(), Customer: c.Key(), Audiences: &p.audiences, Positions: c.Positions(), Partial: c.Partial(),
 		ID: func(n int) string { return c.ID(decision.Prefix, n) },
 	}
 	if raw := c.Lookup(); raw != nil {

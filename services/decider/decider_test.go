@@ -1,6 +1,7 @@
 package decider
 
 import (
+	"bytes"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -340,6 +341,30 @@ func TestWhatIsKnownOfACustomerCounts(t *testing.T) {
 			t.Errorf("the state still holds %q", bytes)
 		}
 	})
+}
+
+// What is due because of a record is due at the record's time, wherever the clock stood when it came. From the log the order of what
+// came on different topics is not known between two decisions, and a tick of another time would not be known when it is decided again.
+func TestWhatCameBeforeDoesNotShowInATimer(t *testing.T) {
+	at := engaged.Add(-3 * time.Hour)
+	var due []time.Time
+	for _, first := range []bool{false, true} {
+		d := newDriver(t, stream.Run{ID: "r1"})
+		d.pipe(request("r-1", at, preview))
+		if first {
+			other := told(at.Add(10*time.Minute), &customer.Attributes{})
+			other.Key, other.Value = []byte("C-bert"), bytes.ReplaceAll(other.Value, []byte(anna), []byte("C-bert"))
+			if out := d.Pipe(other); len(out) > 0 {
+				t.Fatalf("%+v", out)
+			}
+		}
+		d.pipe(told(at.Add(time.Minute), &customer.Attributes{Zone: "America/New_York"}))
+		next, _ := d.Next()
+		due = append(due, next.Due)
+	}
+	if want := at.Add(time.Minute + 200*time.Millisecond); !due[0].Equal(want) || !due[1].Equal(want) {
+		t.Errorf("due at %v, want %v", due, want)
+	}
 }
 
 // A send that the CRM refused does not count as one.

@@ -16,6 +16,7 @@ import (
 type Moment struct {
 	Policy    *Policy
 	Now       time.Time          // the partition's clock
+	Time      time.Time          // of the record on that clock, whatever else was taken before it; zero: Now
 	Customer  string             // for hold-outs, exploration and jitter, which are drawn by hash
 	Lookup    *Lookup            // the profile; nil where the record did not ask for it
 	Audiences *Audiences         // of the partition; nil: overlap is not bounded
@@ -222,11 +223,17 @@ func (m *Moment) Settle(s *State, o *Outcome) {
 	d.done()
 }
 
-// wake has every request looked at again at once: what is decided with has changed, and the profile is not at hand.
+// wake has every request looked at again at once: what is decided with has changed, and the profile is not at hand. The time is
+// the record's. The clock would say as well that it is due, but where nothing is told of it, the logs do not say where the clock
+// stood, and whoever decides again would not know the tick.
 func (d *desk) wake() {
+	at := d.now
+	if !d.Time.IsZero() {
+		at = min(at, d.Time.UnixMilli())
+	}
 	for i := range d.s.pending {
 		r := &d.s.pending[i]
-		r.due = min(r.due, d.now)
+		r.due = min(r.due, at)
 	}
 }
 
