@@ -13,6 +13,7 @@
 package connector
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ import (
 	"github.com/tempismo/tempismo/pkg/kafka"
 	"github.com/tempismo/tempismo/pkg/stream"
 	"github.com/tempismo/tempismo/services/connector/crm"
+	"github.com/tempismo/tempismo/services/connector/crm/klaviyo"
 	"github.com/tempismo/tempismo/services/connector/crm/webhook"
 )
 
@@ -33,22 +35,42 @@ const Service = "connector"
 type Config struct {
 	Kafka   kafka.Config   `embed:"" prefix:"kafka-" envprefix:"KAFKA_"`
 	Run     config.Run     `embed:"" prefix:"run-" envprefix:"RUN_"`
+	Target  string         `name:"target" env:"CONNECTOR_TARGET" enum:"webhook,klaviyo" default:"webhook" help:"Who carries decisions out: webhook or klaviyo. Only its settings count."`
 	Webhook webhook.Config `embed:"" prefix:"webhook-" envprefix:"WEBHOOK_"`
+	Klaviyo klaviyo.Config `embed:"" prefix:"klaviyo-" envprefix:"KLAVIYO_"`
+}
+
+// chosen is the target that is configured.
+type chosen struct {
+	name, prefix string // prefix: of its variables
+	url          string // of a live run
+	calls        crm.Calls
+	validate     func(simulated bool) error
+	open         func(client *http.Client, url string) (crm.CRM, error)
+}
+
+func (c Config) chosen() chosen {
+	switch c.Target {
+	case klaviyo.Name:
+		return chosen{c.Target, klaviyo.Prefix, c.Klaviyo.URL, c.Klaviyo.Calls, c.Klaviyo.Validate, func(client *http.Client, url string) (crm.CRM, error) {
+			return klaviyo.New(c.Klaviyo, client, url), nil
+		}}
+	default:
+		return chosen{webhook.Name, webhook.Prefix, c.Webhook.URL, c.Webhook.Calls, c.Webhook.Validate, func(client *http.Client, url string) (crm.CRM, error) {
+			return webhook.New(c.Webhook, client, url)
+		}}
+	}
+}
+
+// name is that of this connector in outcomes.
+func (c Config) name() string {
+	t := c.chosen()
+	return cmp.Or(t.calls.Name, t.name)
 }
 
 // Validate names everything that is wrong with the configuration.
 func (c Config) Validate() error {
-	return errors.Join(c.Kafka.Validate(), c.Run.Validate(), c.Webhook.Validate(c.Run.Simulated()))
-}
-
-// target is what is configured about the one that is called, and how to make it.
-func (c Config) target() (calls crm.Calls, url string, open func(*http.Client, string) (crm.CRM, error)) {
-	if c.Webhook.Name == "" {
-		c.Webhook.Name = webhook.Name
-	}
-	return c.Webhook.Calls, c.Webhook.URL, func(client *http.Client, url string) (crm.CRM, error) {
-		return webhook.New(c.Webhook, client, url)
-	}
+	return errors.Join(c.Kafka.Validate(), c.Run.Validate(), c.chosen().validate(c.Run.Simulated()))
 }
 
 // Run carries decisions out until ctx ends. Calls that are under way then may finish, within a few seconds.
@@ -67,9 +89,8 @@ func Run(ctx context.Context, c Config, set app.Settings) error {
 	if err != nil {
 		return err
 	}
-	calls, _, _ := c.target()
 	s := &service{
-		log: log, run: stream.Run{ID: c.Run.ID, Simulated: c.Run.Simulated()}, name: calls.Name, target: t,
+		log: log, run: stream.Run{ID: c.Run.ID, Simulated: c.Run.Simulated()}, name: c.name(), target: t,
 		metrics: m, tracer: set.Telemetry.Tracer(), health: set.Health, logger: set.Log, clock: wall{},
 	}
 	set.Health.Set("kafka", true, "")

@@ -140,6 +140,7 @@ type fixture struct {
 	receiver *receiver
 	run      stream.Run
 	webhook  webhook.Config
+	target   *target // nil: the webhook
 }
 
 func newFixture(t *testing.T, run stream.Run, answers func(n int, w http.ResponseWriter, r *http.Request)) *fixture {
@@ -168,6 +169,9 @@ func (f *fixture) service() *service {
 	}
 	if target.client != nil {
 		f.t.Cleanup(target.client.CloseIdleConnections)
+	}
+	if f.target != nil {
+		target = f.target
 	}
 	m, err := newMetrics(nil)
 	if err != nil {

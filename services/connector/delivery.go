@@ -31,6 +31,7 @@ type delivery struct {
 	expires  time.Time
 	seen     time.Time // clock of a simulated run when it was read
 	data     []byte    // as on the topic
+	crmID    string    // the CRM's own, once it took it
 }
 
 // parse reads a decision. What it returns does not refer to r, which is reused.
@@ -90,6 +91,9 @@ func (w *worker) deliver(ctx, late context.Context, d *delivery) bool {
 		}
 		return w.conclude(late, d, result, attempts, reason)
 	}
+	if uncertain && !w.target.traits.Key {
+		return w.conclude(late, d, decision.Unknown, attempts, "a call may have been under way when the connector stopped, and the CRM would take a second one for another send")
+	}
 	for {
 		if ctx.Err() != nil {
 			return false
@@ -101,7 +105,7 @@ func (w *worker) deliver(ctx, late context.Context, d *delivery) bool {
 		if !now.Before(d.expires) {
 			return tooLate()
 		}
-		if wait := w.target.pausedUntil().Sub(w.clock.Now()); wait > 0 {
+		if wait := w.target.hold(w.clock.Now()); wait > 0 {
 			if !w.wait(ctx, d, now, wait) {
 				return ctx.Err() == nil && tooLate()
 			}
@@ -116,13 +120,20 @@ func (w *worker) deliver(ctx, late context.Context, d *delivery) bool {
 			continue // it expired or the target vanished while it waited for its turn
 		}
 		attempts, reason = attempts+1, a.Detail
+		if a.After > 0 {
+			w.target.pause(w.clock.Now().Add(a.After))
+		}
 		switch a.Verdict {
 		case crm.Accepted:
+			if w.target.denied.CompareAndSwap(true, false) {
+				w.health.Set("target", true, "")
+			}
+			d.crmID = a.ID
 			return w.conclude(late, d, decision.Accepted, attempts, "")
 		case crm.Refused:
 			return w.conclude(late, d, decision.Refused, attempts, a.Detail)
 		case crm.Forbidden:
-			w.health.Set("target", false, "its address is forbidden: see WEBHOOK_ALLOW_PRIVATE")
+			w.health.Set("target", false, "its address is forbidden: see ALLOW_PRIVATE among its settings")
 			return w.conclude(late, d, decision.Refused, attempts, a.Detail)
 		case crm.Gone:
 			if w.target.close() {
@@ -130,13 +141,21 @@ func (w *worker) deliver(ctx, late context.Context, d *delivery) bool {
 				w.logger.ErrorContext(ctx, "the target answered HTTP 410 and is disabled; correct WEBHOOK_URL and restart")
 			}
 			return w.conclude(late, d, decision.Refused, attempts, a.Detail)
+		case crm.Denied:
+			if !w.target.denied.Swap(true) {
+				w.health.Set("target", false, "it does not serve us, check its key and its address: "+a.Detail)
+				w.logger.ErrorContext(ctx, "the target does not serve us: check its key and its address", "answer", a.Detail)
+			}
+		case crm.Unknown:
+			if !w.target.traits.Key {
+				return w.conclude(late, d, decision.Unknown, attempts, a.Detail)
+			}
 		}
 		uncertain = uncertain || a.Verdict == crm.Unknown
 		pause := schedule[min(attempts, len(schedule))-1]
 		pause += rand.N(pause/10 + 1) // so that those who failed together do not come back together
 		if a.After > 0 {
 			pause = a.After
-			w.target.pause(w.clock.Now().Add(a.After))
 		}
 		if !w.wait(ctx, d, w.now(d, attempts), pause) {
 			return ctx.Err() == nil && tooLate()
@@ -176,6 +195,15 @@ func (w *worker) attempt(ctx, late context.Context, d *delivery, n int) (crm.Ans
 	if w.target.turn(ctx, w.clock) != nil {
 		return crm.Answer{}, false
 	}
+	if !w.target.enter(w.clock.Now()) {
+		return crm.Answer{}, false
+	}
+	called := false
+	defer func() {
+		if !called {
+			w.target.leave()
+		}
+	}()
 	live := func() bool { return ctx.Err() == nil && w.now(d, n-1).Before(d.expires) && !w.target.isGone() }
 	if !live() || !w.write(late, d, &decision.Outcome{Decision: d.id, Request: d.request, Connector: w.name, Result: decision.Attempting, Attempts: n}) {
 		return crm.Answer{}, false
@@ -190,7 +218,9 @@ func (w *worker) attempt(ctx, late context.Context, d *delivery, n int) (crm.Ans
 		trace.WithAttributes(attribute.String("tempismo.decision", d.id), attribute.Int("tempismo.attempt", n)))
 	defer span.End()
 	began := w.clock.Now()
+	called = true
 	a := w.target.crm.Send(calling, &crm.Send{ID: d.id, Type: d.typ, Customer: d.customer, Time: d.time, Data: d.data}, began)
+	w.target.note(a.Verdict, w.clock.Now())
 	span.SetAttributes(attribute.String("tempismo.verdict", string(a.Verdict)))
 	w.metrics.calls.Record(late, w.clock.Now().Sub(began).Seconds(), with("verdict", string(a.Verdict)))
 	return a, true
@@ -198,7 +228,7 @@ func (w *worker) attempt(ctx, late context.Context, d *delivery, n int) (crm.Ans
 
 // conclude writes a decision's result, and reports whether it was acknowledged.
 func (w *worker) conclude(late context.Context, d *delivery, result decision.Result, attempts int, detail string) bool {
-	if !w.write(late, d, &decision.Outcome{Decision: d.id, Request: d.request, Connector: w.name, Result: result, Attempts: attempts, Detail: detail}) {
+	if !w.write(late, d, &decision.Outcome{Decision: d.id, Request: d.request, Connector: w.name, Result: result, CRMID: d.crmID, Attempts: attempts, Detail: detail}) {
 		return false
 	}
 	count(w.metrics.outcomes, with("result", string(result)))

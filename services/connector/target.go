@@ -4,12 +4,12 @@ import (
 	"context"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
 
 	"github.com/tempismo/tempismo/services/connector/crm"
-	"github.com/tempismo/tempismo/services/connector/crm/webhook"
 )
 
 // target is the CRM that is called. It is shared by all partitions: what it says about itself, that it is gone or wants to
@@ -20,6 +20,8 @@ type target struct {
 	client  *http.Client
 	slots   chan struct{} // calls under way
 	limiter *rate.Limiter
+	breaker breaker
+	denied  atomic.Bool // it last said that the key or the address is wrong
 
 	mu     sync.Mutex
 	gone   bool      // it answered 410
@@ -28,20 +30,20 @@ type target struct {
 
 // newTarget makes the target of a run. A simulated one is never the CRM.
 func newTarget(c Config) (*target, error) {
-	simulated := c.Run.Simulated()
-	calls, url, open := c.target()
+	simulated, to := c.Run.Simulated(), c.chosen()
+	url := to.url
 	if simulated {
-		url = calls.SimulatedTarget
+		url = to.calls.SimulatedTarget
 	}
 	if url == "" {
-		return aim(nil, calls), nil
+		return aim(nil, to.calls), nil
 	}
-	client := calls.Client(webhook.Prefix, simulated)
-	to, err := open(client, url)
+	client := to.calls.Client(to.prefix, simulated)
+	called, err := to.open(client, url)
 	if err != nil {
 		return nil, err
 	}
-	t := aim(to, calls)
+	t := aim(called, to.calls)
 	t.client = client
 	return t, nil
 }
@@ -80,11 +82,27 @@ func (t *target) pause(until time.Time) {
 	}
 }
 
-// pausedUntil is when the target may be called again; long ago if it has no wish.
-func (t *target) pausedUntil() time.Time {
+// hold is how long the target is not to be called, by its own wish or because it fails.
+func (t *target) hold(now time.Time) time.Duration {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.paused
+	wait := t.paused.Sub(now)
+	t.mu.Unlock()
+	if t.traits.Breaker {
+		wait = max(wait, t.breaker.wait(now))
+	}
+	return max(wait, 0)
+}
+
+// enter reports whether a call may be made now. Who was let in has to leave, or to note what became of it.
+func (t *target) enter(now time.Time) bool { return !t.traits.Breaker || t.breaker.enter(now) }
+
+func (t *target) leave() { t.breaker.leave() }
+
+// note notes what became of a call. A no is an answer: the target works.
+func (t *target) note(v crm.Verdict, now time.Time) {
+	if t.traits.Breaker {
+		t.breaker.note(v == crm.Accepted || v == crm.Refused, now)
+	}
 }
 
 // close notes that the target is gone, and reports whether that is new.

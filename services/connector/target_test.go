@@ -59,6 +59,9 @@ func TestConfig(t *testing.T) {
 		{"where it is allowed", map[string]string{"WEBHOOK_URL": "http://crm/hook", "WEBHOOK_SECRET": string(secret), "WEBHOOK_ALLOW_PRIVATE": "true"}, nil},
 		{"a short secret is none", map[string]string{"WEBHOOK_URL": "https://crm.example.com/hook", "WEBHOOK_SECRET": "whsec_c2hvcnQ="}, []string{"WEBHOOK_SECRET"}},
 		{"nor is one without its prefix", map[string]string{"WEBHOOK_URL": "https://crm.example.com/hook", "WEBHOOK_SECRET": strings.TrimPrefix(string(secret), "whsec_")}, []string{"WEBHOOK_SECRET"}},
+		{"another target needs its own settings, and no webhook", map[string]string{"CONNECTOR_TARGET": "klaviyo"}, []string{"KLAVIYO_API_KEY"}},
+		{"and nothing else", map[string]string{"CONNECTOR_TARGET": "klaviyo", "KLAVIYO_API_KEY": "pk_1"}, nil},
+		{"the target is one that there is", map[string]string{"CONNECTOR_TARGET": "pigeon"}, []string{"webhook"}},
 		{"all limits are named at once", map[string]string{"RUN_MODE": "simulated", "WEBHOOK_TIMEOUT": "1m", "WEBHOOK_CONCURRENCY": "0", "WEBHOOK_RATE": "-1"}, []string{"WEBHOOK_TIMEOUT", "WEBHOOK_CONCURRENCY", "WEBHOOK_RATE"}},
 	}
 	for _, r := range rows {

@@ -2,8 +2,11 @@ package crm
 
 import (
 	"errors"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
 
 func TestGuard(t *testing.T) {
@@ -63,5 +66,41 @@ func TestRetryAfter(t *testing.T) {
 				t.Errorf("got %v, want %v", got, r.want)
 			}
 		})
+	}
+}
+
+func TestSort(t *testing.T) {
+	rows := []struct {
+		code  int
+		after string
+		want  Answer
+	}{
+		{200, "", Answer{Verdict: Accepted}},
+		{202, "", Answer{Verdict: Accepted}},
+		{307, "", Answer{Verdict: Denied, Detail: "HTTP 307"}},
+		{400, "", Answer{Verdict: Refused, Detail: "HTTP 400"}},
+		{401, "", Answer{Verdict: Denied, Detail: "HTTP 401"}},
+		{404, "", Answer{Verdict: Denied, Detail: "HTTP 404"}},
+		{408, "", Answer{Verdict: Unknown, Detail: "HTTP 408"}},
+		{410, "", Answer{Verdict: Refused, Detail: "HTTP 410"}},
+		{429, "9", Answer{Verdict: Retry, Detail: "HTTP 429", After: 9 * time.Second}},
+		{429, "999999", Answer{Verdict: Retry, Detail: "HTTP 429", After: time.Hour}},
+		{500, "", Answer{Verdict: Unknown, Detail: "HTTP 500"}},
+		{503, "9", Answer{Verdict: Unknown, Detail: "HTTP 503", After: 9 * time.Second}},
+		{504, "", Answer{Verdict: Unknown, Detail: "HTTP 504"}},
+	}
+	for _, r := range rows {
+		if got := Sort(r.code, http.Header{"Retry-After": {r.after}}, time.Now()); got != r.want {
+			t.Errorf("%d: got %+v, want %+v", r.code, got, r.want)
+		}
+	}
+}
+
+func TestClip(t *testing.T) {
+	if got := Clip("short"); got != "short" {
+		t.Error(got)
+	}
+	if got := Clip(strings.Repeat("è", 300)); len(got) > 210 || !utf8.ValidString(got) || !strings.HasSuffix(got, "...") {
+		t.Error(got)
 	}
 }

@@ -1,0 +1,49 @@
+package connector
+
+import (
+	"testing"
+	"time"
+
+	"github.com/tempismo/tempismo/services/connector/crm"
+)
+
+func TestBreaker(t *testing.T) {
+	target := &target{traits: crm.Traits{Breaker: true}}
+	now := start
+	fail := func() {
+		t.Helper()
+		if !target.enter(now) {
+			t.Fatal("no call may be made")
+		}
+		target.note(crm.Unknown, now)
+	}
+	for range breakAfter - 1 {
+		fail()
+	}
+	target.note(crm.Refused, now) // a no is an answer
+	for range breakAfter {
+		fail()
+	}
+	for _, want := range []time.Duration{5 * time.Second, 10 * time.Second, 20 * time.Second, 40 * time.Second, 80 * time.Second, 2 * time.Minute, 2 * time.Minute} {
+		if got := target.hold(now); got != want || target.enter(now) {
+			t.Fatalf("open for %v, want %v", got, want)
+		}
+		now = now.Add(want)
+		if target.hold(now) != 0 || !target.enter(now) {
+			t.Fatal("no probe may be made")
+		}
+		if target.hold(now) != breakProbe || target.enter(now) {
+			t.Fatal("a second probe may be made")
+		}
+		target.leave() // it was not made
+		fail()
+	}
+	now = now.Add(breakMost)
+	if !target.enter(now) {
+		t.Fatal("no probe may be made")
+	}
+	target.note(crm.Accepted, now)
+	if !target.enter(now) || !target.enter(now) || target.hold(now) != 0 {
+		t.Error("a call that works does not close it")
+	}
+}
