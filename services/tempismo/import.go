@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/tempismo/tempismo/pkg/app"
@@ -25,9 +26,9 @@ import (
 
 // importCmd brings a file of events through the services.
 type importCmd struct {
-	File string `arg:"" help:"CSV with a header, or NDJSON; .gz for compressed; - for standard input."`
+	Files []string `arg:"" optional:"" name:"file" help:"CSV with a header, or NDJSON; .gz for compressed; - for standard input. Files that belong together, such as those of opens and of clicks, belong into one import."`
 	columns
-	AsIs bool `help:"Keep the file's order instead of sorting by time."`
+	AsIs bool `help:"Keep the order of the files instead of sorting by time."`
 
 	target
 	Partitions int32 `default:"8" help:"Partitions of topics that do not exist yet."`
@@ -38,17 +39,32 @@ type importCmd struct {
 // Help is the example.
 func (*importCmd) Help() string {
 	return `The run is a simulated one (default "import"), so it touches nothing of a live one, and its model is pinned to builtin.1.
-Without --data or addresses the system lives in a temporary folder and is gone afterwards. Into a data folder, a file that
-was interrupted goes on where it stopped, and one that was imported before is not written again.
+Without --data or addresses the system lives in a temporary folder and is gone afterwards. Otherwise, events that the run has
+already, by their ids, are not written again: an import that was interrupted goes on when it is started again, and files
+may overlap.
 
 Example:
-  tempismo import opens.csv --customer user_id --time opened --kind open --zone Europe/Rome --data ./opens`
+  tempismo import opens.csv --customer user_id --time opened --kind open --zone Europe/Rome --data ./opens
+  tempismo import --preset hubspot events.ndjson --data ./hubspot
+  tempismo import --preset list`
 }
 
 // Validate checks what can be checked before anything is started.
 func (c *importCmd) Validate() error {
 	if c.Mode == "live" {
 		return errors.New("--run-mode=live: an import is a simulated run, because its events lie in the past; send live events to ingest")
+	}
+	if c.Preset == "list" {
+		return nil
+	}
+	if err := c.columns.check(); err != nil {
+		return err
+	}
+	if len(c.Files) == 0 {
+		return errors.New("which file? name it, or - for standard input")
+	}
+	if i := slices.Index(c.Files, "-"); i >= 0 && slices.Contains(c.Files[i+1:], "-") {
+		return errors.New("standard input can be read once only")
 	}
 	if c.NoServices && !c.addressed() && c.Data == "" {
 		return errors.New("--no-services needs a running system: give --kafka-brokers and --redis-addr, or --data")
@@ -58,9 +74,11 @@ func (c *importCmd) Validate() error {
 
 // summary is what an import ends with.
 type summary struct {
-	Read        int64            `json:"read"`     // lines with something in them, the header not counted
+	Read        int64            `json:"read"`     // events, and lines that are none
 	Accepted    int64            `json:"accepted"` // by the profiler
 	Rejected    int64            `json:"rejected"` // lines that are no event
+	Ignored     int64            `json:"ignored"`  // lines that a preset knows to be no engagement
+	Known       int64            `json:"known"`    // events that the run has already, or that are twice in the files
 	Late        int64            `json:"late"`     // events more than a week older than the customer's newest
 	Customers   int64            `json:"customers"`
 	Deviations  map[string]int64 `json:"deviations"`
@@ -76,6 +94,10 @@ const (
 
 // Run imports.
 func (c *importCmd) Run(ctx context.Context, t terminal) error {
+	if c.Preset == "list" {
+		listPresets(t.out)
+		return nil
+	}
 	sys, temporary, err := c.prepare(ctx)
 	if err != nil {
 		return err
@@ -157,7 +179,7 @@ func (c *importCmd) through(ctx context.Context, t terminal, sys *system) error 
 		return done // a failure to the group, so that it stops the services
 	})
 	if err := app.Group(ctx, run...); !errors.Is(err, done) {
-		if ctx.Err() != nil && c.Data != "" {
+		if ctx.Err() != nil && (c.Data != "" || c.addressed()) {
 			return errors.New("interrupted: the same command goes on where this one stopped")
 		}
 		return err
@@ -184,20 +206,17 @@ func (c *importCmd) bring(ctx context.Context, t terminal, sys *system) error {
 	if err != nil {
 		return err
 	}
-	book, err := openLedger(ctx, sys, print, before)
+	book, err := openLedger(sys, print, before)
 	if err != nil {
 		return err
 	}
-	if err := c.write(ctx, bars, sys, sorted, sum.Read-sum.Rejected, n, book); err != nil {
-		return err
-	}
-	if err := book.finish(ctx, sys); err != nil {
+	if sum.Known, err = c.write(ctx, bars, sys, sorted, sum.Read-sum.Rejected-sum.Ignored); err != nil {
 		return err
 	}
 	if err := drain(ctx, sys, working, bars); err != nil {
 		return err
 	}
-	if err := sum.count(ctx, sys, n, book.entry.Before); err != nil {
+	if err := sum.count(ctx, sys, n, book); err != nil {
 		return err
 	}
 	bars.wait()
@@ -208,34 +227,43 @@ func (c *importCmd) bring(ctx context.Context, t terminal, sys *system) error {
 	return nil
 }
 
-// read reads the file into the sorter and returns a fingerprint of what it held.
+// read reads the files into the sorter and returns a fingerprint of what they held.
 func (c *importCmd) read(ctx context.Context, t terminal, bars *progress, sorted *sorting.Sorter, sum *summary) (string, error) {
 	print := sha256.New()
 	fmt.Fprintf(print, "as-is=%v\n", c.AsIs)
 	var value []byte
-	events, rejected, err := c.each(ctx, c.File, t, bars, func(e *engagement.Event, line int64) error {
-		value = e.Append(value[:0])
-		print.Write(value)
-		key := line
-		if !c.AsIs {
-			key = e.Time.UnixMicro()
+	var key int64
+	for _, file := range c.Files {
+		n, err := c.columns.read(ctx, file, t, bars, func(e *engagement.Event, _ int64) error {
+			value = e.Append(value[:0])
+			print.Write(value)
+			if key++; !c.AsIs {
+				key = e.Time.UnixMicro()
+			}
+			return sorted.Add(key, value)
+		})
+		sum.Read, sum.Rejected, sum.Ignored = sum.Read+n.events+n.rejected+n.ignored, sum.Rejected+n.rejected, sum.Ignored+n.ignored
+		if err != nil {
+			return "", err
 		}
-		return sorted.Add(key, value)
-	})
-	sum.Read, sum.Rejected = sum.Read+events+rejected, sum.Rejected+rejected
-	return hex.EncodeToString(print.Sum(nil)), err
+	}
+	return hex.EncodeToString(print.Sum(nil)), nil
 }
 
-// write appends the events to the topic in order, past those that an earlier import of the same file has written.
-func (c *importCmd) write(ctx context.Context, bars *progress, sys *system, sorted *sorting.Sorter, total int64, partitions int32, book *ledger) error {
+// write appends the events to the topic in order, except for those that are there already, by their ids: of an import that was
+// interrupted, or of files that overlap with these. It returns how many those were.
+func (c *importCmd) write(ctx context.Context, bars *progress, sys *system, sorted *sorting.Sorter, total int64) (known int64, err error) {
+	there, err := written(ctx, bars, sys)
+	if err != nil {
+		return 0, err
+	}
 	w, err := kafka.NewWriter(ctx, sys.log, sys.run)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer w.Close()
 	bar := bars.bar("writing", total)
 	defer bar.done()
-	skip := book.written
 	var msgs []stream.Message
 	var e engagement.Event
 	var n int64
@@ -251,12 +279,11 @@ func (c *importCmd) write(ctx context.Context, bars *progress, sys *system, sort
 		if err := e.Parse(value); err != nil {
 			return fmt.Errorf("read back an event: %w", err)
 		}
-		key := []byte(e.Subject)
-		if p := stream.Partition(key, partitions); skip[p] > 0 {
-			skip[p]--
+		if !there.add(&e) {
+			known++
 			return nil
 		}
-		if msgs = append(msgs, stream.Message{Key: key, Value: value}); len(msgs) == writeBatch {
+		if msgs = append(msgs, stream.Message{Key: []byte(e.Subject), Value: value}); len(msgs) == writeBatch {
 			return flush()
 		}
 		return nil
@@ -264,7 +291,37 @@ func (c *importCmd) write(ctx context.Context, bars *progress, sys *system, sort
 	if err == nil && len(msgs) > 0 {
 		err = flush()
 	}
-	return err
+	return known, err
+}
+
+// eventIDs are events by their sources and ids, as hashes: some 40 bytes in memory for each.
+type eventIDs map[[16]byte]struct{}
+
+// add reports whether the event is new.
+func (s eventIDs) add(e *engagement.Event) bool {
+	h := sha256.Sum256([]byte(e.Source + "\x00" + e.ID))
+	key := [16]byte(h[:16])
+	if _, ok := s[key]; ok {
+		return false
+	}
+	s[key] = struct{}{}
+	return true
+}
+
+// written are the events that the run has. No ledger beside the topic could know them as surely: it could be lost, or be older or
+// newer than the topic after a crash.
+func written(ctx context.Context, bars *progress, sys *system) (eventIDs, error) {
+	bar := bars.bar("comparing", 0)
+	defer bar.done()
+	there := eventIDs{}
+	var e engagement.Event
+	err := kafka.Range(ctx, sys.log, sys.run.Topic(topics.Events), kafka.Earliest, kafka.Latest, func(r *stream.Record) error {
+		if e.Parse(r.Value) == nil { // what is no event is no event of ours
+			there.add(&e)
+		}
+		return nil
+	})
+	return there, err
 }
 
 // drain waits until the services have read everything and what they wrote is on the topics.
@@ -334,17 +391,25 @@ func totals(ctx context.Context, sys *system, partitions int32) (all profiler.To
 }
 
 // count fills in what the services made of the file.
-func (s *summary) count(ctx context.Context, sys *system, partitions int32, before profiler.Totals) error {
-	now, err := totals(ctx, sys, partitions)
-	if err != nil {
-		return err
+func (s *summary) count(ctx context.Context, sys *system, partitions int32, book *ledger) error {
+	before, after := &book.entry.Before, book.entry.After
+	if after == nil {
+		now, err := totals(ctx, sys, partitions)
+		if err != nil {
+			return err
+		}
+		if err := book.finish(now); err != nil {
+			return err
+		}
+		after = &now
 	}
-	s.Accepted, s.Late = int64(now.Accepted-before.Accepted), int64(now.Late-before.Late)
+	s.Accepted, s.Late = int64(after.Accepted-before.Accepted), int64(after.Late-before.Late)
 	for p := range partitions {
 		if err := sys.store.Scan(ctx, sys.run.Group(profiler.Service), p, func(string, []byte) bool { s.Customers++; return true }); err != nil {
 			return fmt.Errorf("count the customers: %w", err)
 		}
 	}
+	var err error
 	if s.Deviations, err = tally(ctx, sys, topics.Deviations, deviationKind); err != nil {
 		return err
 	}
@@ -412,6 +477,10 @@ func (s *summary) print(w io.Writer) {
 	line("read", s.Read, "")
 	line("accepted", s.Accepted, "")
 	line("rejected", s.Rejected, "")
+	if s.Ignored > 0 {
+		line("ignored", s.Ignored, "")
+	}
+	line("known", s.Known, "")
 	line("late", s.Late, "")
 	line("customers", s.Customers, "")
 	line("deviations", total(s.Deviations), listed(s.Deviations))
@@ -419,29 +488,23 @@ func (s *summary) print(w io.Writer) {
 	line("dead letters", s.DeadLetters, "")
 }
 
-// ledger remembers, in a data folder, which files were imported and from where on, so that an interrupted import goes on
-// and a repeated one writes nothing twice.
+// ledger remembers, in a data folder, what the profiler had counted before files were imported and after, so that the summary of
+// an import that goes on, or is repeated, is that of the whole. What is written it leaves to the topic.
 type ledger struct {
 	path    string // empty: brokers elsewhere, where nothing is remembered
 	entries []ledgerEntry
 	entry   *ledgerEntry
-	written map[int32]int64 // events of this file that are on the topic, by partition
 }
 
 type ledgerEntry struct {
-	Print  string          `json:"print"`
-	Run    string          `json:"run"`
-	From   map[int32]int64 `json:"from"` // ends of the events topic when the import began
-	To     map[int32]int64 `json:"to,omitempty"`
-	Before profiler.Totals `json:"before"`
+	Print  string           `json:"print"`
+	Run    string           `json:"run"`
+	Before profiler.Totals  `json:"before"`
+	After  *profiler.Totals `json:"after,omitempty"`
 }
 
-func openLedger(ctx context.Context, sys *system, print string, before profiler.Totals) (*ledger, error) {
-	ends, err := kafka.Latest(ctx, sys.log, sys.run.Topic(topics.Events))
-	if err != nil {
-		return nil, err
-	}
-	l := &ledger{written: map[int32]int64{}}
+func openLedger(sys *system, print string, before profiler.Totals) (*ledger, error) {
+	l := &ledger{}
 	if sys.dir != "" {
 		l.path = filepath.Join(sys.dir, "imports.json")
 		b, err := os.ReadFile(l.path)
@@ -453,35 +516,19 @@ func openLedger(ctx context.Context, sys *system, print string, before profiler.
 		}
 	}
 	for i := range l.entries {
-		e := &l.entries[i]
-		if e.Print != print || e.Run != sys.run.ID {
-			continue
-		}
-		to := e.To
-		if to == nil && i == len(l.entries)-1 { // interrupted, and nothing came after it
-			to = ends
-		}
-		if to != nil {
+		if e := &l.entries[i]; e.Print == print && e.Run == sys.run.ID {
 			l.entry = e
-			for p, end := range to {
-				l.written[p] = end - e.From[p]
-			}
+			return l, nil
 		}
 	}
-	if l.entry == nil {
-		l.entries = append(l.entries, ledgerEntry{Print: print, Run: sys.run.ID, From: ends, Before: before})
-		l.entry = &l.entries[len(l.entries)-1]
-	}
+	l.entries = append(l.entries, ledgerEntry{Print: print, Run: sys.run.ID, Before: before})
+	l.entry = &l.entries[len(l.entries)-1]
 	return l, l.save()
 }
 
-// finish notes that the file is on the topic as a whole.
-func (l *ledger) finish(ctx context.Context, sys *system) (err error) {
-	if l.entry.To == nil {
-		if l.entry.To, err = kafka.Latest(ctx, sys.log, sys.run.Topic(topics.Events)); err != nil {
-			return err
-		}
-	}
+// finish notes what the profiler has counted when it had everything.
+func (l *ledger) finish(after profiler.Totals) error {
+	l.entry.After = &after
 	return l.save()
 }
 

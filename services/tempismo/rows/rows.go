@@ -26,11 +26,18 @@ import (
 // Source is the CloudEvents source of imported events.
 const Source = "/tempismo/import"
 
+// defaultChannel is a channel even where there is a column of that name: it holds addresses.
+const defaultChannel = "email"
+
 // Mapping names, for each field of an event, the column (or the member of a JSON object) that holds it. Kind, Zone and
 // Channel may be values instead of columns, for exports that hold one kind of event only; Message and Campaign may be
 // empty.
 type Mapping struct {
 	Customer, Time, Kind, Zone, Channel, Message, Campaign string
+
+	Clock  string // zone of times that name none; empty: UTC, or what the preset says
+	Format string // of times, as package time writes it; empty: those of Time, or what the preset says
+	Preset string // the export of a vendor, of which the fields above that are not empty are exceptions
 }
 
 // LineError is a line that is no event.
@@ -53,7 +60,17 @@ type Reader struct {
 	kind   engagement.Kind
 	line   int64
 	event  engagement.Event
-	events bool // lines are whole events already
+	events bool           // lines are whole events already
+	clock  *time.Location // of times that name none; nil: the preset does not know it
+
+	// Of a preset.
+	Ignored  int64 // rows that are no engagement
+	preset   Preset
+	layout   *Layout
+	current  row
+	place    string // of the row in its document
+	happened int    // how many of the layout's happenings were looked at in the row
+	told     bool   // one of them has come of it
 }
 
 // row is one line: a value by column, and whether the line has the column.
@@ -80,9 +97,22 @@ func Open(r io.Reader, name string, m Mapping) (*Reader, error) {
 		isJSON = true
 	case !strings.HasSuffix(name, ".csv"):
 		first, _ := b.Peek(1)
-		isJSON = string(first) == "{"
+		isJSON = string(first) == "{" || string(first) == "[" && m.Preset != ""
 	}
-	x := &Reader{fields: m}
+	x := &Reader{fields: m, clock: time.UTC}
+	if m.Preset != "" {
+		preset, ok := Find(m.Preset)
+		if !ok {
+			return nil, fmt.Errorf("--preset=%s: there is none of that name; there are %s", m.Preset, strings.Join(PresetNames(), ", "))
+		}
+		x.preset = preset
+	} else if m.Clock != "" {
+		loc, err := clock(m.Clock)
+		if err != nil {
+			return nil, err
+		}
+		x.clock = loc
+	}
 	if isJSON {
 		return x.json(b)
 	}
@@ -97,6 +127,9 @@ func (x *Reader) csv(b *bufio.Reader) (*Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the header: %w", err)
 	}
+	if x.preset.Name != "" {
+		return x, x.presetCSV(c, header)
+	}
 	columns := make(map[string]int, len(header))
 	var names []string
 	for i, h := range header {
@@ -109,16 +142,8 @@ func (x *Reader) csv(b *bufio.Reader) (*Reader, error) {
 	}
 	x.next = func() (row, error) {
 		record, err := c.Read()
-		if errors.Is(err, io.EOF) {
-			return nil, io.EOF
-		}
-		var bad *csv.ParseError
-		if errors.As(err, &bad) {
-			x.line = int64(bad.Line)
-			return nil, &LineError{x.line, bad.Err}
-		}
 		if err != nil {
-			return nil, err
+			return nil, x.csvError(err)
 		}
 		line, _ := c.FieldPos(0)
 		x.line = int64(line)
@@ -133,12 +158,21 @@ func (x *Reader) csv(b *bufio.Reader) (*Reader, error) {
 	return x, nil
 }
 
+// csvError is a *LineError where reading can go on.
+func (x *Reader) csvError(err error) error {
+	if bad := new(csv.ParseError); errors.As(err, &bad) {
+		x.line = int64(bad.Line)
+		return &LineError{x.line, bad.Err}
+	}
+	return err
+}
+
 // json prepares for one JSON object a line. Whether a field is a column or a value is decided by the first object.
 func (x *Reader) json(b *bufio.Reader) (*Reader, error) {
-	if x.fields.Customer == "" {
+	if x.fields.Customer == "" && x.preset.Name == "" {
 		x.events = true
 	}
-	var line []byte
+	var line, whole []byte // without and with the space around it
 	read := func() error {
 		for {
 			line = line[:0]
@@ -157,6 +191,7 @@ func (x *Reader) json(b *bufio.Reader) (*Reader, error) {
 				break
 			}
 			x.line++
+			whole = line
 			if line = bytes.TrimSpace(line); len(line) > 0 {
 				return nil
 			}
@@ -170,6 +205,9 @@ func (x *Reader) json(b *bufio.Reader) (*Reader, error) {
 			return nil, &LineError{x.line, fmt.Errorf("no JSON object: %w", err)}
 		}
 		return object, nil
+	}
+	if x.preset.Name != "" {
+		return x, x.presetLines(b, read, decode, &line, &whole)
 	}
 	pending := false
 	if err := read(); err == nil {
@@ -255,7 +293,7 @@ func (x *Reader) resolve(has func(string) bool, known string) error {
 		}
 		x.fixed.zone = true
 	}
-	x.fixed.channel = !has(x.fields.Channel)
+	x.fixed.channel = x.fields.Channel == defaultChannel || !has(x.fields.Channel)
 	for flag, c := range map[string]string{"--message": x.fields.Message, "--campaign": x.fields.Campaign} {
 		if c != "" && !has(c) {
 			errs = append(errs, fmt.Errorf("%s: no column %q; %s", flag, c, known))
@@ -267,6 +305,9 @@ func (x *Reader) resolve(has func(string) bool, known string) error {
 // Read returns the next event and its line. The event lives until the next call. A *LineError says that a line is none,
 // and reading can go on; io.EOF is the end.
 func (x *Reader) Read() (*engagement.Event, int64, error) {
+	if x.preset.Name != "" {
+		return x.happenings()
+	}
 	get, err := x.next()
 	if err != nil {
 		var field *engagement.FieldError
@@ -292,7 +333,7 @@ func (x *Reader) fill(get row) error {
 		return fmt.Errorf("%s: is empty", m.Customer)
 	}
 	text, _ := get(m.Time)
-	t, err := Time(text)
+	t, err := timeIn(text, x.formats(), x.clock)
 	if err != nil {
 		return fmt.Errorf("%s: %w", m.Time, err)
 	}
@@ -332,39 +373,34 @@ func (x *Reader) fill(get row) error {
 
 // contentID is the same for the same facts, whichever file, line or import they come from.
 func contentID(e *engagement.Event) string {
+	return hashed(e.Subject, e.Time.UTC().Format(time.RFC3339Nano), e.Kind.String(), e.Zone, e.Channel, e.Message, e.Campaign)
+}
+
+func hashed(parts ...string) string {
 	h := sha256.New()
-	for _, s := range [...]string{e.Subject, e.Time.UTC().Format(time.RFC3339Nano), e.Kind.String(), e.Zone, e.Channel, e.Message, e.Campaign} {
+	for _, s := range parts {
 		io.WriteString(h, s) //nolint:errcheck // a hash never fails
 		h.Write([]byte{0})
 	}
 	return "im-" + hex.EncodeToString(h.Sum(nil)[:12])
 }
 
-// kind reads a kind by its own name or by the participle that exports like to use.
+// kindNames are the kinds by their own names and by those that exports like to use.
+var kindNames = map[string]engagement.Kind{
+	"sent": engagement.Sent, "send": engagement.Sent,
+	"delivered": engagement.Delivered, "delivery": engagement.Delivered,
+	"open": engagement.Open, "opened": engagement.Open,
+	"click": engagement.Click, "clicked": engagement.Click,
+	"reply": engagement.Reply, "replied": engagement.Reply,
+	"bounce": engagement.Bounce, "bounced": engagement.Bounce,
+	"complaint": engagement.Complaint, "complained": engagement.Complaint, "spam": engagement.Complaint, "spamreport": engagement.Complaint,
+	"unsubscribe": engagement.Unsubscribe, "unsubscribed": engagement.Unsubscribe,
+}
+
+// kind reads a kind.
 func kind(name string) (engagement.Kind, bool) {
-	name = strings.ToLower(strings.TrimSpace(name))
-	if k, ok := engagement.ParseKind(name); ok {
-		return k, true
-	}
-	switch name {
-	case "send":
-		return engagement.Sent, true
-	case "delivery":
-		return engagement.Delivered, true
-	case "opened":
-		return engagement.Open, true
-	case "clicked":
-		return engagement.Click, true
-	case "replied":
-		return engagement.Reply, true
-	case "bounced":
-		return engagement.Bounce, true
-	case "complained", "spam", "spamreport":
-		return engagement.Complaint, true
-	case "unsubscribed":
-		return engagement.Unsubscribe, true
-	}
-	return 0, false
+	k, ok := kindNames[strings.ToLower(strings.TrimSpace(name))]
+	return k, ok
 }
 
 // halves are zones for the offsets that are no whole hours, which Etc/GMT has no names for.
@@ -432,9 +468,21 @@ func offset(text string) (seconds int, ok bool) {
 
 // Time reads RFC 3339, "2006-01-02 15:04:05" with or without a fraction and with "UTC", an offset or nothing (which is
 // UTC) after it, and unix seconds or milliseconds.
-func Time(s string) (time.Time, error) {
+func Time(s string) (time.Time, error) { return timeIn(s, nil, time.UTC) }
+
+// timeIn is Time with formats of an export before the others, and with the zone of times that name none. That an hour is
+// skipped or lived through twice is settled as package calendar does: the next valid minute, the first of the two.
+func timeIn(s string, formats []string, zone *time.Location) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, errors.New("is empty")
+	}
+	for _, format := range formats {
+		if t, err := time.Parse(format, s); err == nil {
+			if named(format) {
+				return t.UTC(), nil
+			}
+			return local(t, zone)
+		}
 	}
 	if n, err := strconv.ParseFloat(s, 64); err == nil {
 		switch {
@@ -452,10 +500,42 @@ func Time(s string) (time.Time, error) {
 	if t, err := time.Parse(time.RFC3339Nano, s); err == nil {
 		return t.UTC(), nil
 	}
-	for _, layout := range [...]string{"2006-01-02 15:04:05 UTC", "2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05 -0700", "2006-01-02 15:04:05", "2006-01-02T15:04:05"} {
+	for _, layout := range [...]string{"2006-01-02 15:04:05 UTC", "2006-01-02 15:04:05Z07:00", "2006-01-02 15:04:05 -0700", "2006-01-02T15:04:05Z0700"} {
 		if t, err := time.Parse(layout, s); err == nil {
 			return t.UTC(), nil
 		}
 	}
+	for _, layout := range [...]string{"2006-01-02 15:04:05", "2006-01-02T15:04:05"} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return local(t, zone)
+		}
+	}
+	if len(formats) > 0 {
+		return time.Time{}, fmt.Errorf("%q is no time: want it as in %s, or RFC 3339, 2006-01-02 15:04:05, or unix seconds or milliseconds", s, strings.Join(formats, ", "))
+	}
 	return time.Time{}, fmt.Errorf("%q is no time: want RFC 3339, 2006-01-02 15:04:05 UTC, or unix seconds or milliseconds", s)
+}
+
+// named reports whether times of a format say their zone by an offset. Abbreviations such as CST do not: there are several.
+func named(format string) bool {
+	return strings.Contains(format, "-07") || strings.Contains(format, "Z07")
+}
+
+// local is when the wall clock of a zone shows what t shows.
+func local(t time.Time, zone *time.Location) (time.Time, error) {
+	if zone == nil {
+		return time.Time{}, errNoClock
+	}
+	if zone == time.UTC {
+		return t.UTC(), nil
+	}
+	day := calendar.Day{Year: t.Year(), Month: t.Month(), Day: t.Day()}
+	return day.At(t.Hour()*60+t.Minute(), zone).Add(time.Duration(t.Second())*time.Second + time.Duration(t.Nanosecond())), nil
+}
+
+func (x *Reader) formats() []string {
+	if x.fields.Format == "" {
+		return nil
+	}
+	return []string{x.fields.Format}
 }
