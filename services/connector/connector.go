@@ -24,6 +24,7 @@ import (
 	"github.com/tempismo/tempismo/pkg/kafka"
 	"github.com/tempismo/tempismo/pkg/stream"
 	"github.com/tempismo/tempismo/services/connector/crm"
+	"github.com/tempismo/tempismo/services/connector/crm/braze"
 	"github.com/tempismo/tempismo/services/connector/crm/klaviyo"
 	"github.com/tempismo/tempismo/services/connector/crm/webhook"
 )
@@ -35,9 +36,10 @@ const Service = "connector"
 type Config struct {
 	Kafka   kafka.Config   `embed:"" prefix:"kafka-" envprefix:"KAFKA_"`
 	Run     config.Run     `embed:"" prefix:"run-" envprefix:"RUN_"`
-	Target  string         `name:"target" env:"CONNECTOR_TARGET" enum:"webhook,klaviyo" default:"webhook" help:"Who carries decisions out: webhook or klaviyo. Only its settings count."`
+	Target  string         `name:"target" env:"CONNECTOR_TARGET" enum:"webhook,klaviyo,braze" default:"webhook" help:"Who carries decisions out: webhook, klaviyo or braze. Only its settings count."`
 	Webhook webhook.Config `embed:"" prefix:"webhook-" envprefix:"WEBHOOK_"`
 	Klaviyo klaviyo.Config `embed:"" prefix:"klaviyo-" envprefix:"KLAVIYO_"`
+	Braze   braze.Config   `embed:"" prefix:"braze-" envprefix:"BRAZE_"`
 }
 
 // chosen is the target that is configured.
@@ -54,6 +56,10 @@ func (c Config) chosen() chosen {
 	case klaviyo.Name:
 		return chosen{c.Target, klaviyo.Prefix, c.Klaviyo.URL, c.Klaviyo.Calls, c.Klaviyo.Validate, func(client *http.Client, url string) (crm.CRM, error) {
 			return klaviyo.New(c.Klaviyo, client, url), nil
+		}}
+	case braze.Name:
+		return chosen{c.Target, braze.Prefix, c.Braze.URL, c.Braze.Calls, c.Braze.Validate, func(client *http.Client, url string) (crm.CRM, error) {
+			return braze.New(c.Braze, client, url), nil
 		}}
 	default:
 		return chosen{webhook.Name, webhook.Prefix, c.Webhook.URL, c.Webhook.Calls, c.Webhook.Validate, func(client *http.Client, url string) (crm.CRM, error) {

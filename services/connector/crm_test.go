@@ -22,6 +22,7 @@ import (
 	"github.com/tempismo/tempismo/pkg/stream/streamtest"
 	"github.com/tempismo/tempismo/pkg/topics"
 	"github.com/tempismo/tempismo/services/connector/crm"
+	"github.com/tempismo/tempismo/services/connector/crm/braze"
 	"github.com/tempismo/tempismo/services/connector/crm/klaviyo"
 	"github.com/tempismo/tempismo/services/connector/crm/sandbox"
 )
@@ -34,6 +35,12 @@ var targets = []struct {
 }{
 	{"klaviyo", func() *sandbox.Fake { return sandbox.Klaviyo("pk_test") }, func(c *http.Client) crm.CRM {
 		return klaviyo.New(klaviyo.Config{APIKey: "pk_test", Metric: "Send now"}, c, "http://crm")
+	}},
+	{"braze campaign", func() *sandbox.Fake { return sandbox.Braze("key") }, func(c *http.Client) crm.CRM {
+		return braze.New(braze.Config{APIKey: "key", CampaignID: "campaign"}, c, "http://crm")
+	}},
+	{"braze canvas", func() *sandbox.Fake { return sandbox.Braze("key") }, func(c *http.Client) crm.CRM {
+		return braze.New(braze.Config{APIKey: "key", CanvasID: "canvas"}, c, "http://crm")
 	}},
 }
 
@@ -127,6 +134,9 @@ func aThousandDecisions(t *testing.T, fake *sandbox.Fake, open func(*http.Client
 	sent := map[string]int{}
 	for _, s := range fake.Sent() {
 		sent[s.Decision]++
+		if s.Customer == sandbox.Everybody {
+			t.Error("a message went to everybody")
+		}
 		if !s.At.Before(expires[s.Decision]) {
 			t.Errorf("%s was sent %v after its expiry", s.Decision, s.At.Sub(expires[s.Decision]))
 		}

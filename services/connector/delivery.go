@@ -129,7 +129,7 @@ func (w *worker) deliver(ctx, late context.Context, d *delivery) bool {
 				w.health.Set("target", true, "")
 			}
 			d.crmID = a.ID
-			return w.conclude(late, d, decision.Accepted, attempts, "")
+			return w.conclude(late, d, decision.Accepted, attempts, a.Detail)
 		case crm.Refused:
 			return w.conclude(late, d, decision.Refused, attempts, a.Detail)
 		case crm.Forbidden:

@@ -27,8 +27,9 @@ type Calls struct {
 // Called reports whether a run of this kind calls anybody.
 func (c Calls) Called(simulated bool) bool { return !simulated || c.SimulatedTarget != "" }
 
-// Validate names everything that is wrong with the settings and with the target's URL, whose variables begin with prefix.
-func (c Calls) Validate(prefix, target string, simulated bool) error {
+// Validate names everything that is wrong with the settings and with the target's URL, which is to be one like example.
+// Their variables begin with prefix.
+func (c Calls) Validate(prefix, target, example string, simulated bool) error {
 	var errs []error
 	wrong := func(setting, format string, args ...any) {
 		errs = append(errs, fmt.Errorf(prefix+setting+": "+format, args...))
@@ -36,9 +37,9 @@ func (c Calls) Validate(prefix, target string, simulated bool) error {
 	if !simulated || target != "" {
 		switch u, err := url.Parse(target); {
 		case target == "":
-			wrong("URL", "must be set for a live run, e.g. https://crm.example.com/hooks/tempismo")
+			wrong("URL", "must be set for a live run, e.g. %s", example)
 		case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
-			wrong("URL", "%q: give a URL such as https://crm.example.com/hooks/tempismo", target)
+			wrong("URL", "%q: give a URL such as %s", target, example)
 		case u.Scheme == "http" && !c.AllowPrivate:
 			wrong("URL", "%q: use https, or set %sALLOW_PRIVATE=true for a target of your own network", target, prefix)
 		}

@@ -50,7 +50,7 @@ type Config struct {
 
 // Validate names everything that is wrong with the settings for a run of this kind.
 func (c Config) Validate(simulated bool) error {
-	err := c.Calls.Validate(Prefix, c.URL, simulated)
+	err := c.Calls.Validate(Prefix, c.URL, "https://a.klaviyo.com", simulated)
 	if c.APIKey == "" && c.Called(simulated) {
 		err = errors.Join(err, errors.New("KLAVIYO_API_KEY: must be set; Klaviyo shows private keys under Settings > API keys"))
 	}

@@ -8,6 +8,7 @@ package sandbox
 import (
 	"encoding/json"
 	"io"
+	"math"
 	"net/http"
 	"strconv"
 	"sync"
@@ -42,13 +43,13 @@ type Sent struct {
 
 // Fake is one CRM.
 type Fake struct {
-	Now   func() time.Time       // nil: time.Now
-	Fault func() Fault           // what happens to the next call; nil: nothing
-	Late  time.Duration          // by how much Slow is late
-	Told  func(Sent)             // called for every message, if it is set
-	name  string                 // of the CRM
-	limit []window               // what the account may do
-	wait  func(http.Header, int) // adds how long to wait, in seconds, to a 429
+	Now   func() time.Time                            // nil: time.Now
+	Fault func() Fault                                // what happens to the next call; nil: nothing
+	Late  time.Duration                               // by how much Slow is late
+	Told  func(Sent)                                  // called for every message, if it is set
+	name  string                                      // of the CRM
+	limit []window                                    // what the account may do
+	wait  func(http.Header, time.Duration, time.Time) // says in the headers of a 429 how long to wait from now on; nil: it does not
 
 	// answer answers a call that is within the limits. What it takes it puts into the ledger.
 	answer func(f *Fake, r *http.Request, body []byte) reply
@@ -106,7 +107,9 @@ func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fault = f.Fault()
 	}
 	if wait := f.count(); wait > 0 || fault == TooMany {
-		f.wait(w.Header(), max(1, int(wait.Seconds()+1)))
+		if f.wait != nil {
+			f.wait(w.Header(), max(wait, time.Second), f.now())
+		}
 		write(w, reply{http.StatusTooManyRequests, map[string]any{"errors": []any{map[string]string{"code": "throttled", "title": "Request was throttled."}}, "message": "rate limited"}})
 		return
 	}
@@ -189,5 +192,7 @@ func write(w http.ResponseWriter, a reply) {
 	_, _ = w.Write(text)
 }
 
-// retryAfter is the 429 of RFC 6585.
-func retryAfter(h http.Header, seconds int) { h.Set("Retry-After", strconv.Itoa(seconds)) }
+// retryAfter is the header of RFC 9110, in whole seconds.
+func retryAfter(h http.Header, wait time.Duration, _ time.Time) {
+	h.Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
+}

@@ -38,7 +38,7 @@ type Config struct {
 
 // Validate names everything that is wrong with the settings for a run of this kind.
 func (c Config) Validate(simulated bool) error {
-	err := c.Calls.Validate(Prefix, c.URL, simulated)
+	err := c.Calls.Validate(Prefix, c.URL, "https://crm.example.com/hooks/tempismo", simulated)
 	if c.Secret != "" || c.Called(simulated) {
 		_, wrong := signers(c.Secret)
 		err = errors.Join(err, wrong)
@@ -116,7 +116,7 @@ func sort(code int, header http.Header, now time.Time) crm.Answer {
 	a := crm.Answer{Detail: "HTTP " + strconv.Itoa(code)}
 	switch {
 	case code >= 200 && code < 300:
-		a.Verdict = crm.Accepted
+		a.Verdict, a.Detail = crm.Accepted, ""
 	case code == http.StatusGone:
 		a.Verdict = crm.Gone
 	case code == http.StatusRequestTimeout, code == http.StatusTooEarly, code == http.StatusTooManyRequests:
