@@ -3,6 +3,9 @@
 //
 // It serves nothing and writes nowhere: the server in package ingest does, and its table of providers says which there are. It
 // does not judge who caused an event beyond what one event shows, and remembers no events.
+//
+// One rule for all: a delay is no bounce. While a provider still tries to deliver, what it tells of that is ignored; once it has
+// given up there is a bounce, whatever the reason was.
 package webhook
 
 import (

@@ -32,8 +32,8 @@
 //     own is on no list of machines.
 //   - email is empty in some events about opens: without customer_id nobody can tell whose they are, and they are refused.
 //   - The spelling of names varies: unsubscribe and unsubscribed, spam and complaint, invalid and invalid_email.
-//   - request does not mean that the message was sent; a bounce follows where it was not. deferred and soft_bounce are bounces, for
-//     now.
+//   - request does not mean that the message was sent; a bounce follows where it was not. deferred is a delay, and ignored;
+//     soft_bounce is a bounce.
 //   - Events come out of order.
 //   - Brevo's pages show neither a batch, which is taken to be an array of events, nor, to us, the name of the link in a marketing
 //     click, which is looked for in link and in URL.
@@ -158,7 +158,7 @@ type meaning struct {
 var meanings = map[string]meaning{
 	"request": {kind: engagement.Sent}, "sent": {kind: engagement.Sent}, "delivered": {kind: engagement.Delivered},
 	"opened": {kind: engagement.Open}, "proxy_open": {engagement.Open, true}, "click": {kind: engagement.Click},
-	"deferred": {kind: engagement.Bounce}, "soft_bounce": {kind: engagement.Bounce}, "hard_bounce": {kind: engagement.Bounce},
+	"soft_bounce": {kind: engagement.Bounce}, "hard_bounce": {kind: engagement.Bounce},
 	"blocked": {kind: engagement.Bounce}, "error": {kind: engagement.Bounce},
 	"invalid": {kind: engagement.Bounce}, "invalid_email": {kind: engagement.Bounce},
 	"spam": {kind: engagement.Complaint}, "complaint": {kind: engagement.Complaint},

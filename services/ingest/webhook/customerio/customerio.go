@@ -162,8 +162,8 @@ var channels = map[text]string{
 	"email": "email", "sms": "sms", "push": "push", "in_app": "in_app", "whatsapp": "whatsapp",
 }
 
-// kinds maps what happened to a message. What is not in it is no engagement: drafted and attempted come before sending,
-// converted is what a goal of the sender's says.
+// kinds maps what happened to a message. What is not in it is no engagement: drafted comes before sending, attempted is what is
+// tried again, converted is what a goal of the sender's says.
 var kinds = map[text]engagement.Kind{
 	"sent": engagement.Sent, "delivered": engagement.Delivered, "opened": engagement.Open, "clicked": engagement.Click,
 	"replied": engagement.Reply, "bounced": engagement.Bounce, "dropped": engagement.Bounce, "failed": engagement.Bounce,

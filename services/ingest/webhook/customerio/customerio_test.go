@@ -123,6 +123,7 @@ var own = []struct{ name, body string }{
 	{"bounced", event("email", "bounced", person+`,"failure_message":"550 5.1.1"`)},
 	{"dropped", event("email", "dropped", person)},
 	{"failed", event("email", "failed", person)},
+	{"attempted, to be tried again", event("email", "attempted", person+`,"failure_message":"451 4.7.1"`)},
 	{"undeliverable", event("email", "undeliverable", person)},
 	{"spammed", event("email", "spammed", person)},
 	{"unsubscribed by a link", event("email", "unsubscribed", person)},

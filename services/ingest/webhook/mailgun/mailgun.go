@@ -28,7 +28,7 @@
 //     fetches for a reader, is not documented: all of them count as machines. It has been seen as a boolean, too.
 //   - Test mode reports messages that nobody has sent, and routed messages are mail that came in: neither is engagement.
 //   - rejected has no recipient: it is taken from the header To.
-//   - A temporary failure is a bounce, as a permanent one is.
+//   - A temporary failure is a delay, and ignored: Mailgun tries for eight hours and then tells of a permanent one.
 //
 // The customer's id is the user variable customer_id (v:customer_id) or else the address in lower case; the campaign is the user
 // variable campaign or else the first tag.
@@ -219,6 +219,8 @@ func read(m map[string]json.RawMessage) (e engagement.Event, ignored string, err
 			return e, name + " (test mode)", nil
 		case bytes.Equal(flags["is-routed"], []byte("true")):
 			return e, name + " (routed)", nil
+		case name == "failed" && text(m["severity"]) == "temporary":
+			return e, name + " (temporary)", nil
 		}
 	}
 	at, err := webhook.Seconds(m["timestamp"])

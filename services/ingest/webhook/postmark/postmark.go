@@ -21,7 +21,8 @@
 //   - Before a webhook is saved, Postmark sends samples of all its types and wants the answer 200 to each.
 //   - Only bounces and complaints have an id. For the others one is made of what they say.
 //   - Times have seven decimals, and some an offset.
-//   - A bounce is not always one: Type says also that somebody is away, or wants no more, or has complained.
+//   - A bounce is not always one: Type says also that somebody is away, or wants no more, or has complained. Postmark
+//     has no event of a delay: the types Transient and SoftBounce are bounces.
 //   - SubscriptionChange tells of suppressions for any reason. It is an unsubscription only where the recipient has asked for it
 //     (Origin), and none where sending is allowed again.
 //   - Message streams have their own webhooks and their own suppressions: an unsubscription is from a stream.
@@ -167,7 +168,7 @@ var records = map[string]fields{
 }
 
 // bounces are the types of bounces that are something else; all the others, whatever Postmark adds included, say that the message
-// was not delivered, for good or for now. The zero kind is no engagement.
+// was not delivered. The zero kind is no engagement.
 var bounces = map[string]engagement.Kind{
 	"Unsubscribe": engagement.Unsubscribe, "SpamComplaint": engagement.Complaint,
 	"AutoResponder": 0, "Subscribe": 0, "AddressChange": 0, "ChallengeVerification": 0, "OpenRelayTest": 0, "InboundError": 0,

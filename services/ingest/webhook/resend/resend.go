@@ -25,7 +25,7 @@
 //   - Nobody's unsubscription is an event of its own: it is contact.updated with unsubscribed true, which comes again whenever
 //     anything else of that contact changes. It knows the address only and no tags: a sender that attaches a customer_id to
 //     its mail has to tell of such wishes by that id itself.
-//   - delivery_delayed is a bounce, for now; failed and suppressed were never sent.
+//   - delivery_delayed is a delay, and ignored; failed and suppressed were never sent, and are bounces.
 //
 // The customer's id is the tag customer_id or else the address in lower case; the campaign is the tag campaign or else the
 // broadcast.
@@ -162,7 +162,7 @@ func (s *Source) Read(r *webhook.Request) ([]webhook.Element, error) {
 // kinds maps the types of events about messages; what is not in it is no engagement, but for contacts.
 var kinds = map[string]engagement.Kind{
 	"email.sent": engagement.Sent, "email.delivered": engagement.Delivered, "email.opened": engagement.Open, "email.clicked": engagement.Click,
-	"email.bounced": engagement.Bounce, "email.delivery_delayed": engagement.Bounce, "email.failed": engagement.Bounce, "email.suppressed": engagement.Bounce,
+	"email.bounced": engagement.Bounce, "email.failed": engagement.Bounce, "email.suppressed": engagement.Bounce,
 	"email.complained": engagement.Complaint,
 }
 

@@ -128,8 +128,8 @@ func (s *Source) Read(r *webhook.Request) ([]webhook.Element, error) {
 	return elements, nil
 }
 
-// kinds maps the types of events; what is not in it is no engagement (deferred, group_resubscribe, account_status_change, and
-// whatever SendGrid adds).
+// kinds maps the types of events; what is not in it is no engagement: deferred, which SendGrid still tries to deliver,
+// group_resubscribe, account_status_change, and whatever SendGrid adds.
 var kinds = map[string]engagement.Kind{
 	"processed": engagement.Sent, "delivered": engagement.Delivered, "open": engagement.Open, "click": engagement.Click,
 	"bounce": engagement.Bounce, "dropped": engagement.Bounce, "spamreport": engagement.Complaint,

@@ -30,10 +30,6 @@ type event struct {
 		Timestamp         string
 		BouncedRecipients []recipient
 	}
-	DeliveryDelay struct {
-		Timestamp         string
-		DelayedRecipients []recipient
-	}
 	Complaint struct {
 		Timestamp             string
 		ComplaintFeedbackType string
@@ -135,9 +131,6 @@ func (m *message) read() []webhook.Element {
 	case "Bounce":
 		c.Kind, at, field = engagement.Bounce, e.Bounce.Timestamp, "bounce.timestamp"
 		to, toField = addresses(e.Bounce.BouncedRecipients), "bounce.bouncedRecipients"
-	case "DeliveryDelay":
-		c.Kind, at, field = engagement.Bounce, e.DeliveryDelay.Timestamp, "deliveryDelay.timestamp"
-		to, toField = addresses(e.DeliveryDelay.DelayedRecipients), "deliveryDelay.delayedRecipients"
 	case "Complaint":
 		// SES names all who may have complained, where the receiving provider hides who did. All of them count: to spare one
 		// too many is the lesser harm. A report that mail is no spam is no complaint.

@@ -19,6 +19,7 @@
 //   - SNS publishes a certificate without those between it and a root. It is trusted for the TLS connection that it came over,
 //     for its name and for its dates, as in AWS's own SDK for Java; the chain cannot be checked.
 //   - The time in a notification is when it was published. SNS tries again for up to an hour, so it may be that old.
+//   - DeliveryDelay is a delay, and ignored: SES tells of a bounce once it tries no more, whatever its type.
 //   - Opens and clicks do not say which of several recipients it was: send one message per recipient.
 //   - The customer's id is the message tag customer_id, the campaign the message tag campaign. SES reports tags only where
 //     events are published through a configuration set; without them the customer is the address.
