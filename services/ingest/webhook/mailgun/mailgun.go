@@ -10,6 +10,7 @@
 //	https://documentation.mailgun.com/docs/mailgun/user-manual/webhooks/webhook-payloads
 //	https://documentation.mailgun.com/docs/mailgun/user-manual/events/event-structure
 //	https://documentation.mailgun.com/docs/mailgun/user-manual/tracking-messages/open-click-bot-detect
+//	https://help.mailgun.com/hc/en-us/articles/28956111811355-Will-Mailgun-retry-my-failed-messages
 //
 // Traps:
 //   - The signature is in the body, so the body has to be parsed for it. It is over a time and a random token only: nothing
@@ -28,7 +29,8 @@
 //     fetches for a reader, is not documented: all of them count as machines. It has been seen as a boolean, too.
 //   - Test mode reports messages that nobody has sent, and routed messages are mail that came in: neither is engagement.
 //   - rejected has no recipient: it is taken from the header To.
-//   - A temporary failure is a delay, and ignored: Mailgun tries for eight hours and then tells of a permanent one.
+//   - A temporary failure is a delay, and ignored: Mailgun tries for eight hours, and its help says that a permanent one follows.
+//     Others have seen the last one called temporary as well, with the reason old: that is a bounce.
 //
 // The customer's id is the user variable customer_id (v:customer_id) or else the address in lower case; the campaign is the user
 // variable campaign or else the first tag.
@@ -219,7 +221,7 @@ func read(m map[string]json.RawMessage) (e engagement.Event, ignored string, err
 			return e, name + " (test mode)", nil
 		case bytes.Equal(flags["is-routed"], []byte("true")):
 			return e, name + " (routed)", nil
-		case name == "failed" && text(m["severity"]) == "temporary":
+		case name == "failed" && text(m["severity"]) == "temporary" && text(m["reason"]) != "old":
 			return e, name + " (temporary)", nil
 		}
 	}

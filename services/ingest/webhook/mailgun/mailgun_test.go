@@ -139,6 +139,7 @@ var events = []struct{ name, event string }{
 	{"an event without an id", `{"event":"clicked","timestamp":1796209400.25,"recipient":"anna@example.com","url":"https://example.com/?a=1&b=2","message":{"headers":{"message-id":"20261202.1@mg.example.com"}}}`},
 	{"a permanent failure", `{"event":"failed","severity":"permanent","reason":"bounce","id":"F1","timestamp":1796205713,"recipient":"anna@example.com","message":{"headers":{"message-id":"20261202.1@mg.example.com"}},"delivery-status":{"code":550}}`},
 	{"a temporary failure", `{"event":"failed","severity":"temporary","reason":"generic","id":"F2","timestamp":1796205713,"recipient":"anna@example.com","delivery-status":null}`},
+	{"a temporary failure that is the last", `{"event":"failed","severity":"temporary","reason":"old","id":"F3","timestamp":1796205713,"recipient":"anna@example.com","delivery-status":{"code":602,"message":"Too old"}}`},
 	{"rejected, with the recipient in a header", `{"event":"rejected","id":"R1","timestamp":1796205713,"reject":{"reason":"Sandbox"},"message":{"headers":{"to":"Anna <Anna@example.com>","message-id":"20261202.1@mg.example.com"}}}`},
 	{"rejected, with several recipients in a header", `{"event":"rejected","id":"R2","timestamp":1796205713,"message":{"headers":{"to":"anna@example.com, bruno@example.com"}}}`},
 	{"complained", `{"event":"complained","id":"S1","timestamp":1796205713,"recipient":"anna@example.com"}`},
