@@ -45,7 +45,7 @@ var targets = []struct {
 }
 
 // TestAThousandDecisions: a thousand decisions go through each CRM while a tenth of the calls suffers from each fault, and
-// the connector is stopped and killed again and again. Nothing is sent twice or late, whatever is said of a decision is true,
+// the connector is stopped and killed again and again; the first time without faults, at the full rate. Nothing is sent twice or late, whatever is said of a decision is true,
 // no limit is exceeded, and where the CRM has a key everything that lives long enough is sent.
 func TestAThousandDecisions(t *testing.T) {
 	for _, target := range targets {
@@ -66,7 +66,7 @@ func aThousandDecisions(t *testing.T, fake *sandbox.Fake, open func(*http.Client
 	fake.Fault = func() sandbox.Fault {
 		mu.Lock()
 		defer mu.Unlock()
-		if kind := 1 + r.IntN(10); kind <= sandbox.Kinds && time.Since(began) < time.Hour {
+		if kind := 1 + r.IntN(10); seed > 0 && kind <= sandbox.Kinds && time.Since(began) < time.Hour {
 			return sandbox.Fault(kind)
 		}
 		return sandbox.None

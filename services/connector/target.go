@@ -1,6 +1,7 @@
 package connector
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"sync"
@@ -55,11 +56,8 @@ func aim(to crm.CRM, c crm.Calls) *target {
 		return t
 	}
 	t.traits = to.Traits()
-	if t.traits.Rate > 0 {
-		t.limiter = rate.NewLimiter(rate.Limit(t.traits.Rate), t.traits.Burst)
-	}
-	if c.Rate > 0 {
-		t.limiter = rate.NewLimiter(rate.Limit(c.Rate), 1)
+	if most := cmp.Or(c.Rate, t.traits.Rate); most > 0 {
+		t.limiter = rate.NewLimiter(rate.Limit(most), 1)
 	}
 	return t
 }

@@ -27,11 +27,9 @@ type Traits struct {
 	// Key says that the CRM drops a second call for the same decision. Where it does not, a call whose answer was lost is
 	// never made again: the decision ends as unknown.
 	Key bool
-	// Rate and Burst are the token bucket that keeps one connector within the account's limits; Rate 0: no limit. A bucket lets
-	// Burst and Rate times a window through in a window, which has to stay below the limit of each documented one, with room
-	// for the calls under way, because the CRM counts when they arrive.
-	Rate  float64 // calls per second
-	Burst int
+	// Rate is how many calls a second keep one connector within the account's limits; 0: no limit. Calls are spread evenly, so that
+	// a restart does not begin with a burst.
+	Rate float64
 	// Batch is how many customers the CRM takes in a call. The connector sends one: an answer is then about one decision.
 	Batch int
 	// Breaker says that calls are held back for all while the CRM fails for all. Without it each decision follows its

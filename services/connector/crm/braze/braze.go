@@ -77,10 +77,10 @@ func New(c Config, client *http.Client, url string) *Braze {
 	return &Braze{config: c, client: client, url: url + path}
 }
 
-// Traits of the endpoints: 100 + 3,600 * 50 calls in an hour leave 70,000 to whoever shares the limit. In one call there
-// may be 50 users.
+// Traits of the endpoints: 50 calls a second are 180,000 an hour, which leaves 70,000 to whoever shares the limit. In one
+// call there may be 50 users.
 func (b *Braze) Traits() crm.Traits {
-	return crm.Traits{Rate: 50, Burst: 100, Batch: 50, Breaker: true}
+	return crm.Traits{Rate: 50, Batch: 50, Breaker: true}
 }
 
 type trigger struct {
