@@ -25,6 +25,7 @@ import (
 	"github.com/tempismo/tempismo/pkg/stream"
 	"github.com/tempismo/tempismo/services/connector/crm"
 	"github.com/tempismo/tempismo/services/connector/crm/braze"
+	"github.com/tempismo/tempismo/services/connector/crm/customerio"
 	"github.com/tempismo/tempismo/services/connector/crm/klaviyo"
 	"github.com/tempismo/tempismo/services/connector/crm/webhook"
 )
@@ -36,10 +37,12 @@ const Service = "connector"
 type Config struct {
 	Kafka   kafka.Config   `embed:"" prefix:"kafka-" envprefix:"KAFKA_"`
 	Run     config.Run     `embed:"" prefix:"run-" envprefix:"RUN_"`
-	Target  string         `name:"target" env:"CONNECTOR_TARGET" enum:"webhook,klaviyo,braze" default:"webhook" help:"Who carries decisions out: webhook, klaviyo or braze. Only its settings count."`
+	Target  string         `name:"target" env:"CONNECTOR_TARGET" enum:"webhook,klaviyo,braze,customerio" default:"webhook" help:"Who carries decisions out: webhook, klaviyo, braze or customerio. Only its settings count."`
 	Webhook webhook.Config `embed:"" prefix:"webhook-" envprefix:"WEBHOOK_"`
 	Klaviyo klaviyo.Config `embed:"" prefix:"klaviyo-" envprefix:"KLAVIYO_"`
 	Braze   braze.Config   `embed:"" prefix:"braze-" envprefix:"BRAZE_"`
+
+	CustomerIO customerio.Config `embed:"" prefix:"customerio-" envprefix:"CUSTOMERIO_"`
 }
 
 // chosen is the target that is configured.
@@ -60,6 +63,10 @@ func (c Config) chosen() chosen {
 	case braze.Name:
 		return chosen{c.Target, braze.Prefix, c.Braze.URL, c.Braze.Calls, c.Braze.Validate, func(client *http.Client, url string) (crm.CRM, error) {
 			return braze.New(c.Braze, client, url), nil
+		}}
+	case customerio.Name:
+		return chosen{c.Target, customerio.Prefix, c.CustomerIO.Base(), c.CustomerIO.Calls, c.CustomerIO.Validate, func(client *http.Client, url string) (crm.CRM, error) {
+			return customerio.New(c.CustomerIO, client, url), nil
 		}}
 	default:
 		return chosen{webhook.Name, webhook.Prefix, c.Webhook.URL, c.Webhook.Calls, c.Webhook.Validate, func(client *http.Client, url string) (crm.CRM, error) {

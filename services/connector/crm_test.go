@@ -23,6 +23,7 @@ import (
 	"github.com/tempismo/tempismo/pkg/topics"
 	"github.com/tempismo/tempismo/services/connector/crm"
 	"github.com/tempismo/tempismo/services/connector/crm/braze"
+	"github.com/tempismo/tempismo/services/connector/crm/customerio"
 	"github.com/tempismo/tempismo/services/connector/crm/klaviyo"
 	"github.com/tempismo/tempismo/services/connector/crm/sandbox"
 )
@@ -41,6 +42,12 @@ var targets = []struct {
 	}},
 	{"braze canvas", func() *sandbox.Fake { return sandbox.Braze("key") }, func(c *http.Client) crm.CRM {
 		return braze.New(braze.Config{APIKey: "key", CanvasID: "canvas"}, c, "http://crm")
+	}},
+	{"customer.io event", func() *sandbox.Fake { return sandbox.CustomerIO("site", "key", "app") }, func(c *http.Client) crm.CRM {
+		return customerio.New(customerio.Config{SiteID: "site", TrackKey: "key", Event: "send now"}, c, "http://crm")
+	}},
+	{"customer.io transactional", func() *sandbox.Fake { return sandbox.CustomerIO("site", "key", "app") }, func(c *http.Client) crm.CRM {
+		return customerio.New(customerio.Config{AppKey: "app", TransactionalID: "3"}, c, "http://crm")
 	}},
 }
 
@@ -87,7 +94,7 @@ func aThousandDecisions(t *testing.T, fake *sandbox.Fake, open func(*http.Client
 		case i%20 == 13: // some of these expire while they wait
 			life = time.Duration(1+r.IntN(60)) * time.Second
 		}
-		id, customer := fmt.Sprintf("d-%d", i), fmt.Sprintf("C-%d", i%customers)
+		id, customer := fmt.Sprintf("d-%d", i), fmt.Sprintf("c%d@example.com", i%customers)
 		expires[id] = began.Add(life)
 		d := decision.Decision{Reason: decision.BestSlot, Request: "r-" + id, NotBefore: began, ExpiresAt: expires[id], Channel: "email", Message: "winter"}
 		e := stream.Event{ID: id, Source: "/test", Type: decision.SendNowType, Subject: customer, Time: began, Data: d.Append(nil)}

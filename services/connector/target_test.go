@@ -123,3 +123,47 @@ func TestTheLedgerForgets(t *testing.T) {
 func outcome(id string) *decision.Outcome {
 	return &decision.Outcome{Decision: id, Connector: "webhook", Result: decision.Accepted, Attempts: 1}
 }
+
+// TestTheChosenTarget: each target gets the settings that are its own, and a simulated run calls nobody but this machine.
+func TestTheChosenTarget(t *testing.T) {
+	rows := []struct {
+		name string
+		env  map[string]string
+	}{
+		{"webhook", map[string]string{"WEBHOOK_URL": "https://crm.example.com/hook", "WEBHOOK_SECRET": string(secret), "WEBHOOK_NAME": "theirs"}},
+		{"klaviyo", map[string]string{"KLAVIYO_API_KEY": "k", "KLAVIYO_NAME": "theirs"}},
+		{"braze", map[string]string{"BRAZE_API_KEY": "k", "BRAZE_URL": "https://rest.iad-01.braze.com", "BRAZE_CAMPAIGN_ID": "c", "BRAZE_NAME": "theirs"}},
+		{"customerio", map[string]string{"CUSTOMERIO_SITE_ID": "s", "CUSTOMERIO_TRACK_KEY": "k", "CUSTOMERIO_NAME": "theirs"}},
+	}
+	for _, r := range rows {
+		t.Run(r.name, func(t *testing.T) {
+			for _, mode := range []string{"live", "simulated"} {
+				for _, name := range []string{r.name, "theirs"} {
+					var c Config
+					err := config.Parse(&c, "connector", nil, func(v string) (string, bool) {
+						switch {
+						case v == "CONNECTOR_TARGET":
+							return r.name, true
+						case v == "RUN_MODE":
+							return mode, true
+						case strings.HasSuffix(v, "_NAME") && name == r.name:
+							return "", false
+						}
+						value, ok := r.env[v]
+						return value, ok
+					})
+					if err != nil {
+						t.Fatal(err)
+					}
+					to, err := newTarget(c)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if (to.crm != nil) != (mode == "live") || c.name() != name {
+						t.Errorf("%s: calls %T as %q", mode, to.crm, c.name())
+					}
+				}
+			}
+		})
+	}
+}
