@@ -15,7 +15,7 @@ import (
 
 // columns says which column of a file holds what.
 type columns struct {
-	Preset string `placeholder:"NAME" help:"Read the exports of a vendor: hubspot, salesforce, mailchimp, mautic. list shows what each expects. What is given beside it, goes before it."`
+	Preset string `placeholder:"NAME" help:"Read the exports of a vendor: hubspot, salesforce, mailchimp, mautic. \"tempismo import --preset list\" shows what each expects. What is given beside it, goes before it."`
 
 	Customer string `placeholder:"COLUMN" help:"Column of the customer's id. Without it, and without --preset, lines are engagement events as they stand on the topic."`
 	Time     string `placeholder:"COLUMN" help:"Column of the time: RFC 3339, 2006-01-02 15:04:05 UTC, unix seconds or milliseconds."`

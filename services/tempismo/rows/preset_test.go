@@ -102,6 +102,9 @@ func TestPresetsSayWhatIsWrong(t *testing.T) {
 		{"an empty page", "a.json", `{"events":[]}`, Mapping{Preset: "hubspot"}, "ignored 0"},
 		{"an empty file", "a.json", ``, Mapping{Preset: "hubspot"}, "ignored 0"},
 		{"JSON that ends in the middle", "a.json", "{\"events\":[\n{\"type\":\"OPEN\",", Mapping{Preset: "hubspot"}, "the JSON ends in the middle"},
+		{"semicolons and tabs separate, too", "a.csv", "JobID;SubscriberKey;EventDate\n71;C-1;7/14/2026 11:05:13 PM\n", Mapping{Preset: "salesforce", Kind: "open"}, "2 2026-07-15T05:05:13Z C-1 open"},
+		{"UTF-16 is to be converted", "a.csv", "\xff\xfea\x00", Mapping{Preset: "salesforce"}, "refused: a.csv is UTF-16"},
+		{"a zip is to be unpacked", "a.csv", "PK\x03\x04", Mapping{Preset: "salesforce"}, "refused: a.csv is a zip"},
 		{"a bracket too many", "a.json", "[\n{\"type\":\"OPEN\",\"created\":1790000000000,\"recipient\":\"a@b.c\"}]\n]\n", Mapping{Preset: "hubspot"}, "stopped: line"},
 		{"times of no zone stop the import", "mailchimp.csv", "Timestamp,Email\n2026-07-14 09:30:00,a@b.c\n2026-07-14 09:31:00,a@b.c\n", Mapping{Preset: "mailchimp"}, "stopped: the times name no zone, and the export does not say which it is: give --times-in"},
 		{"a zone that does not exist", "mailchimp.csv", "Timestamp,Email\n2026-07-14 09:30:00,a@b.c\n", Mapping{Preset: "mailchimp", Clock: "Mars/Base"}, "refused: --times-in: zone"},
@@ -156,6 +159,9 @@ func TestIDsOfPresets(t *testing.T) {
 	}
 	if len(all) != events {
 		t.Errorf("%d ids of %d events", len(all), events)
+	}
+	if activity, opens := ids(testdata(t, "mailchimp_api.json"), "a.json", Mapping{Preset: "mailchimp"}), ids(testdata(t, "mailchimp_opens.json"), "a.json", Mapping{Preset: "mailchimp"}); activity[0] != opens[1] {
+		t.Errorf("an open has the id %s in the activity, and %s among the opens", activity[0], opens[1])
 	}
 	const row = `{"type":"OPEN","id":"o-3","created":1790003600000,"recipient":"ann@example.com","emailCampaignId":71,"hmid":"mid-1"}`
 	one := ids(row+"\n", "a.ndjson", Mapping{Preset: "hubspot"})

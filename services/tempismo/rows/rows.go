@@ -91,6 +91,12 @@ func Open(r io.Reader, name string, m Mapping) (*Reader, error) {
 	if mark, _ := b.Peek(3); bytes.Equal(mark, []byte("\xef\xbb\xbf")) { // spreadsheets write it before UTF-8
 		_, _ = b.Discard(3)
 	}
+	switch mark, _ := b.Peek(2); string(mark) {
+	case "\xff\xfe", "\xfe\xff":
+		return nil, fmt.Errorf("%s is UTF-16: convert it to UTF-8, as in iconv -f UTF-16 -t UTF-8", name)
+	case "PK":
+		return nil, fmt.Errorf("%s is a zip: unpack it, and import the files in it together", name)
+	}
 	isJSON := false
 	switch {
 	case strings.HasSuffix(name, ".ndjson"), strings.HasSuffix(name, ".jsonl"), strings.HasSuffix(name, ".json"):
@@ -119,10 +125,17 @@ func Open(r io.Reader, name string, m Mapping) (*Reader, error) {
 	return x.csv(b)
 }
 
-// csv prepares for comma-separated values by RFC 4180 with a header.
+// csv prepares for comma-separated values by RFC 4180 with a header. Where there is no comma in that, semicolons or tabs separate.
 func (x *Reader) csv(b *bufio.Reader) (*Reader, error) {
 	c := csv.NewReader(b)
 	c.ReuseRecord = true
+	start, _ := b.Peek(4096)
+	start, _, _ = bytes.Cut(start, []byte("\n"))
+	if !bytes.ContainsRune(start, ',') {
+		if i := bytes.IndexAny(start, ";\t"); i >= 0 {
+			c.Comma = rune(start[i])
+		}
+	}
 	header, err := c.Read()
 	if err != nil {
 		return nil, fmt.Errorf("read the header: %w", err)
