@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tempismo/tempismo/services/tempismo/local"
 )
 
 // readers writes a file of opens by customers who read about every other day at an hour of their own; customer c0 has, at
@@ -198,8 +200,29 @@ func timeOf(line string) string {
 	return strings.Replace(strings.TrimSuffix(strings.TrimSuffix(fields[1], " UTC"), "Z"), " ", "T", 1)
 }
 
-// TestImportIsKilled kills an import three times while it writes, as a power cut would, and then lets it end. Nothing is missing
-// and nothing is there twice: every topic and every profile is that of an import that nobody disturbed.
+// TestImportElsewhereIsRepeated imports into brokers of which this command has no folder, and so no memory beside the topic.
+func TestImportElsewhereIsRepeated(t *testing.T) {
+	alone(t)
+	pair, err := local.Start(t.TempDir(), local.Ports{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pair.Close()
+	there := []string{"--kafka-brokers", pair.Broker.Addr(), "--redis-addr", pair.Store.Addr(), "--run", "import"}
+	file := readers(t, 5, 20)
+	first := summarised(t, must(t, importArgs(file, there...)...))
+	events := must(t, append([]string{"dump", "engagement.events.v1"}, there...)...)
+	again := summarised(t, must(t, importArgs(file, there...)...))
+	if first.Known != 0 || first.Accepted != first.Read || again.Known != again.Read || again.Accepted != 0 {
+		t.Errorf("first %+v, again %+v", first, again)
+	}
+	if must(t, append([]string{"dump", "engagement.events.v1"}, there...)...) != events {
+		t.Error("events came twice")
+	}
+}
+
+// TestImportIsKilled kills an import three times while it writes, twice as a power cut would and once as Ctrl-C does, and then
+// lets it end. Nothing is missing and nothing is there twice: every topic and every profile is that of an import that nobody disturbed.
 func TestImportIsKilled(t *testing.T) {
 	if args := os.Getenv("TEMPISMO_IMPORT"); args != "" { // the process that is killed
 		os.Exit(run(strings.Split(args, "\n"), os.Stdout, os.Stderr))
@@ -211,6 +234,8 @@ func TestImportIsKilled(t *testing.T) {
 	for round := 1; round <= 3; round++ {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestImportIsKilled$")
 		cmd.Env = append(os.Environ(), "TEMPISMO_IMPORT="+strings.Join(importArgs(file, "--data", data), "\n"))
+		var told strings.Builder
+		cmd.Stderr = &told
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
@@ -225,8 +250,15 @@ func TestImportIsKilled(t *testing.T) {
 				killed = eventBytes(t, data) > before
 			}
 		}
-		cmd.Process.Kill()
+		if round == 3 {
+			cmd.Process.Signal(os.Interrupt)
+		} else {
+			cmd.Process.Kill()
+		}
 		<-ended
+		if round == 3 && !strings.Contains(told.String(), "the same command goes on") {
+			t.Errorf("Ctrl-C: %s", told.String())
+		}
 		t.Logf("killed with %d bytes of events", eventBytes(t, data))
 	}
 	got := summarised(t, must(t, importArgs(file, "--data", data)...))
