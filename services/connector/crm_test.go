@@ -88,10 +88,10 @@ func aThousandDecisions(t *testing.T, fake *sandbox.Fake, open func(*http.Client
 	expires := map[string]time.Time{}
 	for i := range decisions {
 		life := 12 * time.Hour
-		switch {
-		case i%20 == 7:
+		switch i % 20 {
+		case 7:
 			life = 0
-		case i%20 == 13: // some of these expire while they wait
+		case 13: // some of these expire while they wait
 			life = time.Duration(1+r.IntN(60)) * time.Second
 		}
 		id, customer := fmt.Sprintf("d-%d", i), fmt.Sprintf("c%d@example.com", i%customers)

@@ -2,6 +2,7 @@ package crm
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -75,10 +76,13 @@ func (c Calls) Client(prefix string, simulated bool) *http.Client {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		// No proxy: the guard must see the address that is really called.
 		Transport: &http.Transport{
-			DialContext:           dialer.DialContext,
-			ForceAttemptHTTP2:     true,
-			MaxIdleConnsPerHost:   c.Concurrency,
-			IdleConnTimeout:       time.Minute,
+			DialContext:         dialer.DialContext,
+			ForceAttemptHTTP2:   true,
+			MaxIdleConnsPerHost: c.Concurrency,
+			// Shorter than what usual gateways allow (60 seconds): a call on a connection that the other side is just closing
+			// is one of which nobody knows whether it was taken.
+			IdleConnTimeout: 30 * time.Second,
+
 			TLSHandshakeTimeout:   c.Timeout,
 			ResponseHeaderTimeout: c.Timeout,
 		},
@@ -146,11 +150,14 @@ func unanswered(err error) Answer {
 		err = u.Err // without the URL, which may hold a key
 	}
 	var dial *net.OpError
+	var certificate *tls.CertificateVerificationError
 	switch {
 	case errors.Is(err, errForbidden):
 		return Answer{Verdict: Forbidden, Detail: errForbidden.Error()}
 	case errors.As(err, &dial) && dial.Op == "dial":
 		return Answer{Verdict: Retry, Detail: "no connection"}
+	case errors.As(err, &certificate): // before anything was said
+		return Answer{Verdict: Denied, Detail: "its certificate is not valid"}
 	case errors.Is(err, context.DeadlineExceeded) || isTimeout(err):
 		return Answer{Verdict: Unknown, Detail: "no answer in time"}
 	}

@@ -1,0 +1,58 @@
+package connector
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/tempismo/tempismo/services/connector/crm"
+	"github.com/tempismo/tempismo/services/connector/crm/braze"
+	"github.com/tempismo/tempismo/services/connector/crm/customerio"
+	"github.com/tempismo/tempismo/services/connector/crm/klaviyo"
+	"github.com/tempismo/tempismo/services/connector/crm/webhook"
+)
+
+// docs/connectors.md tells people what a lost answer means, and what is declared here decides it.
+func TestDocsTellTheTraits(t *testing.T) {
+	hook, err := webhook.New(webhook.Config{Secret: secret}, nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := []struct {
+		name, key string
+		crm       crm.CRM
+	}{
+		{"`webhook`", "`webhook-id`", hook},
+		{"`klaviyo`", "`unique_id`", klaviyo.New(klaviyo.Config{}, nil, "")},
+		{"`braze`, campaign", "none", braze.New(braze.Config{CampaignID: "c"}, nil, "")},
+		{"`braze`, Canvas", "none", braze.New(braze.Config{CanvasID: "c"}, nil, "")},
+		{"`customerio`, event", "`id` (ULID)", customerio.New(customerio.Config{}, nil, "")},
+		{"`customerio`, transactional", "none", customerio.New(customerio.Config{TransactionalID: "3"}, nil, "")},
+	}
+	var want strings.Builder
+	want.WriteString("| target | key | a lost answer | calls per second | customers in one call |\n|---|---|---|---|---|\n")
+	for _, r := range rows {
+		traits := r.crm.Traits()
+		lost, rate := "ends the decision as `unknown`", "no limit"
+		if traits.Key {
+			lost = "is asked again"
+		}
+		if traits.Rate > 0 {
+			rate = fmt.Sprint(traits.Rate)
+		}
+		if traits.Key == (r.key == "none") {
+			t.Errorf("%s: has a key: %v", r.name, traits.Key)
+		}
+		fmt.Fprintf(&want, "| %s | %s | %s | %s | %d |\n", r.name, r.key, lost, rate, traits.Batch)
+	}
+	text, err := os.ReadFile("../../docs/connectors.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(text), "<!-- traits -->\n")
+	table, _, _ = strings.Cut(table, "<!-- /traits -->")
+	if table != want.String() {
+		t.Errorf("docs/connectors.md says\n%s\nand it is\n%s", table, &want)
+	}
+}
