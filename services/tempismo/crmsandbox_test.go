@@ -1,0 +1,75 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net/http"
+	"regexp"
+	"testing"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	crms "github.com/tempismo/tempismo/services/connector/crm" // crm is a function of this package
+	"github.com/tempismo/tempismo/services/connector/crm/braze"
+	"github.com/tempismo/tempismo/services/connector/crm/customerio"
+	"github.com/tempismo/tempismo/services/connector/crm/klaviyo"
+)
+
+// TestCRMSandbox: each connector reaches its CRM at the one address, and what it sends is shown.
+func TestCRMSandbox(t *testing.T) {
+	var c crmSandboxCmd
+	k, err := kong.New(&c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.Parse([]string{"--listen", "127.0.0.1:0"}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	out, show := io.Pipe()
+	told, tell := io.Pipe()
+	ended := make(chan error, 1)
+	go func() { ended <- c.Run(ctx, terminal{out: show, err: tell}) }()
+	first, err := bufio.NewReader(told).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := regexp.MustCompile(`http://[0-9.:]+`).FindString(first)
+	shown := bufio.NewReader(out)
+
+	send := &crms.Send{ID: "d-1", Customer: "a@example.com", Time: time.Now(), Data: []byte(`{"reason":"slot"}`)}
+	client := &http.Client{}
+	defer client.CloseIdleConnections()
+	rows := []struct {
+		name string
+		crm  crms.CRM
+	}{
+		{"klaviyo", klaviyo.New(klaviyo.Config{APIKey: "sandbox", Metric: "m"}, client, url)},
+		{"braze", braze.New(braze.Config{APIKey: "sandbox", CampaignID: "c"}, client, url)},
+		{"braze", braze.New(braze.Config{APIKey: "sandbox", CanvasID: "c"}, client, url)},
+		{"customerio", customerio.New(customerio.Config{SiteID: "sandbox", TrackKey: "sandbox", Event: "e"}, client, url)},
+		{"customerio", customerio.New(customerio.Config{AppKey: "sandbox", TransactionalID: "3"}, client, url)},
+	}
+	for _, r := range rows {
+		answered := make(chan crms.Answer, 1)
+		go func() { answered <- r.crm.Send(ctx, send, time.Now()) }()
+		line, err := shown.ReadString('\n')
+		if err != nil || !regexp.MustCompile(`^\d\d:\d\d:\d\d  `+r.name+` +d-1  a@example.com\n$`).MatchString(line) {
+			t.Errorf("%s shows %q: %v", r.name, line, err)
+		}
+		if a := <-answered; a.Verdict != crms.Accepted {
+			t.Errorf("%s answers %+v", r.name, a)
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	c.Fail = 1.5
+	if c.Validate() == nil {
+		t.Error("more calls fail than there are")
+	}
+}
