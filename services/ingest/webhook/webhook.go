@@ -1,5 +1,6 @@
 // Package webhook is what ingest wants of an email service provider that reports over HTTP, and what the packages below it,
-// one for each provider, have in common: comparing signatures, the window against replays, times, ids of events that have none.
+// one for each provider, have in common: comparing secrets and signatures, the window against replays, JSON of loose forms, times, ids of events that
+// have none, names of the provider's fields in errors.
 //
 // It serves nothing and writes nowhere: the server in package ingest does, and its table of providers says which there are. It
 // does not judge who caused an event beyond what one event shows, and remembers no events.
@@ -12,6 +13,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -78,17 +80,20 @@ func Unverified(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrUnverified, fmt.Sprintf(format, args...))
 }
 
-// Tolerance is how far the time of a signature may be from ours before the request counts as replayed, where the provider
-// documents none.
+// Tolerance is how old a signature may be before the request counts as replayed, where the provider documents no other age, and
+// how far any provider's clock may be ahead of ours.
 const Tolerance = 300 * time.Second
 
-// Fresh refuses a signature that was not made within the tolerance of the time here.
-func Fresh(signed, now time.Time, tolerance time.Duration) error {
-	if age := now.Sub(signed); age > tolerance || age < -tolerance {
-		return Unverified("the signature was not made within %v of the time here: look at the clocks", tolerance)
+// Fresh refuses what was made longer ago than oldest, or is ahead of the clock here by more than the tolerance.
+func Fresh(made, now time.Time, oldest time.Duration) error {
+	if age := now.Sub(made); age > oldest || age < -Tolerance {
+		return Unverified("it was made more than %v ago, or in the future: look at the clocks", oldest)
 	}
 	return nil
 }
+
+// LeastSecret keeps out what is no key, and secrets that can be guessed.
+const LeastSecret = 16
 
 // Keys are secrets of which any one will do, so that they can be exchanged without a gap.
 type Keys [][]byte
@@ -120,6 +125,37 @@ func (k Keys) Signed(mac []byte, with func() hash.Hash, parts ...[]byte) bool {
 		fits = hmac.Equal(h.Sum(nil), mac) || fits
 	}
 	return fits
+}
+
+// NewLogins takes logins apart, each USER:PASSWORD, that are separated by commas. Its error names all that are none, or have a
+// short password.
+func NewLogins(list string) (Keys, error) {
+	logins, _ := NewKeys(list, 0) // any length: the passwords are measured here
+	var problems []error
+	for i, login := range logins {
+		user, password, ok := strings.Cut(string(login), ":")
+		if !ok || user == "" || len(password) < LeastSecret {
+			problems = append(problems, fmt.Errorf("login %d is not USER:PASSWORD with a password of at least %d characters: use a long random one", i+1, LeastSecret))
+		}
+	}
+	return logins, errors.Join(problems...)
+}
+
+// Has reports whether a secret is one of the keys. All are compared, by their sums: each comparison takes the same time whatever
+// it finds, and whatever the lengths.
+func (k Keys) Has(secret string) bool {
+	sum, found := sha256.Sum256([]byte(secret)), 0
+	for _, key := range k {
+		s := sha256.Sum256(key)
+		found |= subtle.ConstantTimeCompare(s[:], sum[:])
+	}
+	return found == 1
+}
+
+// HasLogin reports whether a request carries one of the logins.
+func (k Keys) HasLogin(h http.Header) bool {
+	user, password, ok := (&http.Request{Header: h}).BasicAuth()
+	return ok && k.Has(user+":"+password)
 }
 
 // Hex decodes a signature; what is none is an empty one, which fits nothing.
@@ -187,6 +223,35 @@ func Wrong(field, format string, args ...any) error {
 	return &engagement.FieldError{Field: field, Reason: fmt.Sprintf(format, args...)}
 }
 
+// Failed is an element that cannot be mapped, because of a field of the provider's.
+func Failed(field, format string, args ...any) Element {
+	return Element{Err: Wrong(field, format, args...)}
+}
+
+// Renamed gives an error of Validate the provider's name of the field, which is what the sender can look at: names has it by our
+// own name. Other errors, and fields without another name, stay as they are.
+func Renamed(err error, names map[string]string) error {
+	var wrong *engagement.FieldError
+	if !errors.As(err, &wrong) || names[wrong.Field] == "" {
+		return err
+	}
+	return &engagement.FieldError{Field: names[wrong.Field], Reason: wrong.Reason}
+}
+
+// Each reads a body that is one JSON object, or an array of them, each object by itself.
+func Each(body []byte, read func(raw json.RawMessage) Element) ([]Element, error) {
+	objects, err := Objects(body)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]Element, len(objects))
+	for i, raw := range objects {
+		all[i] = read(raw)
+		all[i].Raw = raw
+	}
+	return all, nil
+}
+
 // Objects takes a body apart that is one JSON object, or an array of them. Elements that are no object are kept: whoever reads
 // them refuses each by itself.
 func Objects(body []byte) ([]json.RawMessage, error) {
@@ -200,6 +265,77 @@ func Objects(body []byte) ([]json.RawMessage, error) {
 		return nil, fmt.Errorf("the body is neither a JSON object nor an array of them: %w", err)
 	}
 	return []json.RawMessage{body}, nil
+}
+
+// Object returns the members of a JSON object; nil where raw is none, because members that matter to nobody may have any form.
+// It keeps members apart whose names differ in case alone, which decoding into a struct does not.
+func Object(raw json.RawMessage) map[string]json.RawMessage {
+	var m map[string]json.RawMessage
+	if json.Unmarshal(raw, &m) != nil {
+		return nil
+	}
+	return m
+}
+
+// Decode decodes a JSON object. Its error names the field whose form is wrong.
+func Decode(raw json.RawMessage, into any) error {
+	err := json.Unmarshal(raw, into)
+	if err == nil {
+		return nil
+	}
+	var wrong *json.UnmarshalTypeError
+	if errors.As(err, &wrong) && wrong.Field != "" {
+		return Wrong(wrong.Field, "must not be of type %s", wrong.Value)
+	}
+	return Wrong("", "must be a JSON object")
+}
+
+// Text is a JSON string, or a number as it is written, as ids are; anything else counts as absent.
+type Text string
+
+// UnmarshalJSON never fails.
+func (t *Text) UnmarshalJSON(raw []byte) error {
+	*t = Text(TextOf(raw))
+	return nil
+}
+
+// TextOf is the Text of a member; empty where there is none.
+func TextOf(raw json.RawMessage) string {
+	if len(raw) == 0 {
+		return ""
+	}
+	switch c := raw[0]; {
+	case c == '"':
+		var s string
+		if json.Unmarshal(raw, &s) != nil {
+			return ""
+		}
+		return s
+	case c == '-' || c >= '0' && c <= '9':
+		return string(raw)
+	}
+	return ""
+}
+
+// First is the first text of an array.
+func First(raw json.RawMessage) string {
+	var list []Text
+	if json.Unmarshal(raw, &list) != nil || len(list) == 0 {
+		return ""
+	}
+	return string(list[0])
+}
+
+// True reports whether a member is true.
+func True(raw json.RawMessage) bool { return string(raw) == "true" }
+
+// Customer is the id of the customer that the sender has attached to a message; empty where there is none. One that is neither
+// text nor a number is an error in that field: the address in its stead would be another customer.
+func Customer(raw json.RawMessage, field string) (string, error) {
+	if len(raw) > 0 && strings.IndexByte("{[tf", raw[0]) >= 0 {
+		return "", Wrong(field, "must be a string or a number")
+	}
+	return TextOf(raw), nil
 }
 
 // Address is an email address as a customer's id: trimmed and in lower case.

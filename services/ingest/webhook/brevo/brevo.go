@@ -45,8 +45,6 @@ package brevo
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -60,9 +58,6 @@ import (
 	"github.com/tempismo/tempismo/services/ingest/webhook"
 )
 
-// leastSecret keeps out secrets that can be guessed: nothing else is between a stranger and the events.
-const leastSecret = 16
-
 // Config configures the webhook. One kind of secret is enough.
 type Config struct {
 	Logins config.Secret `name:"logins" env:"LOGINS" help:"Logins in the URL of Brevo's webhook, each USER:PASSWORD, separated by commas (a password has none in it): more than one while they are exchanged."`
@@ -74,7 +69,7 @@ func (c Config) Enabled() bool { return c != Config{} }
 
 // Source is Brevo's webhook.
 type Source struct {
-	logins, tokens [][sha256.Size]byte
+	logins, tokens webhook.Keys
 }
 
 var _ webhook.Source = (*Source)(nil)
@@ -83,20 +78,12 @@ var _ webhook.Source = (*Source)(nil)
 func New(c Config) (*Source, error) {
 	s := &Source{}
 	var problems []error
-	logins, _ := webhook.NewKeys(string(c.Logins), 0) // any length: the passwords are measured below
-	for i, login := range logins {
-		user, password, ok := strings.Cut(string(login), ":")
-		if !ok || user == "" || len(password) < leastSecret {
-			problems = append(problems, fmt.Errorf("LOGINS: login %d is not USER:PASSWORD with a password of at least %d characters: use a long random one", i+1, leastSecret))
-		}
-		s.logins = append(s.logins, sha256.Sum256(login))
+	var err error
+	if s.logins, err = webhook.NewLogins(string(c.Logins)); err != nil {
+		problems = append(problems, fmt.Errorf("LOGINS: %w", err))
 	}
-	tokens, err := webhook.NewKeys(string(c.Tokens), leastSecret)
-	if err != nil {
+	if s.tokens, err = webhook.NewKeys(string(c.Tokens), webhook.LeastSecret); err != nil {
 		problems = append(problems, fmt.Errorf("TOKENS: %w: use a long random one", err))
-	}
-	for _, token := range tokens {
-		s.tokens = append(s.tokens, sha256.Sum256(token))
 	}
 	if len(problems) == 0 && len(s.logins) == 0 && len(s.tokens) == 0 {
 		problems = append(problems, errors.New("LOGINS and TOKENS are empty: give the USER:PASSWORD of the webhook's URL or its bearer token, as Brevo signs nothing"))
@@ -109,11 +96,8 @@ func New(c Config) (*Source, error) {
 
 // Early checks the login or the token, which is all there is to be checked.
 func (s *Source) Early(h http.Header) error {
-	if user, password, ok := (&http.Request{Header: h}).BasicAuth(); ok {
-		if among(s.logins, user+":"+password) {
-			return nil
-		}
-	} else if scheme, token, _ := strings.Cut(h.Get("Authorization"), " "); strings.EqualFold(scheme, "Bearer") && among(s.tokens, strings.TrimSpace(token)) {
+	scheme, token, _ := strings.Cut(h.Get("Authorization"), " ")
+	if s.logins.HasLogin(h) || strings.EqualFold(scheme, "Bearer") && s.tokens.Has(strings.TrimSpace(token)) {
 		return nil
 	}
 	return webhook.Unverified("the header Authorization must carry one of the logins or tokens")
@@ -122,30 +106,9 @@ func (s *Source) Early(h http.Header) error {
 // Verify is Early: the body is not signed.
 func (s *Source) Verify(_ context.Context, r *webhook.Request) error { return s.Early(r.Header) }
 
-// among reports whether a secret is one of those of which only sums are kept. All are compared, each in the same time.
-func among(sums [][sha256.Size]byte, secret string) bool {
-	sum, found := sha256.Sum256([]byte(secret)), 0
-	for _, s := range sums {
-		found |= subtle.ConstantTimeCompare(s[:], sum[:])
-	}
-	return found == 1
-}
-
 // Read returns the events of a request.
 func (s *Source) Read(r *webhook.Request) ([]webhook.Element, error) {
-	all, err := webhook.Objects(r.Body)
-	if err != nil {
-		return nil, err
-	}
-	elements := make([]webhook.Element, len(all))
-	for i, raw := range all {
-		e, ignored, err := read(object(raw))
-		elements[i] = webhook.Element{Ignored: ignored, Err: err, Raw: raw}
-		if err == nil && ignored == "" {
-			elements[i].Event, elements[i].Machine, elements[i].Address = &e.Event, e.machine, e.address
-		}
-	}
-	return elements, nil
+	return webhook.Each(r.Body, read)
 }
 
 // meaning is what a type of Brevo's events is to us.
@@ -165,70 +128,73 @@ var meanings = map[string]meaning{
 	"unsubscribe": {kind: engagement.Unsubscribe}, "unsubscribed": {kind: engagement.Unsubscribe},
 }
 
-// event is an event and what Brevo says of who caused it.
-type event struct {
-	engagement.Event
-	machine bool
-	address netip.Addr
+// names are Brevo's of the fields of an event.
+var names = map[string]string{
+	"subject": "X-Mailin-custom (customer_id) or email", "time": "ts_epoch or ts_event", "data.message": "message-id",
+	"data.campaign": "X-Mailin-custom (campaign), camp_id or tags", "data.link": "link", "data.user_agent": "user_agent",
 }
 
-// read maps one event, or says by what name it is ignored.
-func read(m map[string]json.RawMessage) (e event, ignored string, err error) {
-	full := text(m["event"])
+// read maps one event.
+func read(raw json.RawMessage) webhook.Element {
+	m := webhook.Object(raw)
+	full := webhook.TextOf(m["event"])
 	if full == "" {
-		if status := text(m["msg_status"]); status != "" {
-			return e, "SMS " + status, nil
+		if status := webhook.TextOf(m["msg_status"]); status != "" {
+			return webhook.Element{Ignored: "SMS " + status}
 		}
-		return e, "", webhook.Wrong("event", "is required")
+		return webhook.Failed("event", "is required")
 	}
 	name := strings.TrimPrefix(full, "unique_")
 	means, ok := meanings[name]
 	if !ok {
-		return e, full, nil
+		return webhook.Element{Ignored: full}
 	}
 	at, err := when(m)
 	if err != nil {
-		return e, "", err
+		return webhook.Element{Err: err}
 	}
 	custom := m["X-Mailin-custom"]
-	email := webhook.Address(text(m["email"]))
-	e.machine = means.machine
-	e.Event = engagement.Event{
+	email := webhook.Address(webhook.TextOf(m["email"]))
+	e := engagement.Event{
 		Source: "/ingest/brevo", Time: at, Kind: means.kind, Channel: "email", Provider: "brevo",
-		Message: strings.Trim(text(m["message-id"]), " <>"), UserAgent: text(m["user_agent"]),
+		Message: strings.Trim(webhook.TextOf(m["message-id"]), " <>"), UserAgent: webhook.TextOf(m["user_agent"]),
 	}
-	campaign := text(m["camp_id"])
+	campaign := webhook.TextOf(m["camp_id"])
 	if e.Message == "" && campaign != "" {
 		e.Message = "campaign-" + campaign
 	}
 	if means.kind == engagement.Click {
-		e.Link = cmp.Or(text(m["link"]), text(m["URL"]))
+		e.Link = cmp.Or(webhook.TextOf(m["link"]), webhook.TextOf(m["URL"]))
 	}
+	var address netip.Addr
 	if means.kind.Engaged() {
 		for _, name := range []string{"sending_ip", "ip"} { // the latter, if there are both
-			if address, err := netip.ParseAddr(text(m[name])); err == nil && !address.IsUnspecified() {
-				e.address = address
+			if from, err := netip.ParseAddr(webhook.TextOf(m[name])); err == nil && !from.IsUnspecified() {
+				address = from
 			}
 		}
 	}
 	own, _ := argument(custom, "campaign") // one of another form is none
 	e.Campaign = cmp.Or(own, campaign, tag(m))
 	if e.Subject, err = argument(custom, "customer_id"); err != nil {
-		return e, "", err
+		return webhook.Element{Err: err}
 	}
 	e.Subject = cmp.Or(e.Subject, email)
 	if means.kind == engagement.Complaint || means.kind == engagement.Unsubscribe {
 		name = means.kind.String() // whatever the spelling
 	}
 	e.ID = webhook.ID("brevo", e.Message, cmp.Or(email, e.Subject), name, at.Truncate(time.Second), e.Link)
-	return e, "", renamed(e.Validate())
+	if err := e.Validate(); err != nil {
+		return webhook.Element{Err: webhook.Renamed(err, names)}
+	}
+	return webhook.Element{Event: &e, Machine: means.machine, Address: address}
 }
 
 // when is the time of an event, from the members that are in UTC.
 func when(m map[string]json.RawMessage) (time.Time, error) {
 	for _, name := range []string{"ts_epoch", "s_epoch"} {
 		raw := m[name]
-		if text(raw) == "" {
+		if webhook.TextOf(raw) == "" {
 			continue
 		}
 		at, err := webhook.Millis(raw)
@@ -250,16 +216,12 @@ func when(m map[string]json.RawMessage) (time.Time, error) {
 // argument returns what the sender has put under a name into the custom header. In a JSON object, what is neither text nor a number
 // is an error: for a customer, the address in its stead would be another one.
 func argument(raw json.RawMessage, name string) (string, error) {
-	header := text(raw)
+	header := webhook.TextOf(raw)
 	if header == "" {
 		header = string(raw)
 	}
-	if m := object(json.RawMessage(header)); m != nil {
-		value := m[name]
-		if len(value) > 0 && strings.IndexByte("{[tf", value[0]) >= 0 {
-			return "", webhook.Wrong("X-Mailin-custom", "%s must be a string or a number", name)
-		}
-		return text(value), nil
+	if m := webhook.Object(json.RawMessage(header)); m != nil {
+		return webhook.Customer(m[name], "X-Mailin-custom ("+name+")")
 	}
 	for pair := range strings.SplitSeq(header, "|") {
 		if key, value, ok := strings.Cut(pair, ":"); ok && strings.TrimSpace(key) == name {
@@ -271,75 +233,15 @@ func argument(raw json.RawMessage, name string) (string, error) {
 
 // tag returns the first tag: of tags, or of tag, which is text, or an array, or an array in a text.
 func tag(m map[string]json.RawMessage) string {
-	if s := first(m["tags"]); s != "" {
+	if s := webhook.First(m["tags"]); s != "" {
 		return s
 	}
-	if s := first(m["tag"]); s != "" {
+	if s := webhook.First(m["tag"]); s != "" {
 		return s
 	}
-	s := text(m["tag"])
+	s := webhook.TextOf(m["tag"])
 	if strings.HasPrefix(s, "[") {
-		return first(json.RawMessage(s))
+		return webhook.First(json.RawMessage(s))
 	}
 	return s
-}
-
-// renamed gives an error of Validate the name of Brevo's field, which is what the sender can look at.
-func renamed(err error) error {
-	var field *engagement.FieldError
-	if !errors.As(err, &field) {
-		return err
-	}
-	name := field.Field
-	switch name {
-	case "subject":
-		name = "X-Mailin-custom (customer_id) or email"
-	case "time":
-		name = "ts_epoch or ts_event"
-	case "data.message":
-		name = "message-id"
-	case "data.campaign":
-		name = "X-Mailin-custom (campaign), camp_id or tags"
-	case "data.user_agent":
-		name = "user_agent"
-	case "data.link":
-		name = "link"
-	}
-	return &engagement.FieldError{Field: name, Reason: field.Reason}
-}
-
-// object returns the members of an object; nil where raw is none, because members that matter to nobody may have any form.
-func object(raw json.RawMessage) map[string]json.RawMessage {
-	var m map[string]json.RawMessage
-	if json.Unmarshal(raw, &m) != nil {
-		return nil
-	}
-	return m
-}
-
-// text returns a string, or a number as it is written; empty where raw is neither.
-func text(raw json.RawMessage) string {
-	if len(raw) == 0 {
-		return ""
-	}
-	switch c := raw[0]; {
-	case c == '"':
-		var s string
-		if json.Unmarshal(raw, &s) != nil {
-			return ""
-		}
-		return s
-	case c == '-' || c >= '0' && c <= '9':
-		return string(raw)
-	}
-	return ""
-}
-
-// first returns the first of several strings.
-func first(raw json.RawMessage) string {
-	var list []json.RawMessage
-	if json.Unmarshal(raw, &list) != nil || len(list) == 0 {
-		return ""
-	}
-	return text(list[0])
 }

@@ -22,7 +22,6 @@
 package customerio
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -45,9 +44,6 @@ const (
 	timestampHeader = "X-CIO-Timestamp"
 )
 
-// minKey keeps out what is no signing key.
-const minKey = 16
-
 // Config is set by operators.
 type Config struct {
 	Keys config.Secret `name:"signing-keys" env:"SIGNING_KEYS" help:"Signing keys of Customer.io's reporting webhooks, as their settings show them, separated by commas while they are exchanged. Empty: the webhook is not served."`
@@ -65,7 +61,7 @@ var _ webhook.Source = (*Source)(nil)
 
 // New returns the source that c describes.
 func New(c Config) (*Source, error) {
-	keys, err := webhook.NewKeys(string(c.Keys), minKey)
+	keys, err := webhook.NewKeys(string(c.Keys), webhook.LeastSecret)
 	if err != nil {
 		return nil, fmt.Errorf("SIGNING_KEYS: %w: copy the signing key from the settings of the reporting webhook", err)
 	}
@@ -115,77 +111,62 @@ func (s *Source) Read(r *webhook.Request) ([]webhook.Element, error) {
 	return all, nil
 }
 
-// text is a string or a number, as ids are; anything else counts as absent.
-type text string
-
-// UnmarshalJSON never fails.
-func (t *text) UnmarshalJSON(b []byte) error {
-	var s string
-	switch {
-	case json.Unmarshal(b, &s) == nil:
-		*t = text(s)
-	case len(b) > 0 && (b[0] == '-' || b[0] >= '0' && b[0] <= '9'):
-		*t = text(b)
-	}
-	return nil
-}
-
 type report struct {
-	EventID    text            `json:"event_id"`
-	ObjectType text            `json:"object_type"`
-	Metric     text            `json:"metric"`
+	EventID    webhook.Text    `json:"event_id"`
+	ObjectType webhook.Text    `json:"object_type"`
+	Metric     webhook.Text    `json:"metric"`
 	Timestamp  json.RawMessage `json:"timestamp"`
 	Data       details         `json:"data"`
 }
 
 type details struct {
-	CustomerID  text `json:"customer_id"`
+	CustomerID  webhook.Text `json:"customer_id"`
 	Identifiers struct {
-		ID    text `json:"id"`
-		Email text `json:"email"`
+		ID    webhook.Text `json:"id"`
+		Email webhook.Text `json:"email"`
 	} `json:"identifiers"`
-	EmailAddress    text            `json:"email_address"`
-	Recipient       text            `json:"recipient"`
-	DeliveryID      text            `json:"delivery_id"`
-	CampaignID      text            `json:"campaign_id"`
-	NewsletterID    text            `json:"newsletter_id"`
-	BroadcastID     text            `json:"broadcast_id"`
-	TransactionalID text            `json:"transactional_message_id"`
-	Href            text            `json:"href"`
+	EmailAddress    webhook.Text    `json:"email_address"`
+	Recipient       webhook.Text    `json:"recipient"`
+	DeliveryID      webhook.Text    `json:"delivery_id"`
+	CampaignID      webhook.Text    `json:"campaign_id"`
+	NewsletterID    webhook.Text    `json:"newsletter_id"`
+	BroadcastID     webhook.Text    `json:"broadcast_id"`
+	TransactionalID webhook.Text    `json:"transactional_message_id"`
+	Href            webhook.Text    `json:"href"`
 	Prefetched      json.RawMessage `json:"prefetched"`
 	Machine         json.RawMessage `json:"machine"`
-	Content         text            `json:"content"` // of preferences: JSON
+	Content         webhook.Text    `json:"content"` // of preferences: JSON
 }
 
 // channels maps the types of objects that are messages to people; the others (slack, webhook) go to machines.
-var channels = map[text]string{
+var channels = map[webhook.Text]string{
 	"email": "email", "sms": "sms", "push": "push", "in_app": "in_app", "whatsapp": "whatsapp",
 }
 
 // kinds maps what happened to a message. What is not in it is no engagement: drafted comes before sending, attempted is what is
 // tried again, converted is what a goal of the sender's says.
-var kinds = map[text]engagement.Kind{
+var kinds = map[webhook.Text]engagement.Kind{
 	"sent": engagement.Sent, "delivered": engagement.Delivered, "opened": engagement.Open, "clicked": engagement.Click,
 	"replied": engagement.Reply, "bounced": engagement.Bounce, "dropped": engagement.Bounce, "failed": engagement.Bounce,
 	"undeliverable": engagement.Bounce, "spammed": engagement.Complaint, "unsubscribed": engagement.Unsubscribe,
 }
 
-func failed(err error) []webhook.Element { return []webhook.Element{{Err: err}} }
+// names are Customer.io's of the fields of an event.
+var names = map[string]string{
+	"id": "event_id", "subject": "data.customer_id or data.recipient", "time": "timestamp", "data.message": "data.delivery_id",
+	"data.campaign": "data.campaign_id", "data.link": "data.href",
+}
 
 func read(raw json.RawMessage) []webhook.Element {
 	var m report
-	if err := json.Unmarshal(raw, &m); err != nil {
-		var wrong *json.UnmarshalTypeError
-		if errors.As(err, &wrong) && wrong.Field != "" {
-			return failed(webhook.Wrong(wrong.Field, "must not be of type %s", wrong.Value))
-		}
-		return failed(webhook.Wrong("", "must be a JSON object"))
+	if err := webhook.Decode(raw, &m); err != nil {
+		return []webhook.Element{{Err: err}}
 	}
 	switch {
 	case m.ObjectType == "":
-		return failed(webhook.Wrong("object_type", "is required"))
+		return []webhook.Element{webhook.Failed("object_type", "is required")}
 	case m.Metric == "":
-		return failed(webhook.Wrong("metric", "is required"))
+		return []webhook.Element{webhook.Failed("metric", "is required")}
 	}
 	kind, known := kinds[m.Metric]
 	channel, ok := channels[m.ObjectType]
@@ -204,11 +185,11 @@ func read(raw json.RawMessage) []webhook.Element {
 func (m *report) preferences() []webhook.Element {
 	var chosen struct{ Topics, Channels map[string]bool }
 	if err := json.Unmarshal([]byte(m.Data.Content), &chosen); err != nil {
-		return failed(webhook.Wrong("data.content", "must be JSON with topics and channels"))
+		return []webhook.Element{webhook.Failed("data.content", "must be JSON with topics and channels")}
 	}
 	left := map[string]bool{}
 	for name, on := range chosen.Channels {
-		if channel, ok := channels[text(name)]; ok && !on {
+		if channel, ok := channels[webhook.Text(name)]; ok && !on {
 			left[channel] = true
 		}
 	}
@@ -236,7 +217,7 @@ func (m *report) element(kind engagement.Kind, channel, part string) webhook.Ele
 	d := &m.Data
 	at, err := webhook.Seconds(m.Timestamp)
 	if err != nil {
-		return webhook.Element{Err: webhook.Wrong("timestamp", "%v", err)}
+		return webhook.Failed("timestamp", "%v", err)
 	}
 	e := engagement.Event{
 		Source: "/ingest/customerio", Provider: "customerio", Channel: channel, Kind: kind, Time: at,
@@ -245,12 +226,12 @@ func (m *report) element(kind engagement.Kind, channel, part string) webhook.Ele
 	if kind == engagement.Click {
 		e.Link = string(d.Href)
 	}
-	for _, id := range []text{d.CustomerID, d.Identifiers.ID} {
+	for _, id := range []webhook.Text{d.CustomerID, d.Identifiers.ID} {
 		if e.Subject == "" {
 			e.Subject = string(id)
 		}
 	}
-	for _, address := range []text{d.Identifiers.Email, d.EmailAddress, d.Recipient} {
+	for _, address := range []webhook.Text{d.Identifiers.Email, d.EmailAddress, d.Recipient} {
 		if e.Subject == "" {
 			e.Subject = webhook.Address(string(address))
 		}
@@ -261,12 +242,10 @@ func (m *report) element(kind engagement.Kind, channel, part string) webhook.Ele
 	}
 	e.ID += part
 	if err := e.Validate(); err != nil {
-		return webhook.Element{Err: renamed(err)}
+		return webhook.Element{Err: webhook.Renamed(err, names)}
 	}
-	return webhook.Element{Event: &e, Machine: isTrue(d.Prefetched) || isTrue(d.Machine)}
+	return webhook.Element{Event: &e, Machine: webhook.True(d.Prefetched) || webhook.True(d.Machine)}
 }
-
-func isTrue(raw json.RawMessage) bool { return bytes.Equal(raw, []byte("true")) }
 
 // campaign names what the message belongs to. Their ids are counted apart, so all but a campaign's say whose they are.
 func (d *details) campaign() string {
@@ -281,20 +260,4 @@ func (d *details) campaign() string {
 		return "transactional-" + string(d.TransactionalID)
 	}
 	return ""
-}
-
-// renamed names Customer.io's field in an error about ours.
-func renamed(err error) error {
-	var wrong *engagement.FieldError
-	if !errors.As(err, &wrong) {
-		return err
-	}
-	names := map[string]string{
-		"id": "event_id", "subject": "data.customer_id or data.recipient", "time": "timestamp", "data.message": "data.delivery_id",
-		"data.campaign": "data.campaign_id", "data.link": "data.href",
-	}
-	if name, ok := names[wrong.Field]; ok {
-		return &engagement.FieldError{Field: name, Reason: wrong.Reason}
-	}
-	return err
 }

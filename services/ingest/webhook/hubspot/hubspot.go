@@ -59,9 +59,6 @@ const (
 // tolerance is how old HubSpot says that a request may be.
 const tolerance = 5 * time.Minute
 
-// minSecret keeps out what is no client secret.
-const minSecret = 16
-
 // Config is set by operators.
 type Config struct {
 	Secrets config.Secret `name:"client-secrets" env:"CLIENT_SECRETS" help:"Client secrets of the HubSpot apps whose webhooks are taken, separated by commas. Empty: the webhook is not served."`
@@ -79,7 +76,7 @@ var _ webhook.Source = (*Source)(nil)
 
 // New returns the source that c describes.
 func New(c Config) (*Source, error) {
-	secrets, err := webhook.NewKeys(string(c.Secrets), minSecret)
+	secrets, err := webhook.NewKeys(string(c.Secrets), webhook.LeastSecret)
 	if err != nil {
 		return nil, fmt.Errorf("CLIENT_SECRETS: %w: copy the client secret from the settings of the app", err)
 	}
@@ -122,28 +119,16 @@ func (s *Source) Verify(_ context.Context, r *webhook.Request) error {
 
 // Read takes an array of notifications apart.
 func (s *Source) Read(r *webhook.Request) ([]webhook.Element, error) {
-	objects, err := webhook.Objects(r.Body)
-	if err != nil {
-		return nil, err
-	}
-	all := make([]webhook.Element, len(objects))
-	for i, raw := range objects {
-		all[i] = read(raw)
-		all[i].Raw = raw
-	}
-	return all, nil
+	return webhook.Each(r.Body, read)
 }
 
-// text is a string or a number, as ids are, or true or false; anything else counts as absent.
+// text is a webhook.Text that can be true or false as well, as values of properties are.
 type text string
 
 // UnmarshalJSON never fails.
 func (t *text) UnmarshalJSON(b []byte) error {
-	var s string
-	switch {
-	case json.Unmarshal(b, &s) == nil:
-		*t = text(s)
-	case len(b) > 0 && (b[0] == '-' || b[0] >= '0' && b[0] <= '9' || b[0] == 't' || b[0] == 'f'):
+	*t = text(webhook.TextOf(b))
+	if len(b) > 0 && (b[0] == 't' || b[0] == 'f') {
 		*t = text(b)
 	}
 	return nil
@@ -168,22 +153,18 @@ var dates = map[text]engagement.Kind{
 	"hs_email_last_reply_date": engagement.Reply, "hs_sales_email_last_replied": engagement.Reply,
 }
 
-func failed(field, format string, args ...any) webhook.Element {
-	return webhook.Element{Err: webhook.Wrong(field, format, args...)}
-}
-
 func read(raw json.RawMessage) webhook.Element {
 	var n notification
-	if json.Unmarshal(raw, &n) != nil {
-		return failed("", "must be a JSON object")
+	if err := webhook.Decode(raw, &n); err != nil {
+		return webhook.Element{Err: err}
 	}
 	switch {
 	case n.Type == "":
-		return failed("subscriptionType", "is required")
+		return webhook.Failed("subscriptionType", "is required")
 	case n.Type != "contact.propertyChange" && (n.Type != "object.propertyChange" || n.ObjectType != contacts):
 		return webhook.Element{Ignored: string(n.Type)}
 	case n.Property == "":
-		return failed("propertyName", "is required")
+		return webhook.Failed("propertyName", "is required")
 	}
 	ignored := webhook.Element{Ignored: string(n.Type + " " + n.Property)}
 	kind, dated := dates[n.Property]
@@ -212,31 +193,18 @@ func read(raw json.RawMessage) webhook.Element {
 			at, err = webhook.ISO(string(n.Value)) // as HubSpot's other interfaces write dates
 		}
 		if err != nil {
-			return failed(field, "must be a Unix time in milliseconds of this century, or a time such as 2026-03-01T10:00:00Z")
+			return webhook.Failed(field, "must be a Unix time in milliseconds of this century, or a time such as 2026-03-01T10:00:00Z")
 		}
 	}
 	if err != nil {
-		return failed(field, "%v", err)
+		return webhook.Failed(field, "%v", err)
 	}
 	e := engagement.Event{
 		ID:     "hs-" + webhook.ID("hubspot", string(n.Portal), string(n.Object), string(n.Property+"="+n.Value), at, ""),
 		Source: "/ingest/hubspot", Provider: "hubspot", Channel: "email", Kind: kind, Time: at, Subject: string(n.Object),
 	}
 	if err := e.Validate(); err != nil {
-		return webhook.Element{Err: renamed(err, field)}
+		return webhook.Element{Err: webhook.Renamed(err, map[string]string{"subject": "objectId", "time": field})}
 	}
 	return webhook.Element{Event: &e}
-}
-
-// renamed names HubSpot's field in an error about ours.
-func renamed(err error, timeField string) error {
-	var wrong *engagement.FieldError
-	if !errors.As(err, &wrong) {
-		return err
-	}
-	names := map[string]string{"subject": "objectId", "time": timeField}
-	if name, ok := names[wrong.Field]; ok {
-		return &engagement.FieldError{Field: name, Reason: wrong.Reason}
-	}
-	return err
 }

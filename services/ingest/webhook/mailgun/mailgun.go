@@ -37,7 +37,6 @@
 package mailgun
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -61,9 +60,6 @@ import (
 // the event where its queues are long.
 const window = 9 * time.Hour
 
-// leastKey keeps out what can be no signing key; Mailgun's have 32 characters and more.
-const leastKey = 16
-
 // Config configures the webhook.
 type Config struct {
 	Keys config.Secret `name:"signing-keys" env:"SIGNING_KEYS" help:"HTTP webhook signing keys of Mailgun (not its API keys), separated by commas: more than one while keys are exchanged, or for several accounts. Empty: the webhook is not served."`
@@ -82,7 +78,7 @@ var _ webhook.Source = (*Source)(nil)
 
 // New returns the source that c describes.
 func New(c Config) (*Source, error) {
-	keys, err := webhook.NewKeys(string(c.Keys), leastKey)
+	keys, err := webhook.NewKeys(string(c.Keys), webhook.LeastSecret)
 	if err == nil && len(keys) == 0 {
 		err = errors.New("there is none")
 	}
@@ -112,7 +108,7 @@ func (s *Source) Verify(_ context.Context, r *webhook.Request) error {
 	if err := json.Unmarshal(r.Body, &q); err != nil {
 		return webhook.Unverified("the body is no JSON object with a signature in it: %v", err)
 	}
-	signature, timestamp := q.Signature, text(q.Signature.Timestamp)
+	signature, timestamp := q.Signature, webhook.TextOf(q.Signature.Timestamp)
 	if timestamp == "" || signature.Token == "" || signature.Signature == "" {
 		return webhook.Unverified("signature must have timestamp, token and signature")
 	}
@@ -125,12 +121,8 @@ func (s *Source) Verify(_ context.Context, r *webhook.Request) error {
 	if err != nil {
 		return webhook.Unverified("signature.timestamp must be a Unix time in seconds")
 	}
-	signed := time.Unix(seconds, 0)
-	if err := webhook.Fresh(signed, r.Now, window); err != nil {
+	if err := webhook.Fresh(time.Unix(seconds, 0), r.Now, window); err != nil {
 		return err
-	}
-	if signed.After(r.Now.Add(webhook.Tolerance)) {
-		return webhook.Unverified("the signature was made later than the time here: look at the clocks")
 	}
 	if !s.tokens.belongs(timestamp+signature.Token, q.Event, r.Now) {
 		return webhook.Unverified("the token has come before with another event")
@@ -182,19 +174,13 @@ func (s *Source) Read(r *webhook.Request) ([]webhook.Element, error) {
 	if err := json.Unmarshal(r.Body, &q); err != nil {
 		return nil, fmt.Errorf("the body is no webhook of Mailgun: %w", err)
 	}
-	m := object(q.Event)
+	m := webhook.Object(q.Event)
 	if m == nil {
 		return nil, webhook.Wrong("event-data", "must be an object")
 	}
-	e, ignored, err := read(m)
+	element := read(m)
 	// Without the signature: whoever reads the dead letters could use it for other events, see the package comment.
-	element := webhook.Element{Ignored: ignored, Err: err, Raw: q.Event}
-	if err == nil && ignored == "" {
-		client := object(m["client-info"])
-		element.Event = &e
-		element.Machine = bot(client["bot"])
-		element.Address, _ = netip.ParseAddr(text(m["ip"])) // the zero address where there is none
-	}
+	element.Raw = q.Event
 	return []webhook.Element{element}, nil
 }
 
@@ -204,131 +190,72 @@ var kinds = map[string]engagement.Kind{
 	"failed": engagement.Bounce, "rejected": engagement.Bounce, "complained": engagement.Complaint, "unsubscribed": engagement.Unsubscribe,
 }
 
-// read maps one event, or says by what name it is ignored.
-func read(m map[string]json.RawMessage) (e engagement.Event, ignored string, err error) {
-	name := text(m["event"])
+// names are Mailgun's of the fields of an event.
+var names = map[string]string{
+	"id": "event-data.id", "subject": "event-data.user-variables.customer_id or event-data.recipient", "time": "event-data.timestamp",
+	"data.message":  "event-data.message.headers.message-id",
+	"data.campaign": "event-data.user-variables.campaign or event-data.tags",
+	"data.link":     "event-data.url", "data.user_agent": "event-data.client-info.user-agent",
+}
+
+// read maps one event.
+func read(m map[string]json.RawMessage) webhook.Element {
+	name := webhook.TextOf(m["event"])
 	if name == "" {
-		return e, "", webhook.Wrong("event-data.event", "is required")
+		return webhook.Failed("event-data.event", "is required")
 	}
 	kind, ok := kinds[name]
 	if !ok {
-		return e, name, nil
+		return webhook.Element{Ignored: name}
 	}
 	if kind == engagement.Sent || kind == engagement.Delivered || kind == engagement.Bounce {
-		flags := object(m["flags"])
+		flags := webhook.Object(m["flags"])
 		switch {
-		case bytes.Equal(flags["is-test-mode"], []byte("true")):
-			return e, name + " (test mode)", nil
-		case bytes.Equal(flags["is-routed"], []byte("true")):
-			return e, name + " (routed)", nil
-		case name == "failed" && text(m["severity"]) == "temporary" && text(m["reason"]) != "old":
-			return e, name + " (temporary)", nil
+		case webhook.True(flags["is-test-mode"]):
+			return webhook.Element{Ignored: name + " (test mode)"}
+		case webhook.True(flags["is-routed"]):
+			return webhook.Element{Ignored: name + " (routed)"}
+		case name == "failed" && webhook.TextOf(m["severity"]) == "temporary" && webhook.TextOf(m["reason"]) != "old":
+			return webhook.Element{Ignored: name + " (temporary)"}
 		}
 	}
 	at, err := webhook.Seconds(m["timestamp"])
 	if err != nil {
-		return e, "", webhook.Wrong("event-data.timestamp", "%v", err)
+		return webhook.Failed("event-data.timestamp", "%v", err)
 	}
-	headers := object(object(m["message"])["headers"])
-	recipient := webhook.Address(text(m["recipient"]))
+	headers := webhook.Object(webhook.Object(m["message"])["headers"])
+	recipient := webhook.Address(webhook.TextOf(m["recipient"]))
 	if recipient == "" && kind == engagement.Bounce {
-		if to, err := mail.ParseAddress(text(headers["to"])); err == nil { // one address, not a list of them
+		if to, err := mail.ParseAddress(webhook.TextOf(headers["to"])); err == nil { // one address, not a list of them
 			recipient = webhook.Address(to.Address)
 		}
 	}
-	vars := object(m["user-variables"])
-	e = engagement.Event{
+	vars, client := webhook.Object(m["user-variables"]), webhook.Object(m["client-info"])
+	e := engagement.Event{
 		Source: "/ingest/mailgun", Time: at, Kind: kind, Channel: "email", Provider: "mailgun",
-		Message: strings.Trim(text(headers["message-id"]), " <>"), Campaign: cmp.Or(text(vars["campaign"]), first(m["tags"])),
-		UserAgent: text(object(m["client-info"])["user-agent"]),
+		Message: strings.Trim(webhook.TextOf(headers["message-id"]), " <>"), Campaign: cmp.Or(webhook.TextOf(vars["campaign"]), webhook.First(m["tags"])),
+		UserAgent: webhook.TextOf(client["user-agent"]),
 	}
 	if kind == engagement.Click {
-		e.Link = text(m["url"])
+		e.Link = webhook.TextOf(m["url"])
 	}
-	if e.Subject, err = customer(vars["customer_id"]); err != nil {
-		return e, "", err
+	if e.Subject, err = webhook.Customer(vars["customer_id"], "event-data.user-variables.customer_id"); err != nil {
+		return webhook.Element{Err: err}
 	}
 	e.Subject = cmp.Or(e.Subject, recipient)
-	if id := text(m["id"]); id != "" {
+	if id := webhook.TextOf(m["id"]); id != "" {
 		e.ID = "mg-" + at.Format("20060102") + "-" + id
 	} else {
 		e.ID = webhook.ID("mailgun", e.Message, cmp.Or(recipient, e.Subject), name, at, e.Link)
 	}
-	return e, "", renamed(e.Validate())
+	if err := e.Validate(); err != nil {
+		return webhook.Element{Err: webhook.Renamed(err, names)}
+	}
+	address, _ := netip.ParseAddr(webhook.TextOf(m["ip"])) // what is none tells nothing
+	return webhook.Element{Event: &e, Machine: bot(client["bot"]), Address: address}
 }
 
 // bot reads a flag that is documented as a name, empty where there is no bot, and has been seen as a boolean.
 func bot(raw json.RawMessage) bool {
-	return bytes.Equal(raw, []byte("true")) || text(raw) != ""
-}
-
-// customer is the sender's id of the customer. One that is neither text nor a number is an error: the address in its stead would
-// be another customer.
-func customer(raw json.RawMessage) (string, error) {
-	if len(raw) > 0 && strings.IndexByte("{[tf", raw[0]) >= 0 {
-		return "", webhook.Wrong("event-data.user-variables.customer_id", "must be a string or a number")
-	}
-	return text(raw), nil
-}
-
-// renamed gives an error of Validate the name of Mailgun's field, which is what the sender can look at.
-func renamed(err error) error {
-	var field *engagement.FieldError
-	if !errors.As(err, &field) {
-		return err
-	}
-	name := field.Field
-	switch name {
-	case "id":
-		name = "event-data.id"
-	case "subject":
-		name = "event-data.user-variables.customer_id or event-data.recipient"
-	case "time":
-		name = "event-data.timestamp"
-	case "data.message":
-		name = "event-data.message.headers.message-id"
-	case "data.campaign":
-		name = "event-data.user-variables.campaign or event-data.tags"
-	case "data.user_agent":
-		name = "event-data.client-info.user-agent"
-	case "data.link":
-		name = "event-data.url"
-	}
-	return &engagement.FieldError{Field: name, Reason: field.Reason}
-}
-
-// object returns the members of an object; nil where raw is none, because members that matter to nobody may have any form.
-func object(raw json.RawMessage) map[string]json.RawMessage {
-	var m map[string]json.RawMessage
-	if json.Unmarshal(raw, &m) != nil {
-		return nil
-	}
-	return m
-}
-
-// text returns a string, or a number as it is written; empty where raw is neither.
-func text(raw json.RawMessage) string {
-	if len(raw) == 0 {
-		return ""
-	}
-	switch c := raw[0]; {
-	case c == '"':
-		var s string
-		if json.Unmarshal(raw, &s) != nil {
-			return ""
-		}
-		return s
-	case c == '-' || c >= '0' && c <= '9':
-		return string(raw)
-	}
-	return ""
-}
-
-// first returns the first of several strings.
-func first(raw json.RawMessage) string {
-	var list []json.RawMessage
-	if json.Unmarshal(raw, &list) != nil || len(list) == 0 {
-		return ""
-	}
-	return text(list[0])
+	return webhook.True(raw) || webhook.TextOf(raw) != ""
 }

@@ -33,11 +33,8 @@
 package postmark
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -49,9 +46,6 @@ import (
 	"github.com/tempismo/tempismo/pkg/domain/engagement"
 	"github.com/tempismo/tempismo/services/ingest/webhook"
 )
-
-// leastSecret keeps out secrets that can be guessed: nothing else is between a stranger and the events.
-const leastSecret = 16
 
 // Config configures the webhook.
 type Config struct {
@@ -65,9 +59,9 @@ func (c Config) Enabled() bool { return c != Config{} }
 
 // Source is Postmark's webhook.
 type Source struct {
-	logins [][sha256.Size]byte
+	logins webhook.Keys
 	header string // canonical; empty: none is wanted
-	values [][sha256.Size]byte
+	values webhook.Keys
 }
 
 var _ webhook.Source = (*Source)(nil)
@@ -76,28 +70,20 @@ var _ webhook.Source = (*Source)(nil)
 func New(c Config) (*Source, error) {
 	s := &Source{header: http.CanonicalHeaderKey(strings.TrimSpace(c.Header))}
 	var problems []error
-	logins, _ := webhook.NewKeys(string(c.Logins), 0) // any length: the passwords are measured below
-	for i, login := range logins {
-		user, password, ok := strings.Cut(string(login), ":")
-		if !ok || user == "" || len(password) < leastSecret {
-			problems = append(problems, fmt.Errorf("LOGINS: login %d is not USER:PASSWORD with a password of at least %d characters: use a long random one", i+1, leastSecret))
-		}
-		s.logins = append(s.logins, sha256.Sum256(login))
+	var err error
+	if s.logins, err = webhook.NewLogins(string(c.Logins)); err != nil {
+		problems = append(problems, fmt.Errorf("LOGINS: %w", err))
 	}
-	if len(logins) == 0 {
+	if len(s.logins) == 0 {
 		problems = append(problems, errors.New("LOGINS: is empty: give the USER:PASSWORD of the webhook's URL, as Postmark signs nothing"))
 	}
-	values, err := webhook.NewKeys(string(c.Values), leastSecret)
-	if err != nil {
+	if s.values, err = webhook.NewKeys(string(c.Values), webhook.LeastSecret); err != nil {
 		problems = append(problems, fmt.Errorf("HEADER_VALUES: %w: use a long random one", err))
-	}
-	for _, value := range values {
-		s.values = append(s.values, sha256.Sum256(value))
 	}
 	switch {
 	case s.header == "" && c.Values != "":
 		problems = append(problems, errors.New("HEADER: is empty: give the name of the header that carries one of HEADER_VALUES"))
-	case s.header != "" && err == nil && len(values) == 0:
+	case s.header != "" && err == nil && len(s.values) == 0:
 		problems = append(problems, fmt.Errorf("HEADER_VALUES: is empty: give what the header %s carries", s.header))
 	case s.header == "Authorization":
 		problems = append(problems, errors.New("HEADER: Authorization carries the login: choose another header"))
@@ -110,11 +96,10 @@ func New(c Config) (*Source, error) {
 
 // Early checks the login and the header, which is all there is to be checked.
 func (s *Source) Early(h http.Header) error {
-	user, password, ok := (&http.Request{Header: h}).BasicAuth()
-	if !ok || !among(s.logins, user+":"+password) {
+	if !s.logins.HasLogin(h) {
 		return webhook.Unverified("the header Authorization must carry one of the logins")
 	}
-	if s.header != "" && !among(s.values, strings.TrimSpace(h.Get(s.header))) {
+	if s.header != "" && !s.values.Has(strings.TrimSpace(h.Get(s.header))) {
 		return webhook.Unverified("the header %s must carry one of the values", s.header)
 	}
 	return nil
@@ -123,32 +108,9 @@ func (s *Source) Early(h http.Header) error {
 // Verify is Early: the body is not signed.
 func (s *Source) Verify(_ context.Context, r *webhook.Request) error { return s.Early(r.Header) }
 
-// among reports whether a secret is one of those of which only sums are kept. All are compared, each in the same time.
-func among(sums [][sha256.Size]byte, secret string) bool {
-	sum, found := sha256.Sum256([]byte(secret)), 0
-	for _, s := range sums {
-		found |= subtle.ConstantTimeCompare(s[:], sum[:])
-	}
-	return found == 1
-}
-
 // Read returns the one event of a request.
 func (s *Source) Read(r *webhook.Request) ([]webhook.Element, error) {
-	all, err := webhook.Objects(r.Body)
-	if err != nil {
-		return nil, err
-	}
-	elements := make([]webhook.Element, len(all))
-	for i, raw := range all {
-		m := object(raw)
-		e, ignored, err := read(m)
-		elements[i] = webhook.Element{Ignored: ignored, Err: err, Raw: raw}
-		if err == nil && ignored == "" {
-			elements[i].Event = &e
-			elements[i].Address, _ = netip.ParseAddr(text(object(m["Geo"])["IP"])) // the zero address where there is none
-		}
-	}
-	return elements, nil
+	return webhook.Each(r.Body, read)
 }
 
 // fields says where an event of a record type has its time and its recipient.
@@ -174,60 +136,70 @@ var bounces = map[string]engagement.Kind{
 	"AutoResponder": 0, "Subscribe": 0, "AddressChange": 0, "ChallengeVerification": 0, "OpenRelayTest": 0, "InboundError": 0,
 }
 
-// read maps one object, or says by what name it is ignored.
-func read(m map[string]json.RawMessage) (e engagement.Event, ignored string, err error) {
-	name := text(m["RecordType"])
+// read maps one object.
+func read(raw json.RawMessage) webhook.Element {
+	m := webhook.Object(raw)
+	name := webhook.TextOf(m["RecordType"])
 	if name == "" {
-		return e, "", webhook.Wrong("RecordType", "is required")
+		return webhook.Failed("RecordType", "is required")
 	}
 	f, ok := records[name]
 	if !ok {
-		return e, name, nil
+		return webhook.Element{Ignored: name}
 	}
 	switch name {
 	case "Bounce":
-		if kind, ok := bounces[text(m["Type"])]; ok {
+		if kind, ok := bounces[webhook.TextOf(m["Type"])]; ok {
 			f.kind = kind
 		}
 		if f.kind == 0 {
-			return e, "Bounce (" + text(m["Type"]) + ")", nil
+			return webhook.Element{Ignored: "Bounce (" + webhook.TextOf(m["Type"]) + ")"}
 		}
 	case "SubscriptionChange":
-		if f.kind, ignored = change(m); ignored != "" {
-			return e, ignored, nil
+		kind, ignored := change(m)
+		if ignored != "" {
+			return webhook.Element{Ignored: ignored}
 		}
+		f.kind = kind
 	}
-	at, err := webhook.ISO(text(m[f.at]))
+	at, err := webhook.ISO(webhook.TextOf(m[f.at]))
 	if err != nil {
-		return e, "", webhook.Wrong(f.at, "%v", err)
+		return webhook.Failed(f.at, "%v", err)
 	}
-	metadata := object(m["Metadata"])
-	recipient := webhook.Address(text(m[f.whom]))
-	e = engagement.Event{
+	metadata := webhook.Object(m["Metadata"])
+	recipient := webhook.Address(webhook.TextOf(m[f.whom]))
+	e := engagement.Event{
 		Source: "/ingest/postmark", Time: at, Kind: f.kind, Channel: "email", Provider: "postmark",
-		Message: text(m["MessageID"]), Campaign: cmp.Or(text(metadata["campaign"]), text(m["Tag"])), UserAgent: text(m["UserAgent"]),
+		Message: webhook.TextOf(m["MessageID"]), Campaign: cmp.Or(webhook.TextOf(metadata["campaign"]), webhook.TextOf(m["Tag"])), UserAgent: webhook.TextOf(m["UserAgent"]),
 	}
 	if f.kind == engagement.Click {
-		e.Link = text(m["OriginalLink"])
+		e.Link = webhook.TextOf(m["OriginalLink"])
 	}
-	if e.Subject, err = customer(metadata["customer_id"]); err != nil {
-		return e, "", err
+	if e.Subject, err = webhook.Customer(metadata["customer_id"], "Metadata.customer_id"); err != nil {
+		return webhook.Element{Err: err}
 	}
 	e.Subject = cmp.Or(e.Subject, recipient)
-	if id := text(m["ID"]); id != "" && id != "0" {
+	if id := webhook.TextOf(m["ID"]); id != "" && id != "0" {
 		e.ID = "pm-" + id
 	} else {
 		e.ID = webhook.ID("postmark", e.Message, cmp.Or(recipient, e.Subject), f.kind.String(), at, e.Link)
 	}
-	return e, "", renamed(e.Validate(), f)
+	if err := e.Validate(); err != nil {
+		return webhook.Element{Err: webhook.Renamed(err, map[string]string{
+			"id": "ID", "subject": "Metadata.customer_id or " + f.whom, "time": f.at, "data.message": "MessageID",
+			"data.campaign": "Metadata.campaign or Tag", "data.link": "OriginalLink", "data.user_agent": "UserAgent",
+		})}
+	}
+	address, _ := netip.ParseAddr(webhook.TextOf(webhook.Object(m["Geo"])["IP"])) // what is none tells nothing
+	return webhook.Element{Event: &e, Address: address}
 }
 
 // change says what a change of a stream's suppressions means, or by what name it is ignored. A complaint is one whatever else is
 // said; a bounce is told by the webhook for bounces.
 func change(m map[string]json.RawMessage) (engagement.Kind, string) {
-	origin, reason := text(m["Origin"]), text(m["SuppressionReason"])
+	origin, reason := webhook.TextOf(m["Origin"]), webhook.TextOf(m["SuppressionReason"])
 	switch {
-	case !bytes.Equal(m["SuppressSending"], []byte("true")):
+	case !webhook.True(m["SuppressSending"]):
 		return 0, "SubscriptionChange (reactivated)"
 	case reason == "SpamComplaint":
 		return engagement.Complaint, ""
@@ -237,66 +209,4 @@ func change(m map[string]json.RawMessage) (engagement.Kind, string) {
 		return 0, "SubscriptionChange (by " + origin + ")"
 	}
 	return engagement.Unsubscribe, ""
-}
-
-// customer is the sender's id of the customer. One that is neither text nor a number is an error: the address in its stead would
-// be another customer.
-func customer(raw json.RawMessage) (string, error) {
-	if len(raw) > 0 && strings.IndexByte("{[tf", raw[0]) >= 0 {
-		return "", webhook.Wrong("Metadata.customer_id", "must be a string or a number")
-	}
-	return text(raw), nil
-}
-
-// renamed gives an error of Validate the name of Postmark's field, which is what the sender can look at.
-func renamed(err error, f fields) error {
-	var field *engagement.FieldError
-	if !errors.As(err, &field) {
-		return err
-	}
-	name := field.Field
-	switch name {
-	case "id":
-		name = "ID"
-	case "subject":
-		name = "Metadata.customer_id or " + f.whom
-	case "time":
-		name = f.at
-	case "data.message":
-		name = "MessageID"
-	case "data.campaign":
-		name = "Metadata.campaign or Tag"
-	case "data.user_agent":
-		name = "UserAgent"
-	case "data.link":
-		name = "OriginalLink"
-	}
-	return &engagement.FieldError{Field: name, Reason: field.Reason}
-}
-
-// object returns the members of an object; nil where raw is none, because members that matter to nobody may have any form.
-func object(raw json.RawMessage) map[string]json.RawMessage {
-	var m map[string]json.RawMessage
-	if json.Unmarshal(raw, &m) != nil {
-		return nil
-	}
-	return m
-}
-
-// text returns a string, or a number as it is written; empty where raw is neither.
-func text(raw json.RawMessage) string {
-	if len(raw) == 0 {
-		return ""
-	}
-	switch c := raw[0]; {
-	case c == '"':
-		var s string
-		if json.Unmarshal(raw, &s) != nil {
-			return ""
-		}
-		return s
-	case c == '-' || c >= '0' && c <= '9':
-		return string(raw)
-	}
-	return ""
 }

@@ -32,7 +32,6 @@
 package resend
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -80,15 +79,15 @@ var _ webhook.Source = (*Source)(nil)
 
 // New returns the source that c describes.
 func New(c Config) (*Source, error) {
-	const least, advice = 16, "copy it from the page of the webhook"
+	const advice = "copy it from the page of the webhook"
 	s := &Source{}
 	var problems []error
 	secrets, _ := webhook.NewKeys(string(c.Secrets), 0) // any length: the keys in them are measured below
 	for i, secret := range secrets {
 		encoded, ok := strings.CutPrefix(string(secret), "whsec_")
 		key, err := base64.StdEncoding.DecodeString(encoded)
-		if !ok || err != nil || len(key) < least {
-			problems = append(problems, fmt.Errorf("SIGNING_SECRETS: secret %d is not whsec_ and at least %d bytes in base64: %s", i+1, least, advice))
+		if !ok || err != nil || len(key) < webhook.LeastSecret {
+			problems = append(problems, fmt.Errorf("SIGNING_SECRETS: secret %d is not whsec_ and at least %d bytes in base64: %s", i+1, webhook.LeastSecret, advice))
 			continue
 		}
 		s.keys = append(s.keys, key)
@@ -166,16 +165,22 @@ var kinds = map[string]engagement.Kind{
 	"email.complained": engagement.Complaint,
 }
 
+// names are Resend's of the fields of an event.
+var names = map[string]string{
+	"id": idHeader, "subject": "data.tags.customer_id, data.to or data.email", "time": "created_at", "data.message": "data.email_id",
+	"data.campaign": "data.tags.campaign or data.broadcast_id", "data.link": "data.click.link", "data.user_agent": "data.click.userAgent",
+}
+
 func read(q request, id string) []webhook.Element {
 	refuse := func(field, format string, args ...any) []webhook.Element {
-		return []webhook.Element{{Err: webhook.Wrong(field, format, args...)}}
+		return []webhook.Element{webhook.Failed(field, format, args...)}
 	}
 	if q.Type == "" {
 		return refuse("type", "is required")
 	}
-	data := object(q.Data)
+	data := webhook.Object(q.Data)
 	kind, ok := kinds[q.Type]
-	if (q.Type == "contact.updated" || q.Type == "contact.created") && bytes.Equal(data["unsubscribed"], []byte("true")) {
+	if (q.Type == "contact.updated" || q.Type == "contact.created") && webhook.True(data["unsubscribed"]) {
 		kind, ok = engagement.Unsubscribe, true
 	}
 	if !ok {
@@ -191,22 +196,23 @@ func read(q request, id string) []webhook.Element {
 	tags := tagsOf(data["tags"])
 	e := engagement.Event{
 		ID: id, Source: "/ingest/resend", Time: at, Kind: kind, Channel: "email", Provider: "resend",
-		Message: text(data["email_id"]), Campaign: cmp.Or(text(tags["campaign"]), text(data["broadcast_id"])),
+		Message: webhook.TextOf(data["email_id"]), Campaign: cmp.Or(webhook.TextOf(tags["campaign"]), webhook.TextOf(data["broadcast_id"])),
 	}
 	var address netip.Addr
 	if kind == engagement.Click {
-		click := object(data["click"])
-		if at, err := webhook.ISO(text(click["timestamp"])); err == nil {
+		click := webhook.Object(data["click"])
+		if at, err := webhook.ISO(webhook.TextOf(click["timestamp"])); err == nil {
 			e.Time = at
 		}
-		e.Link, e.UserAgent = text(click["link"]), text(click["userAgent"])
-		address, _ = netip.ParseAddr(text(click["ipAddress"])) // the zero address where there is none
+		e.Link, e.UserAgent = webhook.TextOf(click["link"]), webhook.TextOf(click["userAgent"])
+		address, _ = netip.ParseAddr(webhook.TextOf(click["ipAddress"])) // the zero address where there is none
 	}
-	if raw := tags["customer_id"]; len(raw) > 0 && strings.IndexByte("{[tf", raw[0]) >= 0 {
-		return refuse("data.tags.customer_id", "must be a string or a number") // the address would be another customer
+	customer, err := webhook.Customer(tags["customer_id"], "data.tags.customer_id")
+	if err != nil {
+		return []webhook.Element{{Err: err}}
 	}
-	whom := []string{text(tags["customer_id"])}
-	if whom[0] == "" {
+	whom := []string{customer}
+	if customer == "" {
 		field := "data.to"
 		whom = recipients(data["to"])
 		if kind == engagement.Unsubscribe {
@@ -226,7 +232,7 @@ func read(q request, id string) []webhook.Element {
 		if len(whom) > 1 {
 			e.ID += "-" + strconv.Itoa(i+1)
 		}
-		if err := renamed(e.Validate()); err != nil {
+		if err := webhook.Renamed(e.Validate(), names); err != nil {
 			elements[i].Err = err
 			continue
 		}
@@ -257,7 +263,7 @@ func recipients(raw json.RawMessage) []string {
 
 // tagsOf reads tags: an object, or an array of objects with name and value.
 func tagsOf(raw json.RawMessage) map[string]json.RawMessage {
-	if m := object(raw); m != nil {
+	if m := webhook.Object(raw); m != nil {
 		return m
 	}
 	var list []json.RawMessage
@@ -266,61 +272,8 @@ func tagsOf(raw json.RawMessage) map[string]json.RawMessage {
 	}
 	m := map[string]json.RawMessage{}
 	for _, raw := range list {
-		tag := object(raw)
-		m[text(tag["name"])] = tag["value"]
+		tag := webhook.Object(raw)
+		m[webhook.TextOf(tag["name"])] = tag["value"]
 	}
 	return m
-}
-
-// renamed gives an error of Validate the name of Resend's field, which is what the sender can look at.
-func renamed(err error) error {
-	var field *engagement.FieldError
-	if !errors.As(err, &field) {
-		return err
-	}
-	name := field.Field
-	switch name {
-	case "id":
-		name = idHeader
-	case "subject":
-		name = "data.tags.customer_id, data.to or data.email"
-	case "time":
-		name = "created_at"
-	case "data.message":
-		name = "data.email_id"
-	case "data.campaign":
-		name = "data.tags.campaign or data.broadcast_id"
-	case "data.user_agent":
-		name = "data.click.userAgent"
-	case "data.link":
-		name = "data.click.link"
-	}
-	return &engagement.FieldError{Field: name, Reason: field.Reason}
-}
-
-// object returns the members of an object; nil where raw is none, because members that matter to nobody may have any form.
-func object(raw json.RawMessage) map[string]json.RawMessage {
-	var m map[string]json.RawMessage
-	if json.Unmarshal(raw, &m) != nil {
-		return nil
-	}
-	return m
-}
-
-// text returns a string, or a number as it is written; empty where raw is neither.
-func text(raw json.RawMessage) string {
-	if len(raw) == 0 {
-		return ""
-	}
-	switch c := raw[0]; {
-	case c == '"':
-		var s string
-		if json.Unmarshal(raw, &s) != nil {
-			return ""
-		}
-		return s
-	case c == '-' || c >= '0' && c <= '9':
-		return string(raw)
-	}
-	return ""
 }

@@ -22,6 +22,7 @@
 package segment
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha1"
 	"encoding/json"
@@ -37,9 +38,6 @@ import (
 )
 
 const signatureHeader = "X-Signature"
-
-// minSecret keeps out secrets that can be guessed.
-const minSecret = 16
 
 // oldest is how long ago Segment may have taken the call.
 const oldest = 24 * time.Hour
@@ -61,7 +59,7 @@ var _ webhook.Source = (*Source)(nil)
 
 // New returns the source that c describes.
 func New(c Config) (*Source, error) {
-	secrets, err := webhook.NewKeys(string(c.Secrets), minSecret)
+	secrets, err := webhook.NewKeys(string(c.Secrets), webhook.LeastSecret)
 	if err != nil {
 		return nil, fmt.Errorf("SHARED_SECRETS: %w: set a long random one here and in the destination", err)
 	}
@@ -105,17 +103,17 @@ func fresh(r *webhook.Request) error {
 	}
 	timed := false
 	for _, raw := range objects {
-		var m struct{ ReceivedAt, SentAt, Timestamp text }
+		var m struct{ ReceivedAt, SentAt, Timestamp webhook.Text }
 		if json.Unmarshal(raw, &m) != nil {
 			continue
 		}
-		for _, t := range []text{m.ReceivedAt, m.SentAt, m.Timestamp} {
+		for _, t := range []webhook.Text{m.ReceivedAt, m.SentAt, m.Timestamp} {
 			at, err := webhook.ISO(string(t))
 			if err != nil {
 				continue
 			}
-			if age := r.Now.Sub(at); age > oldest || age < -webhook.Tolerance {
-				return webhook.Unverified("the call was not made within the last %v: look at the clocks", oldest)
+			if err := webhook.Fresh(at, r.Now, oldest); err != nil {
+				return err
 			}
 			timed = true
 			break
@@ -129,95 +127,59 @@ func fresh(r *webhook.Request) error {
 
 // Read takes a call apart, or an array of them.
 func (s *Source) Read(r *webhook.Request) ([]webhook.Element, error) {
-	objects, err := webhook.Objects(r.Body)
-	if err != nil {
-		return nil, err
-	}
-	all := make([]webhook.Element, len(objects))
-	for i, raw := range objects {
-		all[i] = read(raw)
-		all[i].Raw = raw
-	}
-	return all, nil
-}
-
-// text is a string or a number, as ids are; anything else counts as absent.
-type text string
-
-// UnmarshalJSON never fails.
-func (t *text) UnmarshalJSON(b []byte) error {
-	var s string
-	switch {
-	case json.Unmarshal(b, &s) == nil:
-		*t = text(s)
-	case len(b) > 0 && (b[0] == '-' || b[0] >= '0' && b[0] <= '9'):
-		*t = text(b)
-	}
-	return nil
-}
-
-// first is the first that is there.
-func first(all ...text) string {
-	for _, t := range all {
-		if t != "" {
-			return string(t)
-		}
-	}
-	return ""
+	return webhook.Each(r.Body, read)
 }
 
 type call struct {
-	Type      text `json:"type"`
-	Action    text `json:"action"` // the specification's older name of it
-	Event     text `json:"event"`
-	MessageID text `json:"messageId"`
-	Timestamp text `json:"timestamp"`
-	UserID    text `json:"userId"`
-	UserIDOld text `json:"user_id"`
+	Type      webhook.Text `json:"type"`
+	Action    webhook.Text `json:"action"` // the specification's older name of it
+	Event     webhook.Text `json:"event"`
+	MessageID webhook.Text `json:"messageId"`
+	Timestamp webhook.Text `json:"timestamp"`
+	UserID    webhook.Text `json:"userId"`
+	UserIDOld webhook.Text `json:"user_id"`
 	Context   struct {
-		IP           text `json:"ip"`
-		UserAgent    text `json:"userAgent"`
-		UserAgentOld text `json:"user_agent"`
+		IP           webhook.Text `json:"ip"`
+		UserAgent    webhook.Text `json:"userAgent"`
+		UserAgentOld webhook.Text `json:"user_agent"`
 		Traits       struct {
-			Email text `json:"email"`
+			Email webhook.Text `json:"email"`
 		} `json:"traits"`
 	} `json:"context"`
 	Properties struct {
-		EmailID      text `json:"email_id"`
-		CampaignID   text `json:"campaign_id"`
-		CampaignName text `json:"campaign_name"`
-		LinkURL      text `json:"link_url"`
+		EmailID      webhook.Text `json:"email_id"`
+		CampaignID   webhook.Text `json:"campaign_id"`
+		CampaignName webhook.Text `json:"campaign_name"`
+		LinkURL      webhook.Text `json:"link_url"`
 	} `json:"properties"`
 }
 
 // kinds maps the events of the email specification, and Email Unsubscribed, which is Customer.io's name of Unsubscribed.
-var kinds = map[text]engagement.Kind{
+var kinds = map[webhook.Text]engagement.Kind{
 	"Email Delivered": engagement.Delivered, "Email Opened": engagement.Open, "Email Link Clicked": engagement.Click,
 	"Email Bounced": engagement.Bounce, "Email Marked as Spam": engagement.Complaint,
 	"Unsubscribed": engagement.Unsubscribe, "Email Unsubscribed": engagement.Unsubscribe,
 }
 
-func failed(field, format string, args ...any) webhook.Element {
-	return webhook.Element{Err: webhook.Wrong(field, format, args...)}
+// names are the specification's of the fields of an event.
+var names = map[string]string{
+	"id": "messageId", "subject": "userId or context.traits.email", "time": "timestamp", "data.message": "properties.email_id",
+	"data.campaign": "properties.campaign_id", "data.link": "properties.link_url", "data.user_agent": "context.userAgent",
 }
 
 func read(raw json.RawMessage) webhook.Element {
 	var m call
-	if err := json.Unmarshal(raw, &m); err != nil {
-		var wrong *json.UnmarshalTypeError
-		if errors.As(err, &wrong) && wrong.Field != "" {
-			return failed(wrong.Field, "must not be of type %s", wrong.Value)
-		}
-		return failed("", "must be a JSON object")
+	if err := webhook.Decode(raw, &m); err != nil {
+		return webhook.Element{Err: err}
 	}
-	typ := first(m.Type, m.Action)
+	typ := cmp.Or(m.Type, m.Action)
 	switch {
 	case typ == "":
-		return failed("type", "is required")
+		return webhook.Failed("type", "is required")
 	case typ != "track":
-		return webhook.Element{Ignored: typ}
+		return webhook.Element{Ignored: string(typ)}
 	case m.Event == "":
-		return failed("event", "is required")
+		return webhook.Failed("event", "is required")
 	}
 	kind, ok := kinds[m.Event]
 	if !ok {
@@ -225,12 +187,12 @@ func read(raw json.RawMessage) webhook.Element {
 	}
 	at, err := webhook.ISO(string(m.Timestamp))
 	if err != nil {
-		return failed("timestamp", "%v", err)
+		return webhook.Failed("timestamp", "%v", err)
 	}
 	e := engagement.Event{
 		Source: "/ingest/segment", Provider: "segment", Channel: "email", Kind: kind, Time: at,
-		Subject: first(m.UserID, m.UserIDOld), Message: string(m.Properties.EmailID),
-		Campaign: first(m.Properties.CampaignID, m.Properties.CampaignName), UserAgent: first(m.Context.UserAgent, m.Context.UserAgentOld),
+		Subject: string(cmp.Or(m.UserID, m.UserIDOld)), Message: string(m.Properties.EmailID),
+		Campaign: string(cmp.Or(m.Properties.CampaignID, m.Properties.CampaignName)), UserAgent: string(cmp.Or(m.Context.UserAgent, m.Context.UserAgentOld)),
 	}
 	if kind == engagement.Click {
 		e.Link = string(m.Properties.LinkURL)
@@ -243,24 +205,8 @@ func read(raw json.RawMessage) webhook.Element {
 		e.ID = "segment-" + webhook.ID("segment", e.Message, e.Subject, string(m.Event), at, e.Link)
 	}
 	if err := e.Validate(); err != nil {
-		return webhook.Element{Err: renamed(err)}
+		return webhook.Element{Err: webhook.Renamed(err, names)}
 	}
 	address, _ := netip.ParseAddr(string(m.Context.IP)) // what is none tells nothing
 	return webhook.Element{Event: &e, Address: address}
-}
-
-// renamed names the specification's field in an error about ours.
-func renamed(err error) error {
-	var wrong *engagement.FieldError
-	if !errors.As(err, &wrong) {
-		return err
-	}
-	names := map[string]string{
-		"id": "messageId", "subject": "userId or context.traits.email", "time": "timestamp", "data.message": "properties.email_id",
-		"data.campaign": "properties.campaign_id", "data.link": "properties.link_url", "data.user_agent": "context.userAgent",
-	}
-	if name, ok := names[wrong.Field]; ok {
-		return &engagement.FieldError{Field: name, Reason: wrong.Reason}
-	}
-	return err
 }

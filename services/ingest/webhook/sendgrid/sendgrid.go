@@ -11,7 +11,6 @@
 package sendgrid
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -116,16 +115,7 @@ func (s *Source) Verify(_ context.Context, r *webhook.Request) error {
 
 // Read takes the array apart.
 func (s *Source) Read(r *webhook.Request) ([]webhook.Element, error) {
-	objects, err := webhook.Objects(r.Body)
-	if err != nil {
-		return nil, err
-	}
-	elements := make([]webhook.Element, len(objects))
-	for i, raw := range objects {
-		elements[i] = read(raw)
-		elements[i].Raw = raw
-	}
-	return elements, nil
+	return webhook.Each(r.Body, read)
 }
 
 // kinds maps the types of events; what is not in it is no engagement: deferred, which SendGrid still tries to deliver,
@@ -136,20 +126,25 @@ var kinds = map[string]engagement.Kind{
 	"unsubscribe": engagement.Unsubscribe, "group_unsubscribe": engagement.Unsubscribe,
 }
 
+// names are SendGrid's of the fields of an event.
+var names = map[string]string{
+	"id": "sg_event_id", "subject": "customer_id or email", "time": "timestamp", "data.message": "sg_message_id",
+	"data.campaign": "campaign or category", "data.link": "url", "data.user_agent": "useragent", "data.zone": "zone",
+}
+
 // read maps one event. The customer is the custom argument customer_id or, without it, the address in lower case; the custom
 // arguments campaign and zone are kept.
 func read(raw json.RawMessage) webhook.Element {
-	// A map keeps "Email" apart from "email", which decoding into a struct would not.
-	var m map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &m); err != nil || m == nil {
-		return webhook.Element{Err: webhook.Wrong("", "must be a JSON object")}
+	m := webhook.Object(raw) // which keeps "Email" apart from "email"
+	if m == nil {
+		return webhook.Failed("", "must be a JSON object")
 	}
 	name, err := text(m, "event")
 	if err != nil {
 		return webhook.Element{Err: err}
 	}
 	if name == "" {
-		return webhook.Element{Err: webhook.Wrong("event", "is required")}
+		return webhook.Failed("event", "is required")
 	}
 	kind, ok := kinds[name]
 	if !ok {
@@ -157,7 +152,7 @@ func read(raw json.RawMessage) webhook.Element {
 	}
 	at, err := webhook.Seconds(m["timestamp"])
 	if err != nil {
-		return webhook.Element{Err: webhook.Wrong("timestamp", "%v", err)}
+		return webhook.Failed("timestamp", "%v", err)
 	}
 	e := &engagement.Event{Source: "/ingest/sendgrid", Time: at, Kind: kind, Channel: "email", Provider: "sendgrid"}
 	var id, email, category, address string
@@ -178,12 +173,12 @@ func read(raw json.RawMessage) webhook.Element {
 		}
 	}
 	if id == "" {
-		return webhook.Element{Err: webhook.Wrong("sg_event_id", "is required")}
+		return webhook.Failed("sg_event_id", "is required")
 	}
 	e.ID = "sg-" + id
 	if e.Subject == "" {
 		if email == "" {
-			return webhook.Element{Err: webhook.Wrong("email", "is required where there is no customer_id")}
+			return webhook.Failed("email", "is required where there is no customer_id")
 		}
 		e.Subject = webhook.Address(email)
 	}
@@ -191,12 +186,9 @@ func read(raw json.RawMessage) webhook.Element {
 		e.Campaign = category
 	}
 	if err := e.Validate(); err != nil {
-		if wrong := (*engagement.FieldError)(nil); errors.As(err, &wrong) {
-			err = &engagement.FieldError{Field: field(wrong.Field), Reason: wrong.Reason}
-		}
-		return webhook.Element{Err: err}
+		return webhook.Element{Err: webhook.Renamed(err, names)}
 	}
-	element := webhook.Element{Event: e, Machine: bytes.Equal(m["sg_machine_open"], []byte("true"))}
+	element := webhook.Element{Event: e, Machine: webhook.True(m["sg_machine_open"])}
 	// The address only helps to judge, so one that cannot be read is none.
 	if address, err = text(m, "ip"); err == nil {
 		element.Address, _ = netip.ParseAddr(address)
@@ -228,27 +220,4 @@ func text(m map[string]json.RawMessage, name string) (string, error) {
 		}
 	}
 	return "", webhook.Wrong(name, "must be a string")
-}
-
-// field is SendGrid's name of a field of ours, which is what the sender can look at.
-func field(ours string) string {
-	switch ours {
-	case "id":
-		return "sg_event_id"
-	case "subject":
-		return "customer_id or email"
-	case "time":
-		return "timestamp"
-	case "data.message":
-		return "sg_message_id"
-	case "data.user_agent":
-		return "useragent"
-	case "data.link":
-		return "url"
-	case "data.zone":
-		return "zone"
-	case "data.campaign":
-		return "campaign or category"
-	}
-	return ours
 }

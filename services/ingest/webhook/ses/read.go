@@ -3,7 +3,6 @@ package ses
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -91,8 +90,6 @@ func camel(path string) string {
 	return strings.Join(parts, ".")
 }
 
-func failed(err error) []webhook.Element { return []webhook.Element{{Err: err}} }
-
 func (m *message) read() []webhook.Element {
 	if strings.HasPrefix(m.Message, "Successfully validated SNS topic") {
 		return []webhook.Element{{Ignored: "Successfully validated SNS topic"}} // what SES says when it is set up
@@ -101,16 +98,16 @@ func (m *message) read() []webhook.Element {
 	if err := json.Unmarshal([]byte(m.Message), &e); err != nil {
 		var wrong *json.UnmarshalTypeError
 		if errors.As(err, &wrong) && wrong.Field != "" {
-			return failed(webhook.Wrong(camel(wrong.Field), "must not be of type %s", wrong.Value))
+			return []webhook.Element{webhook.Failed(camel(wrong.Field), "must not be of type %s", wrong.Value)}
 		}
-		return failed(webhook.Wrong("Message", "must be an event of SES in JSON"))
+		return []webhook.Element{webhook.Failed("Message", "must be an event of SES in JSON")}
 	}
 	name := e.EventType
 	if name == "" {
 		name = e.NotificationType
 	}
 	if name == "" {
-		return failed(webhook.Wrong("eventType", "is required, or notificationType"))
+		return []webhook.Element{webhook.Failed("eventType", "is required, or notificationType")}
 	}
 	c := engagement.Event{
 		Source: "/ingest/ses", Channel: "email", Provider: "ses", Message: e.Mail.MessageID, Campaign: e.tag("campaign"),
@@ -155,13 +152,13 @@ func (m *message) read() []webhook.Element {
 	when, err := webhook.ISO(at)
 	switch {
 	case m.MessageID == "":
-		return failed(webhook.Wrong("MessageId", "is required"))
+		return []webhook.Element{webhook.Failed("MessageId", "is required")}
 	case err != nil:
-		return failed(webhook.Wrong(field, "%v", err))
+		return []webhook.Element{webhook.Failed(field, "%v", err)}
 	case len(to) == 0:
-		return failed(webhook.Wrong(toField, "must have a recipient"))
+		return []webhook.Element{webhook.Failed(toField, "must have a recipient")}
 	case single && len(to) > 1:
-		return failed(webhook.Wrong(toField, "has %d recipients, and SES does not say which of them it was: send one message per recipient", len(to)))
+		return []webhook.Element{webhook.Failed(toField, "has %d recipients, and SES does not say which of them it was: send one message per recipient", len(to))}
 	}
 	c.Time, c.UserAgent = when, by.UserAgent
 	address, _ := netip.ParseAddr(by.IPAddress) // what is none tells nothing
@@ -177,7 +174,10 @@ func (m *message) read() []webhook.Element {
 			one.Subject = id // tags are the message's: of several recipients they tell nothing
 		}
 		if err := one.Validate(); err != nil {
-			all = append(all, webhook.Element{Err: renamed(err, field, toField)})
+			all = append(all, webhook.Element{Err: webhook.Renamed(err, map[string]string{
+				"id": "MessageId", "subject": "mail.tags.customer_id or " + toField, "time": field, "data.message": "mail.messageId",
+				"data.campaign": "mail.tags.campaign", "data.link": "click.link", "data.user_agent": "userAgent",
+			})})
 			continue
 		}
 		all = append(all, webhook.Element{Event: &one, Address: address})
@@ -216,20 +216,4 @@ func (e *event) leaves() bool {
 		}
 	}
 	return false
-}
-
-// renamed names SES's field in an error about ours.
-func renamed(err error, timeField, toField string) error {
-	var wrong *engagement.FieldError
-	if !errors.As(err, &wrong) {
-		return err
-	}
-	names := map[string]string{
-		"id": "MessageId", "subject": "mail.tags.customer_id or " + toField, "time": timeField, "data.message": "mail.messageId",
-		"data.campaign": "mail.tags.campaign", "data.link": "click.link", "data.user_agent": "userAgent",
-	}
-	if name, ok := names[wrong.Field]; ok {
-		return &engagement.FieldError{Field: name, Reason: wrong.Reason}
-	}
-	return fmt.Errorf("map the event: %w", err)
 }

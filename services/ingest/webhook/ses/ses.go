@@ -217,8 +217,8 @@ func (s *Source) verify(ctx context.Context, r *webhook.Request, m *message) err
 	if err != nil {
 		return webhook.Unverified("Timestamp %v", err)
 	}
-	if age := r.Now.Sub(published); age > oldest || age < -webhook.Tolerance {
-		return webhook.Unverified("the message was published more than %v ago, or in the future: look at the clocks", oldest)
+	if err := webhook.Fresh(published, r.Now, oldest); err != nil {
+		return err
 	}
 	var hash crypto.Hash
 	var digest []byte

@@ -47,9 +47,6 @@ import (
 
 const signatureHeader = "X-Sfmc-Ens-Signature"
 
-// minKey keeps out what is no signature key.
-const minKey = 16
-
 // oldest is how long ago the newest event of a request may have been: a week of retries, and a day for what is late.
 const oldest = 8 * 24 * time.Hour
 
@@ -79,7 +76,7 @@ var (
 
 // New returns the source that c describes, with the default logger.
 func New(c Config) (*Source, error) {
-	keys, err := webhook.NewKeys(string(c.Keys), minKey)
+	keys, err := webhook.NewKeys(string(c.Keys), webhook.LeastSecret)
 	if err != nil {
 		return nil, fmt.Errorf("SIGNATURE_KEYS: %w: give the signatureKey that was returned when the callback was created", err)
 	}
@@ -87,7 +84,7 @@ func New(c Config) (*Source, error) {
 		return nil, errors.New("SIGNATURE_KEYS: is empty: give the signatureKey that was returned when the callback was created, or SETUP=true to create one")
 	}
 	for _, key := range keys {
-		if decoded := webhook.Base64(string(key)); len(decoded) >= minKey {
+		if decoded := webhook.Base64(string(key)); len(decoded) >= webhook.LeastSecret {
 			keys = append(keys, decoded)
 		}
 	}
@@ -151,15 +148,13 @@ func fresh(r *webhook.Request) error {
 			newest = at
 		}
 	}
-	switch age := r.Now.Sub(newest); {
+	switch {
 	case len(objects) == 0:
 		return nil
 	case newest.IsZero():
 		return webhook.Unverified("no event carries a timestampUTC")
-	case age > oldest || age < -webhook.Tolerance:
-		return webhook.Unverified("the newest event is more than %v old, or in the future: look at the clocks", oldest)
 	}
-	return nil
+	return webhook.Fresh(newest, r.Now, oldest)
 }
 
 // Shake answers the request by which Marketing Cloud tries a new callback, and logs what an administrator needs to complete the
@@ -176,78 +171,52 @@ func (s *Source) Shake(ctx context.Context, r *webhook.Request) ([]byte, bool, e
 
 // Read takes an array of events apart.
 func (s *Source) Read(r *webhook.Request) ([]webhook.Element, error) {
-	objects, err := webhook.Objects(r.Body)
-	if err != nil {
-		return nil, err
-	}
-	all := make([]webhook.Element, len(objects))
-	for i, raw := range objects {
-		all[i] = read(raw)
-		all[i].Raw = raw
-	}
-	return all, nil
-}
-
-// text is a string or a number, as ids are; anything else counts as absent.
-type text string
-
-// UnmarshalJSON never fails.
-func (t *text) UnmarshalJSON(b []byte) error {
-	var s string
-	switch {
-	case json.Unmarshal(b, &s) == nil:
-		*t = text(s)
-	case len(b) > 0 && (b[0] == '-' || b[0] >= '0' && b[0] <= '9'):
-		*t = text(b)
-	}
-	return nil
+	return webhook.Each(r.Body, read)
 }
 
 type notification struct {
-	Type        text            `json:"eventCategoryType"`
+	Type        webhook.Text    `json:"eventCategoryType"`
 	At          json.RawMessage `json:"timestampUTC"`
-	CompositeID text            `json:"compositeId"`
+	CompositeID webhook.Text    `json:"compositeId"`
 	Composite   composite       `json:"composite"`
-	Enterprise  text            `json:"eid"`
+	Enterprise  webhook.Text    `json:"eid"`
 	Info        struct {
-		To            text `json:"to"`
-		SubscriberKey text `json:"subscriberKey"`
-		IPAddress     text `json:"ipAddress"`
-		UserAgent     text `json:"userAgent"`
-		ContentLink   text `json:"contentLink"`
+		To            webhook.Text `json:"to"`
+		SubscriberKey webhook.Text `json:"subscriberKey"`
+		IPAddress     webhook.Text `json:"ipAddress"`
+		UserAgent     webhook.Text `json:"userAgent"`
+		ContentLink   webhook.Text `json:"contentLink"`
 	} `json:"info"`
 }
 
 type composite struct {
-	Job        text `json:"jobId"`
-	List       text `json:"listId"`
-	Batch      text `json:"batchId"`
-	Subscriber text `json:"subscriberId"`
+	Job        webhook.Text `json:"jobId"`
+	List       webhook.Text `json:"listId"`
+	Batch      webhook.Text `json:"batchId"`
+	Subscriber webhook.Text `json:"subscriberId"`
 }
 
 // kinds maps the events of email. EmailNotSent is of what Marketing Cloud did not try to send, as to the unsubscribed.
-var kinds = map[text]engagement.Kind{
+var kinds = map[webhook.Text]engagement.Kind{
 	"EngagementEvents.EmailOpen": engagement.Open, "EngagementEvents.EmailClick": engagement.Click,
 	"EngagementEvents.EmailUnsubscribe":    engagement.Unsubscribe,
 	"TransactionalSendEvents.EmailSent":    engagement.Sent,
 	"TransactionalSendEvents.EmailNotSent": engagement.Bounce, "TransactionalSendEvents.EmailBounced": engagement.Bounce,
 }
 
-func failed(field, format string, args ...any) webhook.Element {
-	return webhook.Element{Err: webhook.Wrong(field, format, args...)}
+// names are Marketing Cloud's of the fields of an event.
+var names = map[string]string{
+	"subject": "composite.subscriberId or info.subscriberKey", "time": "timestampUTC", "data.message": "composite",
+	"data.campaign": "composite.jobId", "data.link": "info.contentLink", "data.user_agent": "info.userAgent",
 }
 
 func read(raw json.RawMessage) webhook.Element {
 	var n notification
-	if err := json.Unmarshal(raw, &n); err != nil {
-		var wrong *json.UnmarshalTypeError
-		if errors.As(err, &wrong) && wrong.Field != "" {
-			return failed(wrong.Field, "must not be of type %s", wrong.Value)
-		}
-		return failed("", "must be a JSON object")
+	if err := webhook.Decode(raw, &n); err != nil {
+		return webhook.Element{Err: err}
 	}
 	if n.Type == "" {
-		return failed("eventCategoryType", "is required")
+		return webhook.Failed("eventCategoryType", "is required")
 	}
 	kind, ok := kinds[n.Type]
 	if !ok {
@@ -255,7 +224,7 @@ func read(raw json.RawMessage) webhook.Element {
 	}
 	at, err := webhook.Millis(n.At)
 	if err != nil {
-		return failed("timestampUTC", "%v", err)
+		return webhook.Failed("timestampUTC", "%v", err)
 	}
 	parts := n.parts()
 	e := engagement.Event{
@@ -275,7 +244,7 @@ func read(raw json.RawMessage) webhook.Element {
 	}
 	e.ID = "sfmc-" + webhook.ID("sfmc", string(n.Enterprise)+" "+e.Message, e.Subject, string(n.Type), at, e.Link)
 	if err := e.Validate(); err != nil {
-		return webhook.Element{Err: renamed(err)}
+		return webhook.Element{Err: webhook.Renamed(err, names)}
 	}
 	address, _ := netip.ParseAddr(string(n.Info.IPAddress)) // what is none tells nothing
 	return webhook.Element{Event: &e, Address: address}
@@ -292,7 +261,7 @@ func (n *notification) parts() composite {
 		return n.Composite
 	}
 	p = p[len(p)-4:]
-	return composite{Job: text(p[0]), List: text(p[1]), Batch: text(p[2]), Subscriber: text(p[3])}
+	return composite{Job: webhook.Text(p[0]), List: webhook.Text(p[1]), Batch: webhook.Text(p[2]), Subscriber: webhook.Text(p[3])}
 }
 
 // message is one email to one subscriber.
@@ -301,20 +270,4 @@ func (c composite) message() string {
 		return ""
 	}
 	return string(c.Job + "." + c.List + "." + c.Batch + "." + c.Subscriber)
-}
-
-// renamed names Marketing Cloud's field in an error about ours.
-func renamed(err error) error {
-	var wrong *engagement.FieldError
-	if !errors.As(err, &wrong) {
-		return err
-	}
-	names := map[string]string{
-		"subject": "composite.subscriberId or info.subscriberKey", "time": "timestampUTC", "data.message": "composite",
-		"data.campaign": "composite.jobId", "data.link": "info.contentLink", "data.user_agent": "info.userAgent",
-	}
-	if name, ok := names[wrong.Field]; ok {
-		return &engagement.FieldError{Field: name, Reason: wrong.Reason}
-	}
-	return err
 }
