@@ -57,17 +57,18 @@ func (b *breaker) leave() {
 	b.probing = false
 }
 
-// note notes what became of a call, and leaves.
-func (b *breaker) note(worked bool, now time.Time) {
+// note notes what became of a call, and leaves. It reports whether the breaker opens by it, after it was closed.
+func (b *breaker) note(worked bool, now time.Time) (opens bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.probing = false
 	if worked {
 		b.failures = 0
-		return
+		return false
 	}
 	b.failures++
 	if over := b.failures - breakAfter; over >= 0 {
 		b.until = now.Add(min(breakMost, breakFirst<<min(over, 10)))
 	}
+	return b.failures == breakAfter
 }

@@ -15,15 +15,19 @@ func TestBreaker(t *testing.T) {
 		if !target.enter(now) {
 			t.Fatal("no call may be made")
 		}
-		target.note(crm.Unknown, now)
+		if opens := target.note(crm.Answer{Verdict: crm.Unknown}, now); opens != (target.breaker.failures == breakAfter) {
+			t.Errorf("opens after %d failures: %v", target.breaker.failures, opens)
+		}
 	}
 	for range breakAfter - 1 {
 		fail()
 	}
-	target.note(crm.Refused, now) // a no is an answer
-	for range breakAfter {
+	target.note(crm.Answer{Verdict: crm.Refused}, now) // a no is an answer
+	for range breakAfter - 1 {
 		fail()
 	}
+	target.note(crm.Answer{Verdict: crm.Retry, After: time.Second}, now) // and a wish is neither
+	fail()
 	for _, want := range []time.Duration{5 * time.Second, 10 * time.Second, 20 * time.Second, 40 * time.Second, 80 * time.Second, 2 * time.Minute, 2 * time.Minute} {
 		if got := target.hold(now); got != want || target.enter(now) {
 			t.Fatalf("open for %v, want %v", got, want)
@@ -42,7 +46,7 @@ func TestBreaker(t *testing.T) {
 	if !target.enter(now) {
 		t.Fatal("no probe may be made")
 	}
-	target.note(crm.Accepted, now)
+	target.note(crm.Answer{Verdict: crm.Accepted}, now)
 	for range 2 {
 		if !target.enter(now) || target.hold(now) != 0 {
 			t.Error("a call that works does not close it")

@@ -220,7 +220,9 @@ func (w *worker) attempt(ctx, late context.Context, d *delivery, n int) (crm.Ans
 	began := w.clock.Now()
 	called = true
 	a := w.target.crm.Send(calling, &crm.Send{ID: d.id, Type: d.typ, Customer: d.customer, Time: d.time, Data: d.data}, began)
-	w.target.note(a.Verdict, w.clock.Now())
+	if w.target.note(a, w.clock.Now()) {
+		w.logger.WarnContext(ctx, "the target fails again and again: calls are held back, and one at a time tries it", "answer", a.Detail)
+	}
 	span.SetAttributes(attribute.String("tempismo.verdict", string(a.Verdict)))
 	w.metrics.calls.Record(late, w.clock.Now().Sub(began).Seconds(), with("verdict", string(a.Verdict)))
 	return a, true

@@ -96,11 +96,17 @@ func (t *target) enter(now time.Time) bool { return !t.traits.Breaker || t.break
 
 func (t *target) leave() { t.breaker.leave() }
 
-// note notes what became of a call. A no is an answer: the target works.
-func (t *target) note(v crm.Verdict, now time.Time) {
-	if t.traits.Breaker {
-		t.breaker.note(v == crm.Accepted || v == crm.Refused, now)
+// note notes what became of a call, and reports whether calls are held back from now on. A no is an answer: the target
+// works; and so is the wish to be left alone, which is followed by itself.
+func (t *target) note(a crm.Answer, now time.Time) (opens bool) {
+	if !t.traits.Breaker {
+		return false
 	}
+	if a.Verdict == crm.Retry && a.After > 0 {
+		t.breaker.leave()
+		return false
+	}
+	return t.breaker.note(a.Verdict == crm.Accepted || a.Verdict == crm.Refused, now)
 }
 
 // close notes that the target is gone, and reports whether that is new.
