@@ -66,14 +66,14 @@ func TestAThousandDecisions(t *testing.T) {
 
 func aThousandDecisions(t *testing.T, fake *sandbox.Fake, open func(*http.Client) crm.CRM, seed uint64) {
 	const decisions, customers = 1000, 300
-	r := rand.New(rand.NewPCG(seed, 1))
+	r, fate := rand.New(rand.NewPCG(seed, 1)), rand.New(rand.NewPCG(seed, 2)) // fate: of calls, under mu
 	began := time.Now()
 	var mu sync.Mutex
 	fake.Late = 20 * time.Second // more than the timeout
 	fake.Fault = func() sandbox.Fault {
 		mu.Lock()
 		defer mu.Unlock()
-		if kind := 1 + r.IntN(10); seed > 0 && kind <= sandbox.Kinds && time.Since(began) < time.Hour {
+		if kind := 1 + fate.IntN(10); seed > 0 && kind <= sandbox.Kinds && time.Since(began) < time.Hour {
 			return sandbox.Fault(kind)
 		}
 		return sandbox.None
