@@ -23,6 +23,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/tempismo/tempismo/pkg/config"
@@ -74,7 +75,7 @@ func New(c Config, client *http.Client, url string) *Braze {
 	if c.CanvasID != "" {
 		path = "/canvas/trigger/send"
 	}
-	return &Braze{config: c, client: client, url: url + path}
+	return &Braze{config: c, client: client, url: strings.TrimRight(url, "/") + path}
 }
 
 // Traits of the endpoints: 50 calls a second are 180,000 an hour, which leaves 70,000 to whoever shares the limit. In one

@@ -105,7 +105,7 @@ var _ crm.CRM = (*CustomerIO)(nil)
 
 // New makes the workspace whose API is at url.
 func New(c Config, client *http.Client, url string) *CustomerIO {
-	return &CustomerIO{config: c, client: client, url: url}
+	return &CustomerIO{config: c, client: client, url: strings.TrimRight(url, "/")}
 }
 
 // Traits of the two ways. 80 calls a second and those under way are less than 100.

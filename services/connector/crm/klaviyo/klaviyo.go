@@ -24,6 +24,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/tempismo/tempismo/pkg/config"
@@ -71,7 +72,7 @@ var _ crm.CRM = (*Klaviyo)(nil)
 
 // New makes the account whose API is at url.
 func New(c Config, client *http.Client, url string) *Klaviyo {
-	return &Klaviyo{config: c, client: client, url: url + "/api/events"}
+	return &Klaviyo{config: c, client: client, url: strings.TrimRight(url, "/") + "/api/events"}
 }
 
 // Traits of the endpoint: 50 calls a second are 3,000 a minute, which leaves 500 to whoever shares the limit.
