@@ -32,6 +32,7 @@ type commands struct {
 	Models      modelsCmd       `cmd:"" help:"List, draw, train and pin models of when customers pay attention."`
 	Explain     explainCmd      `cmd:"" help:"Say why something was decided, and decide it again."`
 	Erase       eraseCmd        `cmd:"" help:"Have a customer forgotten, for ever."`
+	Export      exportCmd       `cmd:"" help:"Write everything that is held of one customer into a JSON file."`
 	Topics      topicsCmd       `cmd:"" help:"List or create topics."`
 	Lag         lagCmd          `cmd:"" help:"Show how far behind each service is."`
 	Dump        dumpCmd         `cmd:"" help:"Write a topic, or all profiles, as text that can be compared."`
@@ -40,6 +41,7 @@ type commands struct {
 	Replay      replayCmd       `cmd:"" help:"Copy a range of a topic into a file or a new run, or a file into a topic."`
 	Repartition repartitionCmd  `cmd:"" help:"Move a live run to another number of partitions."`
 	Doctor      doctorCmd       `cmd:"" help:"Check what Tempismo depends on, and say what to do."`
+	CRMSandbox  crmSandboxCmd   `cmd:"" name:"crm-sandbox" help:"Imitate CRMs, and show what they would have sent."`
 	Bench       benchCmd        `cmd:"" hidden:"" help:"Measure what things cost; scripts/bench runs it."`
 	Job         benchServiceCmd `cmd:"" name:"bench-service" hidden:"" help:"Run a job that the bench compares with."`
 	Broker      brokerCmd       `cmd:"" hidden:"" help:"Run the embedded broker and store alone, for services in other processes."`

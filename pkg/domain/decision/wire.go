@@ -211,7 +211,7 @@ const (
 	Attempting Result = "attempting" // about to be called
 	Accepted   Result = "accepted"   // the CRM took it
 	Refused    Result = "refused"    // the CRM will never take it
-	Unknown    Result = "unknown"    // called, never answered, and too late to ask again
+	Unknown    Result = "unknown"    // called and never answered, and too late to ask again, or the CRM has no key to ask by
 	TooLate    Result = "expired"    // never accepted, and now too late
 	Suppressed Result = "suppressed" // consent, cap or an erasure forbids it
 	NotLive    Result = "not_live"   // a simulated run calls nobody

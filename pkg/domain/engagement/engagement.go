@@ -24,7 +24,7 @@ const (
 	Open                        // shown, as far as a tracking pixel can tell
 	Click                       // a link followed
 	Reply                       // answered
-	Bounce                      // not delivered, for good or for now
+	Bounce                      // not delivered, and no longer tried
 	Complaint                   // marked as spam
 	Unsubscribe                 // wants no more
 )

@@ -25,7 +25,7 @@ var Presets = []Preset{
 			Kind:     Names{"type", "eventType"},
 			Kinds: map[string]engagement.Kind{
 				"sent": engagement.Sent, "delivered": engagement.Delivered, "open": engagement.Open, "click": engagement.Click,
-				"bounce": engagement.Bounce, "dropped": engagement.Bounce, "deferred": engagement.Bounce,
+				"bounce": engagement.Bounce, "dropped": engagement.Bounce,
 				"spamreport": engagement.Complaint, "statuschange": engagement.Unsubscribe,
 			},
 			// A change of the status is one for the better as well.
