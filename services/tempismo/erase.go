@@ -27,6 +27,7 @@ type eraseCmd struct {
 	Before   string `placeholder:"TIME" help:"Events of before this time (RFC 3339) are ignored from now on. Default: now. A simulated run needs it, as its time is not ours."`
 	Reason   string `default:"request of the customer" help:"Stands in the record, for those who have to account for it."`
 	JSON     bool   `help:"Write a JSON object."`
+	audit
 	target
 }
 
@@ -34,7 +35,7 @@ type eraseCmd struct {
 func (*eraseCmd) Help() string {
 	return `The services forget when they read the record that this writes. What Kafka holds cannot be deleted one by one: the summary says
 which topics hold records of the customer until when. No reader takes them into account any more, also in a replay, as long as
-customer.erasures.v1 is replayed with them.
+customer.erasures.v1 is replayed with them. A JSON line on standard error, and in the file of --audit, says who did it, when and why.
 
 Examples:
   tempismo erase C-00042
@@ -83,7 +84,13 @@ func (c *eraseCmd) Run(ctx context.Context, t terminal) error {
 		} else if sys.run.Simulated {
 			return fmt.Errorf("run %q is a simulated one, whose time is not ours: say with --before up to when events are erased", sys.run.ID)
 		}
-		e, err := erase(ctx, sys, c.Customer, x, now)
+		var e *erased
+		note := audited{Action: "erase", Customer: c.Customer, Run: sys.run.ID, Simulated: sys.run.Simulated, Reason: c.Reason,
+			Detail: fmt.Sprintf("%s of before %s", c.Signals, x.Before.Format(time.RFC3339Nano))}
+		err := c.audit.around(t, note, func() (err error) {
+			e, err = erase(ctx, sys, c.Customer, x, now)
+			return err
+		})
 		if err != nil {
 			return err
 		}
