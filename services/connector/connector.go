@@ -26,6 +26,7 @@ import (
 	"github.com/tempismo/tempismo/services/connector/crm"
 	"github.com/tempismo/tempismo/services/connector/crm/braze"
 	"github.com/tempismo/tempismo/services/connector/crm/customerio"
+	"github.com/tempismo/tempismo/services/connector/crm/hubspot"
 	"github.com/tempismo/tempismo/services/connector/crm/klaviyo"
 	"github.com/tempismo/tempismo/services/connector/crm/webhook"
 )
@@ -37,10 +38,11 @@ const Service = "connector"
 type Config struct {
 	Kafka   kafka.Config   `embed:"" prefix:"kafka-" envprefix:"KAFKA_"`
 	Run     config.Run     `embed:"" prefix:"run-" envprefix:"RUN_"`
-	Target  string         `name:"target" env:"CONNECTOR_TARGET" enum:"webhook,klaviyo,braze,customerio" default:"webhook" help:"Who carries decisions out: webhook, klaviyo, braze or customerio. Only its settings count."`
+	Target  string         `name:"target" env:"CONNECTOR_TARGET" enum:"webhook,klaviyo,braze,customerio,hubspot" default:"webhook" help:"Who carries decisions out: webhook, klaviyo, braze, customerio or hubspot. Only its settings count."`
 	Webhook webhook.Config `embed:"" prefix:"webhook-" envprefix:"WEBHOOK_"`
 	Klaviyo klaviyo.Config `embed:"" prefix:"klaviyo-" envprefix:"KLAVIYO_"`
 	Braze   braze.Config   `embed:"" prefix:"braze-" envprefix:"BRAZE_"`
+	HubSpot hubspot.Config `embed:"" prefix:"hubspot-" envprefix:"HUBSPOT_"`
 
 	CustomerIO customerio.Config `embed:"" prefix:"customerio-" envprefix:"CUSTOMERIO_"`
 }
@@ -67,6 +69,10 @@ func (c Config) chosen() chosen {
 	case customerio.Name:
 		return chosen{c.Target, customerio.Prefix, c.CustomerIO.Base(), c.CustomerIO.Calls, c.CustomerIO.Validate, func(client *http.Client, url string) (crm.CRM, error) {
 			return customerio.New(c.CustomerIO, client, url), nil
+		}}
+	case hubspot.Name:
+		return chosen{c.Target, hubspot.Prefix, c.HubSpot.URL, c.HubSpot.Calls, c.HubSpot.Validate, func(client *http.Client, url string) (crm.CRM, error) {
+			return hubspot.New(c.HubSpot, client, url), nil
 		}}
 	default:
 		return chosen{webhook.Name, webhook.Prefix, c.Webhook.URL, c.Webhook.Calls, c.Webhook.Validate, func(client *http.Client, url string) (crm.CRM, error) {

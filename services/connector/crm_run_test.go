@@ -33,6 +33,7 @@ func TestACRMOnAnEmbeddedBroker(t *testing.T) {
 		{"klaviyo", "KLAVIYO_", sandbox.Klaviyo("key"), map[string]string{"KLAVIYO_API_KEY": "key", "KLAVIYO_PROFILE": "email"}, false},
 		{"braze", "BRAZE_", sandbox.Braze("key"), map[string]string{"BRAZE_API_KEY": "key", "BRAZE_CANVAS_ID": "c"}, true},
 		{"customerio", "CUSTOMERIO_", sandbox.CustomerIO("site", "key", "app"), map[string]string{"CUSTOMERIO_APP_KEY": "app", "CUSTOMERIO_TRANSACTIONAL_ID": "3"}, true},
+		{"hubspot", "HUBSPOT_", sandbox.HubSpot("token"), map[string]string{"HUBSPOT_TOKEN": "token", "HUBSPOT_EMAIL_ID": "7"}, true},
 	}
 	for _, r := range rows {
 		t.Run(r.target, func(t *testing.T) {

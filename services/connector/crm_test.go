@@ -24,6 +24,7 @@ import (
 	"github.com/tempismo/tempismo/services/connector/crm"
 	"github.com/tempismo/tempismo/services/connector/crm/braze"
 	"github.com/tempismo/tempismo/services/connector/crm/customerio"
+	"github.com/tempismo/tempismo/services/connector/crm/hubspot"
 	"github.com/tempismo/tempismo/services/connector/crm/klaviyo"
 	"github.com/tempismo/tempismo/services/connector/crm/sandbox"
 )
@@ -48,6 +49,12 @@ var targets = []struct {
 	}},
 	{"customer.io transactional", func() *sandbox.Fake { return sandbox.CustomerIO("site", "key", "app") }, func(c *http.Client) crm.CRM {
 		return customerio.New(customerio.Config{AppKey: "app", TransactionalID: "3"}, c, "http://crm")
+	}},
+	{"hubspot single send", func() *sandbox.Fake { return sandbox.HubSpot("token") }, func(c *http.Client) crm.CRM {
+		return hubspot.New(hubspot.Config{Token: "token", EmailID: 7}, c, "http://crm")
+	}},
+	{"hubspot property", func() *sandbox.Fake { return sandbox.HubSpot("token") }, func(c *http.Client) crm.CRM {
+		return hubspot.New(hubspot.Config{Token: "token", Property: "tempismo", IDProperty: "email"}, c, "http://crm")
 	}},
 }
 

@@ -134,6 +134,7 @@ func TestTheChosenTarget(t *testing.T) {
 		{"klaviyo", map[string]string{"KLAVIYO_API_KEY": "k", "KLAVIYO_NAME": "theirs"}},
 		{"braze", map[string]string{"BRAZE_API_KEY": "k", "BRAZE_URL": "https://rest.iad-01.braze.com", "BRAZE_CAMPAIGN_ID": "c", "BRAZE_NAME": "theirs"}},
 		{"customerio", map[string]string{"CUSTOMERIO_SITE_ID": "s", "CUSTOMERIO_TRACK_KEY": "k", "CUSTOMERIO_NAME": "theirs"}},
+		{"hubspot", map[string]string{"HUBSPOT_TOKEN": "t", "HUBSPOT_EMAIL_ID": "7", "HUBSPOT_NAME": "theirs"}},
 	}
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"github.com/tempismo/tempismo/services/connector/crm"
 	"github.com/tempismo/tempismo/services/connector/crm/braze"
 	"github.com/tempismo/tempismo/services/connector/crm/customerio"
+	"github.com/tempismo/tempismo/services/connector/crm/hubspot"
 	"github.com/tempismo/tempismo/services/connector/crm/klaviyo"
 	"github.com/tempismo/tempismo/services/connector/crm/webhook"
 )
@@ -29,6 +30,8 @@ func TestDocsTellTheTraits(t *testing.T) {
 		{"`braze`, Canvas", "none", braze.New(braze.Config{CanvasID: "c"}, nil, "")},
 		{"`customerio`, event", "`id` (ULID)", customerio.New(customerio.Config{}, nil, "")},
 		{"`customerio`, transactional", "none", customerio.New(customerio.Config{TransactionalID: "3"}, nil, "")},
+		{"`hubspot`, single send", "`sendId`", hubspot.New(hubspot.Config{EmailID: 7}, nil, "")},
+		{"`hubspot`, property", "none", hubspot.New(hubspot.Config{Property: "p"}, nil, "")},
 	}
 	var want strings.Builder
 	want.WriteString("| target | key | a lost answer | calls per second | customers in one call |\n|---|---|---|---|---|\n")

@@ -22,7 +22,7 @@ type crmSandboxCmd struct {
 
 // Help is the example.
 func (*crmSandboxCmd) Help() string {
-	return `It demands what Klaviyo, Braze and Customer.io document, sends nothing, and writes what they would have sent, one line each.
+	return `It demands what Klaviyo, Braze, Customer.io and HubSpot document, sends nothing, and writes what they would have sent, one line each.
 
 Example:
   tempismo crm-sandbox --fail 0.3
@@ -62,6 +62,7 @@ func (c *crmSandboxCmd) Run(ctx context.Context, t terminal) error {
 	add(sandbox.Klaviyo(c.Key), "/api/events")
 	add(sandbox.Braze(c.Key), "/campaigns/trigger/send", "/canvas/trigger/send")
 	add(sandbox.CustomerIO(c.Key, c.Key, c.Key), "/api/v1/customers/", "/v1/send/email")
+	add(sandbox.HubSpot(c.Key), "/marketing/v4/email/single-send", "/crm/v3/objects/contacts/")
 
 	ln, err := net.Listen("tcp", c.Listen)
 	if err != nil {
@@ -70,7 +71,7 @@ func (c *crmSandboxCmd) Run(ctx context.Context, t terminal) error {
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(ln) }()
-	fmt.Fprintf(t.err, "Klaviyo, Braze and Customer.io are imitated at http://%s; their key is %q\n", ln.Addr(), c.Key)
+	fmt.Fprintf(t.err, "Klaviyo, Braze, Customer.io and HubSpot are imitated at http://%s; their key is %q\n", ln.Addr(), c.Key)
 	for {
 		select {
 		case s := <-lines:

@@ -14,6 +14,7 @@ import (
 	crms "github.com/tempismo/tempismo/services/connector/crm" // crm is a function of this package
 	"github.com/tempismo/tempismo/services/connector/crm/braze"
 	"github.com/tempismo/tempismo/services/connector/crm/customerio"
+	"github.com/tempismo/tempismo/services/connector/crm/hubspot"
 	"github.com/tempismo/tempismo/services/connector/crm/klaviyo"
 )
 
@@ -52,6 +53,8 @@ func TestCRMSandbox(t *testing.T) {
 		{"braze", braze.New(braze.Config{APIKey: "sandbox", CanvasID: "c"}, client, url)},
 		{"customerio", customerio.New(customerio.Config{SiteID: "sandbox", TrackKey: "sandbox", Event: "e"}, client, url)},
 		{"customerio", customerio.New(customerio.Config{AppKey: "sandbox", TransactionalID: "3"}, client, url)},
+		{"hubspot", hubspot.New(hubspot.Config{Token: "sandbox", EmailID: 7}, client, url)},
+		{"hubspot", hubspot.New(hubspot.Config{Token: "sandbox", Property: "tempismo", IDProperty: "email"}, client, url)},
 	}
 	for _, r := range rows {
 		answered := make(chan crms.Answer, 1)
