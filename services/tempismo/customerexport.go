@@ -144,9 +144,9 @@ func (c *exportCmd) Run(ctx context.Context, t terminal) error {
 func (c *exportCmd) export(ctx context.Context, sys *system, t terminal, r *exportReport) (err error) {
 	to := t.out
 	if c.Out != "-" {
-		f, err := os.OpenFile(c.Out, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) // it holds everything of a person
-		if err != nil {
-			return err
+		f, failed := os.OpenFile(c.Out, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) // it holds everything of a person
+		if failed != nil {
+			return failed
 		}
 		to = f
 		defer func() {

@@ -55,6 +55,11 @@ func (c *eraseCmd) Validate() error {
 			errs = append(errs, fmt.Errorf("--before: %s has not come yet: what a customer will do cannot be erased", c.Before))
 		}
 	}
+	// What no reader can read would erase nothing.
+	x := customer.Erasure{Signals: []string{c.Signals}, Reason: c.Reason, Before: time.Unix(0, 0)}
+	if err := new(customer.Erasure).Parse(x.Append(nil)); err != nil {
+		errs = append(errs, fmt.Errorf("--reason: %w", err))
+	}
 	return errors.Join(errs...)
 }
 
