@@ -34,6 +34,7 @@ func TestACRMOnAnEmbeddedBroker(t *testing.T) {
 		{"braze", "BRAZE_", sandbox.Braze("key"), map[string]string{"BRAZE_API_KEY": "key", "BRAZE_CANVAS_ID": "c"}, true},
 		{"customerio", "CUSTOMERIO_", sandbox.CustomerIO("site", "key", "app"), map[string]string{"CUSTOMERIO_APP_KEY": "app", "CUSTOMERIO_TRANSACTIONAL_ID": "3"}, true},
 		{"hubspot", "HUBSPOT_", sandbox.HubSpot("token"), map[string]string{"HUBSPOT_TOKEN": "token", "HUBSPOT_EMAIL_ID": "7"}, true},
+		{"mautic", "MAUTIC_", sandbox.Mautic("u", "p"), map[string]string{"MAUTIC_USER": "u", "MAUTIC_PASSWORD": "p", "MAUTIC_EMAIL_ID": "7"}, false},
 	}
 	for _, r := range rows {
 		t.Run(r.target, func(t *testing.T) {
@@ -64,6 +65,9 @@ func TestACRMOnAnEmbeddedBroker(t *testing.T) {
 			for i := range decisions {
 				d := decision.Decision{Reason: decision.BestSlot, NotBefore: start, ExpiresAt: start.Add(30 * time.Minute), Message: "winter"}
 				customer := fmt.Sprintf("c%d@example.com", i%7)
+				if r.target == "mautic" { // knows numbers only
+					customer = fmt.Sprint(1 + i%7)
+				}
 				e := stream.Event{ID: fmt.Sprintf("d-%d", i), Source: "/test", Type: decision.SendNowType, Subject: customer, Time: start, Data: d.Append(nil)}
 				all = append(all, stream.Message{Key: []byte(customer), Value: e.Append(nil)})
 			}

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -26,6 +27,7 @@ import (
 	"github.com/tempismo/tempismo/services/connector/crm/customerio"
 	"github.com/tempismo/tempismo/services/connector/crm/hubspot"
 	"github.com/tempismo/tempismo/services/connector/crm/klaviyo"
+	"github.com/tempismo/tempismo/services/connector/crm/mautic"
 	"github.com/tempismo/tempismo/services/connector/crm/sandbox"
 )
 
@@ -56,6 +58,18 @@ var targets = []struct {
 	{"hubspot property", func() *sandbox.Fake { return sandbox.HubSpot("token") }, func(c *http.Client) crm.CRM {
 		return hubspot.New(hubspot.Config{Token: "token", Property: "tempismo", IDProperty: "email"}, c, "http://crm")
 	}},
+	{"mautic", func() *sandbox.Fake { return sandbox.Mautic("u", "p") }, func(c *http.Client) crm.CRM {
+		return numbered{mautic.New(mautic.Config{User: "u", Password: "p", EmailID: 7}, c, "http://crm")}
+	}},
+}
+
+// numbered is a CRM whose customers are the numbers in those of the test.
+type numbered struct{ crm.CRM }
+
+func (n numbered) Send(ctx context.Context, s *crm.Send, now time.Time) crm.Answer {
+	other := *s
+	other.Customer = "1" + strings.TrimSuffix(strings.TrimPrefix(s.Customer, "c"), "@example.com") // 0 is nobody
+	return n.CRM.Send(ctx, &other, now)
 }
 
 // TestAThousandDecisions: a thousand decisions go through each CRM while a tenth of the calls suffers from each fault, and

@@ -135,6 +135,7 @@ func TestTheChosenTarget(t *testing.T) {
 		{"braze", map[string]string{"BRAZE_API_KEY": "k", "BRAZE_URL": "https://rest.iad-01.braze.com", "BRAZE_CAMPAIGN_ID": "c", "BRAZE_NAME": "theirs"}},
 		{"customerio", map[string]string{"CUSTOMERIO_SITE_ID": "s", "CUSTOMERIO_TRACK_KEY": "k", "CUSTOMERIO_NAME": "theirs"}},
 		{"hubspot", map[string]string{"HUBSPOT_TOKEN": "t", "HUBSPOT_EMAIL_ID": "7", "HUBSPOT_NAME": "theirs"}},
+		{"mautic", map[string]string{"MAUTIC_URL": "https://mautic.example.com", "MAUTIC_USER": "u", "MAUTIC_PASSWORD": "p", "MAUTIC_EMAIL_ID": "7", "MAUTIC_NAME": "theirs"}},
 	}
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {

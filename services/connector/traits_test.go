@@ -11,6 +11,7 @@ import (
 	"github.com/tempismo/tempismo/services/connector/crm/customerio"
 	"github.com/tempismo/tempismo/services/connector/crm/hubspot"
 	"github.com/tempismo/tempismo/services/connector/crm/klaviyo"
+	"github.com/tempismo/tempismo/services/connector/crm/mautic"
 	"github.com/tempismo/tempismo/services/connector/crm/webhook"
 )
 
@@ -32,6 +33,7 @@ func TestDocsTellTheTraits(t *testing.T) {
 		{"`customerio`, transactional", "none", customerio.New(customerio.Config{TransactionalID: "3"}, nil, "")},
 		{"`hubspot`, single send", "`sendId`", hubspot.New(hubspot.Config{EmailID: 7}, nil, "")},
 		{"`hubspot`, property", "none", hubspot.New(hubspot.Config{Property: "p"}, nil, "")},
+		{"`mautic`", "none", mautic.New(mautic.Config{}, nil, "")},
 	}
 	var want strings.Builder
 	want.WriteString("| target | key | a lost answer | calls per second | customers in one call |\n|---|---|---|---|---|\n")

@@ -16,6 +16,7 @@ import (
 	"github.com/tempismo/tempismo/services/connector/crm/customerio"
 	"github.com/tempismo/tempismo/services/connector/crm/hubspot"
 	"github.com/tempismo/tempismo/services/connector/crm/klaviyo"
+	"github.com/tempismo/tempismo/services/connector/crm/mautic"
 )
 
 // TestCRMSandbox: each connector reaches its CRM at the one address, and what it sends is shown.
@@ -55,12 +56,17 @@ func TestCRMSandbox(t *testing.T) {
 		{"customerio", customerio.New(customerio.Config{AppKey: "sandbox", TransactionalID: "3"}, client, url)},
 		{"hubspot", hubspot.New(hubspot.Config{Token: "sandbox", EmailID: 7}, client, url)},
 		{"hubspot", hubspot.New(hubspot.Config{Token: "sandbox", Property: "tempismo", IDProperty: "email"}, client, url)},
+		{"mautic", mautic.New(mautic.Config{User: "sandbox", Password: "sandbox", EmailID: 7}, client, url)},
 	}
 	for _, r := range rows {
+		send.Customer = "a@example.com"
+		if r.name == "mautic" { // knows numbers only
+			send.Customer = "512"
+		}
 		answered := make(chan crms.Answer, 1)
 		go func() { answered <- r.crm.Send(ctx, send, time.Now()) }()
 		line, err := shown.ReadString('\n')
-		if err != nil || !regexp.MustCompile(`^\d\d:\d\d:\d\d  `+r.name+` +d-1  a@example.com\n$`).MatchString(line) {
+		if err != nil || !regexp.MustCompile(`^\d\d:\d\d:\d\d  `+r.name+` +d-1  `+send.Customer+`\n$`).MatchString(line) {
 			t.Errorf("%s shows %q: %v", r.name, line, err)
 		}
 		if a := <-answered; a.Verdict != crms.Accepted {

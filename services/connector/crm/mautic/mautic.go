@@ -1,0 +1,140 @@
+// Package mautic carries decisions out in Mautic: it sends a template e-mail to one contact.
+//
+// By https://devdocs.mautic.org/en/latest/rest_api/emails.html and
+// https://github.com/mautic/mautic/blob/5.x/app/bundles/EmailBundle/Controller/Api/EmailApiController.php and
+// .../Model/EmailModel.php, as of 2026-11-29. What the documentation leaves out is read from the source, which is not promised to stay:
+//
+//   - There is no key, and no id of a send in the answer. A call whose answer is lost is not made again.
+//   - 200 comes with success false, too: because sending failed, which stands in failed, or because the contact is not to be contacted
+//     or a frequency rule of Mautic has put the message into its own queue, which look alike.
+//   - An e-mail that is not published is sent all the same. One that is set to go to contacts that are not to be contacted
+//     does so.
+//   - Tokens that are not given stay in the text as they are, so all of them are given, also the empty ones.
+//   - 404 says that the e-mail or the contact does not exist, not which. A server that is not Mautic answers so as well,
+//     but not with its errors.
+//   - No limit is published. Mautic sends while it answers, unless it has a queue, so that a small server is soon busy.
+//
+// It is not the sending of a segment e-mail, and it speaks Basic authentication alone, which Mautic's settings have to allow.
+package mautic
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tempismo/tempismo/pkg/config"
+	"github.com/tempismo/tempismo/services/connector/crm"
+)
+
+// Name of the target, and what its variables begin with.
+const (
+	Name   = "mautic"
+	Prefix = "MAUTIC_"
+)
+
+// Config says as whom to call, and what to send.
+type Config struct {
+	URL      string        `name:"url" env:"URL" placeholder:"URL" help:"Where Mautic is, such as https://mautic.example.com."`
+	User     string        `name:"user" env:"USER" help:"User of Mautic that may send e-mails and edit contacts."`
+	Password config.Secret `name:"password" env:"PASSWORD" help:"Password of the user."`
+	EmailID  int64         `name:"email-id" env:"EMAIL_ID" help:"Template e-mail that is to be sent, by its number. The customer ids have to be numbers of contacts."`
+	crm.Calls
+}
+
+// Validate names everything that is wrong with the settings for a run of this kind.
+func (c Config) Validate(simulated bool) error {
+	err := c.Calls.Validate(Prefix, c.URL, "https://mautic.example.com", simulated)
+	if !c.Called(simulated) {
+		return err
+	}
+	if c.User == "" || c.Password == "" {
+		err = errors.Join(err, errors.New("MAUTIC_USER, MAUTIC_PASSWORD: must be set; Mautic has to allow basic authentication in Configuration > API settings"))
+	}
+	if c.EmailID <= 0 {
+		err = errors.Join(err, errors.New("MAUTIC_EMAIL_ID: must be set; it is the number of a template e-mail, which its page shows"))
+	}
+	return err
+}
+
+// Mautic is one installation.
+type Mautic struct {
+	config Config
+	client *http.Client
+	url    string
+}
+
+var _ crm.CRM = (*Mautic)(nil)
+
+// New makes the installation at url.
+func New(c Config, client *http.Client, url string) *Mautic {
+	return &Mautic{config: c, client: client, url: strings.TrimRight(url, "/")}
+}
+
+// Traits of the endpoint. 10 calls a second spare a small server; it is no limit of Mautic's.
+func (m *Mautic) Traits() crm.Traits {
+	return crm.Traits{Rate: 10, Batch: 1, Breaker: true}
+}
+
+// Send sends the e-mail.
+func (m *Mautic) Send(ctx context.Context, s *crm.Send, now time.Time) crm.Answer {
+	f, err := s.Facts()
+	if err != nil {
+		return crm.Answer{Verdict: crm.Refused, Detail: "the decision cannot be read"}
+	}
+	contact, err := strconv.ParseInt(s.Customer, 10, 64)
+	if err != nil || contact <= 0 {
+		return crm.Answer{Verdict: crm.Refused, Detail: "the customer id is no number of a contact"}
+	}
+	form := url.Values{
+		"tokens[{tempismo_decision}]": {f.Decision}, "tokens[{tempismo_reason}]": {f.Reason}, "tokens[{tempismo_request}]": {f.Request}, "tokens[{tempismo_channel}]": {f.Channel},
+		"tokens[{tempismo_message}]": {f.Message}, "tokens[{tempismo_audience}]": {f.Audience}, "tokens[{tempismo_arm}]": {f.Arm},
+		"tokens[{tempismo_expires_at}]": {f.ExpiresAt.Format(time.RFC3339)},
+	}
+	to := fmt.Sprintf("%s/api/emails/%d/contact/%d/send", m.url, m.config.EmailID, contact)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, bytes.NewReader([]byte(form.Encode())))
+	if err != nil {
+		return crm.Answer{Verdict: crm.Refused, Detail: "MAUTIC_URL is not usable"}
+	}
+	req.SetBasicAuth(m.config.User, string(m.config.Password))
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("User-Agent", "Tempismo")
+	return crm.Do(m.client, req, func(code int, header http.Header, body []byte) crm.Answer { return sort(code, header, body, now) })
+}
+
+// sort sorts Mautic's answers. What they say may hold the contact's address, so none of it is passed on.
+func sort(code int, header http.Header, body []byte, now time.Time) crm.Answer {
+	var said struct {
+		Success any               `json:"success"` // 1, true or false
+		Failed  any               `json:"failed"`  // a text, or several
+		Errors  []json.RawMessage `json:"errors"`
+	}
+	ours := json.Unmarshal(body, &said) == nil
+	a := crm.Sort(code, header, now)
+	switch {
+	case code == http.StatusNotFound && len(said.Errors) > 0:
+		a = crm.Answer{Verdict: crm.Refused, Detail: "HTTP 404: Mautic does not know the e-mail or the contact"}
+	case code == http.StatusTooManyRequests && a.After == 0:
+		a.After = 10 * time.Second
+	case a.Verdict != crm.Accepted || ours && (said.Success == true || said.Success == 1.0):
+	case !ours || said.Success == nil: // a page, or half an answer
+		a = crm.Answer{Verdict: crm.Unknown, Detail: "HTTP " + strconv.Itoa(code) + " without success"}
+	default:
+		a = crm.Answer{Verdict: crm.Refused, Detail: "not sent: the contact is not to be contacted, or a frequency rule of Mautic has put the message off"}
+		if text, ok := said.Failed.(string); ok && text != "" {
+			a.Detail = "sending failed; Mautic's log says why"
+		} else if several, ok := said.Failed.([]any); ok && len(several) > 0 {
+			a.Detail = "sending failed; Mautic's log says why"
+		} else if by, ok := said.Failed.(map[string]any); ok && len(by) > 0 {
+			a.Detail = "sending failed; Mautic's log says why"
+		}
+	}
+	return a
+}
