@@ -1,8 +1,11 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -303,4 +306,28 @@ func fieldsOfStates(states ...any) map[string]bool {
 		visit(reflect.TypeOf(s))
 	}
 	return names
+}
+
+// stopping is a reader who stops the command with the first that it gets.
+type stopping struct{ stop context.CancelFunc }
+
+func (s stopping) Write(b []byte) (int, error) { s.stop(); return len(b), nil }
+
+// TestAnExportThatIsStoppedIsNone: a reader of a topic that is told to stop ends without an error.
+func TestAnExportThatIsStoppedIsNone(t *testing.T) {
+	r := newEraseRig(t)
+	var events [][2]string
+	for day := range 1000 {
+		events = append(events, did(engagement.Delivered, "anna", day, 0))
+	}
+	r.write("r1", topics.Events, events...)
+	r.with("r1", func(sys *system) error {
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		c := &exportCmd{Customer: "anna", Out: "-"}
+		if err := c.export(ctx, sys, terminal{out: stopping{stop}, err: io.Discard}, &exportReport{Customer: "anna"}); !errors.Is(err, context.Canceled) {
+			t.Errorf("%v", err)
+		}
+		return nil
+	})
 }
