@@ -29,6 +29,7 @@ import (
 	"github.com/tempismo/tempismo/services/connector/crm/hubspot"
 	"github.com/tempismo/tempismo/services/connector/crm/klaviyo"
 	"github.com/tempismo/tempismo/services/connector/crm/mautic"
+	"github.com/tempismo/tempismo/services/connector/crm/sfmc"
 	"github.com/tempismo/tempismo/services/connector/crm/webhook"
 )
 
@@ -39,12 +40,13 @@ const Service = "connector"
 type Config struct {
 	Kafka   kafka.Config   `embed:"" prefix:"kafka-" envprefix:"KAFKA_"`
 	Run     config.Run     `embed:"" prefix:"run-" envprefix:"RUN_"`
-	Target  string         `name:"target" env:"CONNECTOR_TARGET" enum:"webhook,klaviyo,braze,customerio,hubspot,mautic" default:"webhook" help:"Who carries decisions out: webhook, klaviyo, braze, customerio, hubspot or mautic. Only its settings count."`
+	Target  string         `name:"target" env:"CONNECTOR_TARGET" enum:"webhook,klaviyo,braze,customerio,hubspot,mautic,sfmc" default:"webhook" help:"Who carries decisions out: webhook, klaviyo, braze, customerio, hubspot, mautic or sfmc. Only its settings count."`
 	Webhook webhook.Config `embed:"" prefix:"webhook-" envprefix:"WEBHOOK_"`
 	Klaviyo klaviyo.Config `embed:"" prefix:"klaviyo-" envprefix:"KLAVIYO_"`
 	Braze   braze.Config   `embed:"" prefix:"braze-" envprefix:"BRAZE_"`
 	HubSpot hubspot.Config `embed:"" prefix:"hubspot-" envprefix:"HUBSPOT_"`
 	Mautic  mautic.Config  `embed:"" prefix:"mautic-" envprefix:"MAUTIC_"`
+	SFMC    sfmc.Config    `embed:"" prefix:"sfmc-" envprefix:"SFMC_"`
 
 	CustomerIO customerio.Config `embed:"" prefix:"customerio-" envprefix:"CUSTOMERIO_"`
 }
@@ -79,6 +81,10 @@ func (c Config) chosen() chosen {
 	case mautic.Name:
 		return chosen{c.Target, mautic.Prefix, c.Mautic.URL, c.Mautic.Calls, c.Mautic.Validate, func(client *http.Client, url string) (crm.CRM, error) {
 			return mautic.New(c.Mautic, client, url), nil
+		}}
+	case sfmc.Name:
+		return chosen{c.Target, sfmc.Prefix, c.SFMC.Base(), c.SFMC.Calls, c.SFMC.Validate, func(client *http.Client, url string) (crm.CRM, error) {
+			return sfmc.New(c.SFMC, client, url), nil
 		}}
 	default:
 		return chosen{webhook.Name, webhook.Prefix, c.Webhook.URL, c.Webhook.Calls, c.Webhook.Validate, func(client *http.Client, url string) (crm.CRM, error) {

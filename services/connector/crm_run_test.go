@@ -35,6 +35,7 @@ func TestACRMOnAnEmbeddedBroker(t *testing.T) {
 		{"customerio", "CUSTOMERIO_", sandbox.CustomerIO("site", "key", "app"), map[string]string{"CUSTOMERIO_APP_KEY": "app", "CUSTOMERIO_TRANSACTIONAL_ID": "3"}, true},
 		{"hubspot", "HUBSPOT_", sandbox.HubSpot("token"), map[string]string{"HUBSPOT_TOKEN": "token", "HUBSPOT_EMAIL_ID": "7"}, true},
 		{"mautic", "MAUTIC_", sandbox.Mautic("u", "p"), map[string]string{"MAUTIC_USER": "u", "MAUTIC_PASSWORD": "p", "MAUTIC_EMAIL_ID": "7"}, false},
+		{"sfmc", "SFMC_", sandbox.SFMC("id", "secret"), map[string]string{"SFMC_CLIENT_ID": "id", "SFMC_CLIENT_SECRET": "secret", "SFMC_EVENT_KEY": "e"}, true},
 	}
 	for _, r := range rows {
 		t.Run(r.target, func(t *testing.T) {

@@ -29,6 +29,7 @@ import (
 	"github.com/tempismo/tempismo/services/connector/crm/klaviyo"
 	"github.com/tempismo/tempismo/services/connector/crm/mautic"
 	"github.com/tempismo/tempismo/services/connector/crm/sandbox"
+	"github.com/tempismo/tempismo/services/connector/crm/sfmc"
 )
 
 // targets are the CRMs, each with the fake that imitates it.
@@ -60,6 +61,12 @@ var targets = []struct {
 	}},
 	{"mautic", func() *sandbox.Fake { return sandbox.Mautic("u", "p") }, func(c *http.Client) crm.CRM {
 		return numbered{mautic.New(mautic.Config{User: "u", Password: "p", EmailID: 7}, c, "http://crm")}
+	}},
+	{"sfmc journey", func() *sandbox.Fake { return sandbox.SFMC("id", "secret") }, func(c *http.Client) crm.CRM {
+		return sfmc.New(sfmc.Config{ClientID: "id", ClientSecret: "secret", EventKey: "e"}, c, "http://crm")
+	}},
+	{"sfmc transactional", func() *sandbox.Fake { return sandbox.SFMC("id", "secret") }, func(c *http.Client) crm.CRM {
+		return sfmc.New(sfmc.Config{ClientID: "id", ClientSecret: "secret", DefinitionKey: "d"}, c, "http://crm")
 	}},
 }
 

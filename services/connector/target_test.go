@@ -136,6 +136,7 @@ func TestTheChosenTarget(t *testing.T) {
 		{"customerio", map[string]string{"CUSTOMERIO_SITE_ID": "s", "CUSTOMERIO_TRACK_KEY": "k", "CUSTOMERIO_NAME": "theirs"}},
 		{"hubspot", map[string]string{"HUBSPOT_TOKEN": "t", "HUBSPOT_EMAIL_ID": "7", "HUBSPOT_NAME": "theirs"}},
 		{"mautic", map[string]string{"MAUTIC_URL": "https://mautic.example.com", "MAUTIC_USER": "u", "MAUTIC_PASSWORD": "p", "MAUTIC_EMAIL_ID": "7", "MAUTIC_NAME": "theirs"}},
+		{"sfmc", map[string]string{"SFMC_SUBDOMAIN": "mc123", "SFMC_CLIENT_ID": "i", "SFMC_CLIENT_SECRET": "s", "SFMC_EVENT_KEY": "e", "SFMC_NAME": "theirs"}},
 	}
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"github.com/tempismo/tempismo/services/connector/crm/hubspot"
 	"github.com/tempismo/tempismo/services/connector/crm/klaviyo"
 	"github.com/tempismo/tempismo/services/connector/crm/mautic"
+	"github.com/tempismo/tempismo/services/connector/crm/sfmc"
 	"github.com/tempismo/tempismo/services/connector/crm/webhook"
 )
 
@@ -34,6 +35,8 @@ func TestDocsTellTheTraits(t *testing.T) {
 		{"`hubspot`, single send", "`sendId`", hubspot.New(hubspot.Config{EmailID: 7}, nil, "")},
 		{"`hubspot`, property", "none", hubspot.New(hubspot.Config{Property: "p"}, nil, "")},
 		{"`mautic`", "none", mautic.New(mautic.Config{}, nil, "")},
+		{"`sfmc`, journey", "none", sfmc.New(sfmc.Config{EventKey: "e"}, nil, "")},
+		{"`sfmc`, transactional", "`messageKey`", sfmc.New(sfmc.Config{DefinitionKey: "d"}, nil, "")},
 	}
 	var want strings.Builder
 	want.WriteString("| target | key | a lost answer | calls per second | customers in one call |\n|---|---|---|---|---|\n")

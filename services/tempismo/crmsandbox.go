@@ -15,14 +15,14 @@ import (
 // crmSandboxCmd imitates CRMs for people who have no account at hand, or do not want to write to anybody.
 type crmSandboxCmd struct {
 	Listen string        `default:"127.0.0.1:8090" placeholder:"HOST:PORT" help:"Where the CRMs are served."`
-	Key    string        `default:"sandbox" help:"The key that all of them want: API keys, Customer.io's site ID, and Mautic's user and password."`
+	Key    string        `default:"sandbox" help:"The key that all of them want: API keys, Customer.io's site ID, Mautic's user and password, and Salesforce's client ID and secret."`
 	Fail   float64       `default:"0" help:"Share of the calls that fail, in one of the ways in which a CRM can: 429, errors and broken connections before and after the message was taken, late answers."`
 	Late   time.Duration `default:"20s" help:"By how much a late answer is late."`
 }
 
 // Help is the example.
 func (*crmSandboxCmd) Help() string {
-	return `It demands what Klaviyo, Braze, Customer.io, HubSpot and Mautic document, sends nothing, and writes what they would have sent, one line each.
+	return `It demands what Klaviyo, Braze, Customer.io, HubSpot, Mautic and Salesforce Marketing Cloud document, sends nothing, and writes what they would have sent, one line each.
 
 Example:
   tempismo crm-sandbox --fail 0.3
@@ -64,6 +64,7 @@ func (c *crmSandboxCmd) Run(ctx context.Context, t terminal) error {
 	add(sandbox.CustomerIO(c.Key, c.Key, c.Key), "/api/v1/customers/", "/v1/send/email")
 	add(sandbox.HubSpot(c.Key), "/marketing/v4/email/single-send", "/crm/v3/objects/contacts/")
 	add(sandbox.Mautic(c.Key, c.Key), "/api/emails/")
+	add(sandbox.SFMC(c.Key, c.Key), "/v2/token", "/interaction/v1/events", "/messaging/v1/email/messages/")
 
 	ln, err := net.Listen("tcp", c.Listen)
 	if err != nil {
@@ -72,7 +73,7 @@ func (c *crmSandboxCmd) Run(ctx context.Context, t terminal) error {
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(ln) }()
-	fmt.Fprintf(t.err, "Klaviyo, Braze, Customer.io, HubSpot and Mautic are imitated at http://%s; their key is %q\n", ln.Addr(), c.Key)
+	fmt.Fprintf(t.err, "Klaviyo, Braze, Customer.io, HubSpot, Mautic and Salesforce Marketing Cloud are imitated at http://%s; their key is %q\n", ln.Addr(), c.Key)
 	for {
 		select {
 		case s := <-lines:

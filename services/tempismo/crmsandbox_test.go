@@ -17,6 +17,7 @@ import (
 	"github.com/tempismo/tempismo/services/connector/crm/hubspot"
 	"github.com/tempismo/tempismo/services/connector/crm/klaviyo"
 	"github.com/tempismo/tempismo/services/connector/crm/mautic"
+	"github.com/tempismo/tempismo/services/connector/crm/sfmc"
 )
 
 // TestCRMSandbox: each connector reaches its CRM at the one address, and what it sends is shown.
@@ -57,6 +58,8 @@ func TestCRMSandbox(t *testing.T) {
 		{"hubspot", hubspot.New(hubspot.Config{Token: "sandbox", EmailID: 7}, client, url)},
 		{"hubspot", hubspot.New(hubspot.Config{Token: "sandbox", Property: "tempismo", IDProperty: "email"}, client, url)},
 		{"mautic", mautic.New(mautic.Config{User: "sandbox", Password: "sandbox", EmailID: 7}, client, url)},
+		{"sfmc", sfmc.New(sfmc.Config{ClientID: "sandbox", ClientSecret: "sandbox", EventKey: "e"}, client, url)},
+		{"sfmc", sfmc.New(sfmc.Config{ClientID: "sandbox", ClientSecret: "sandbox", DefinitionKey: "d"}, client, url)},
 	}
 	for _, r := range rows {
 		send.Customer = "a@example.com"
