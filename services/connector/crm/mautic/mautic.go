@@ -1,14 +1,15 @@
 // Package mautic carries decisions out in Mautic: it sends a template e-mail to one contact.
 //
-// By https://devdocs.mautic.org/en/latest/rest_api/emails.html and
-// https://github.com/mautic/mautic/blob/5.x/app/bundles/EmailBundle/Controller/Api/EmailApiController.php and
-// .../Model/EmailModel.php, as of 2026-11-29. What the documentation leaves out is read from the source, which is not promised to stay:
+// By https://github.com/mautic/developer-documentation-new (docs/rest_api/emails.rst) and https://github.com/mautic/mautic
+// (app/bundles/EmailBundle: Controller/Api/EmailApiController.php at 06ddb16, Model/EmailModel.php at 002d4b6), as of 2026-11-29.
+// What the documentation leaves out is read from the source, which may differ from version to version:
 //
 //   - There is no key, and no id of a send in the answer. A call whose answer is lost is not made again.
 //   - 200 comes with success false, too: because sending failed, which stands in failed, or because the contact is not to be contacted
 //     or a frequency rule of Mautic has put the message into its own queue, which look alike.
 //   - An e-mail that is not published is sent all the same. One that is set to go to contacts that are not to be contacted
 //     does so.
+//   - A segment e-mail that a contact has had is not sent again, and success is said all the same. It has to be a template e-mail.
 //   - Tokens that are not given stay in the text as they are, so all of them are given, also the empty ones.
 //   - 404 says that the e-mail or the contact does not exist, not which. A server that is not Mautic answers so as well,
 //     but not with its errors.
