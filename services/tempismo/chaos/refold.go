@@ -221,7 +221,7 @@ func (f *facts) letters(v *verdict, service string, inputs []stream.Input, expec
 		for _, records := range f.records[topics.DeadLetter(in.Topic)] {
 			for i := range records {
 				h := records[i].Headers
-				if headerOf(h, "__connect.errors.topic") == "" { // what came over HTTP and never was a record
+				if strings.HasPrefix(headerOf(h, "__connect.errors.stage"), "ingest:") { // it came over HTTP and never was a record
 					continue
 				}
 				position := in.Topic + ":" + headerOf(h, "__connect.errors.partition") + ":" + headerOf(h, "__connect.errors.offset")
