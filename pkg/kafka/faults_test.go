@@ -194,6 +194,22 @@ func TestAGroupNoticesThatItsTopicHasGrown(t *testing.T) {
 	}
 }
 
+// TestATopicThatGrewMeanwhileIsNoticed: between the join and the first look, or while nobody could tell how many there were.
+func TestATopicThatGrewMeanwhileIsNoticed(t *testing.T) {
+	l := open(t, embedded(t))
+	topic := create(t, l, "", 2)
+	for _, known := range []int{1, 0} {
+		if n := l.grown(within(t, time.Minute), topic, known); n != 2 {
+			t.Errorf("%d were known, and %d are", known, n)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if n := l.grown(ctx, topic, 2); n != 2 || ctx.Err() == nil {
+		t.Errorf("2 were known, it returned %d before it had to", n)
+	}
+}
+
 func TestLeavingDoesNotWaitForAJoinThatHangs(t *testing.T) {
 	c, config := cluster(t)
 	l := open(t, config)

@@ -25,6 +25,7 @@ const (
 // Consume joins the consumer group with the range assignor, and calls work for every partition of topic that it is given:
 // see stream.Log. It logs what keeps it from joining.
 func (l *Log) Consume(ctx context.Context, group, topic string, work func(ctx context.Context, a stream.Assignment)) error {
+	known := l.partitions(ctx, topic) // before the group is joined: what comes after it is noticed
 	conns := &connSet{open: map[*setConn]struct{}{}}
 	dialer := l.dialer
 	dialer.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -46,7 +47,6 @@ func (l *Log) Consume(ctx context.Context, group, topic string, work func(ctx co
 	log := l.logger.With("group", group, "topic", topic)
 	var working atomic.Int32
 	var pause backoff
-	known := 0 // partitions of the topic; of one generation after the other
 	for ctx.Err() == nil {
 		gen, err := cg.Next(ctx)
 		if err != nil {
@@ -88,20 +88,23 @@ func (l *Log) Consume(ctx context.Context, group, topic string, work func(ctx co
 	}
 }
 
-// grown returns when the topic has got more partitions than are known, or ctx ends: kafka-go takes the return for the end of
-// the generation, and the next one gives the new partitions to somebody, who refuses them. kafka-go can watch by itself,
-// but on the connection of the heartbeats, where two answers that are due make it spin.
+// partitions is how many the topic has; 0: it cannot be found out now.
+func (l *Log) partitions(ctx context.Context, topic string) int {
+	m, err := l.admin.Metadata(ctx, topic)
+	if err != nil {
+		return 0
+	}
+	return len(m.Topics[topic].Partitions)
+}
+
+// grown returns when the topic has got more partitions than were known before the group was joined (0: nobody knew), or ctx
+// ends: kafka-go takes the return for the end of the generation, and the next one gives the new partitions to somebody, who
+// refuses them. kafka-go can watch by itself, but on the connection of the heartbeats, where two answers that are due make it spin.
 func (l *Log) grown(ctx context.Context, topic string, known int) int {
 	tick := time.NewTicker(growthInterval)
 	defer tick.Stop()
 	for {
-		m, err := l.admin.Metadata(ctx, topic)
-		n := len(m.Topics[topic].Partitions)
-		switch {
-		case err != nil || n == 0: // another time
-		case known == 0:
-			known = n
-		case n > known:
+		if n := l.partitions(ctx, topic); n > known {
 			return n
 		}
 		select {
