@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
-	"flag"
 	"fmt"
 	"net/http"
 	"os"
@@ -13,83 +12,9 @@ import (
 	"testing"
 
 	"github.com/tempismo/tempismo/pkg/config"
-	"github.com/tempismo/tempismo/pkg/domain/engagement"
 	"github.com/tempismo/tempismo/services/ingest/webhook"
+	"github.com/tempismo/tempismo/services/ingest/webhook/webhooktest"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files of testdata")
-
-// show writes elements down, one in a line.
-func show(elements []webhook.Element, err error) string {
-	if err != nil {
-		return fmt.Sprintf("refused: %v\n", err)
-	}
-	var b strings.Builder
-	for _, x := range elements {
-		switch {
-		case x.Err != nil:
-			fmt.Fprintf(&b, "error: %v", x.Err)
-		case x.Event == nil:
-			fmt.Fprintf(&b, "ignored: %s", x.Ignored)
-		default:
-			b.Write(x.Event.Append(nil))
-			if x.Machine {
-				b.WriteString(" machine")
-			}
-			if x.Address.IsValid() {
-				fmt.Fprintf(&b, " from %v", x.Address)
-			}
-		}
-		b.WriteByte('\n')
-	}
-	return b.String()
-}
-
-// golden compares with a file of testdata.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs; got\n%s", path, got)
-	}
-}
-
-// checkElements is the promise of Read, whatever the body: every element is one thing, and every event is valid.
-func checkElements(t *testing.T, elements []webhook.Element) {
-	t.Helper()
-	for i, x := range elements {
-		n := 0
-		for _, is := range []bool{x.Event != nil, x.Ignored != "", x.Err != nil} {
-			if is {
-				n++
-			}
-		}
-		if n != 1 {
-			t.Fatalf("element %d is %d things: %+v", i, n, x)
-		}
-		if x.Event == nil {
-			continue
-		}
-		if err := x.Event.Validate(); err != nil {
-			t.Fatalf("element %d is not valid: %v", i, err)
-		}
-		if x.Event.Actor != engagement.Human || x.Event.ActorRule != "" {
-			t.Fatalf("element %d has an actor, which is for the server to say: %+v", i, x.Event)
-		}
-	}
-}
 
 const (
 	login    = "brevo:0123456789abcdef"
@@ -146,10 +71,10 @@ func TestEventsAreMapped(t *testing.T) {
 	var b strings.Builder
 	for _, tt := range payloads {
 		elements, err := s.Read(&webhook.Request{Body: []byte(tt.body)})
-		checkElements(t, elements)
-		fmt.Fprintf(&b, "# %s\n%s", tt.name, show(elements, err))
+		webhooktest.Check(t, elements)
+		fmt.Fprintf(&b, "# %s\n%s", tt.name, webhooktest.Show(elements, err))
 	}
-	golden(t, "events.golden", b.String())
+	webhooktest.Golden(t, "events.golden", b.String())
 }
 
 // TestOneOpenIsToldOnce: what Brevo reports under two names has one id; what a proxy has fetched, and another open, have others.
@@ -201,10 +126,10 @@ func TestPublicPayloads(t *testing.T) {
 			t.Fatal(err)
 		}
 		elements, err := s.Read(&webhook.Request{Body: body})
-		checkElements(t, elements)
-		fmt.Fprintf(&b, "# %s\n%s", filepath.Base(file), show(elements, err))
+		webhooktest.Check(t, elements)
+		fmt.Fprintf(&b, "# %s\n%s", filepath.Base(file), webhooktest.Show(elements, err))
 	}
-	golden(t, "anymail.golden", b.String())
+	webhooktest.Golden(t, "anymail.golden", b.String())
 }
 
 func TestVerify(t *testing.T) {
@@ -283,6 +208,6 @@ func FuzzRead(f *testing.F) {
 	s := open(f, Config{Logins: login})
 	f.Fuzz(func(t *testing.T, body []byte) {
 		elements, _ := s.Read(&webhook.Request{Body: body})
-		checkElements(t, elements)
+		webhooktest.Check(t, elements)
 	})
 }

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,83 +16,9 @@ import (
 	"time"
 
 	"github.com/tempismo/tempismo/pkg/config"
-	"github.com/tempismo/tempismo/pkg/domain/engagement"
 	"github.com/tempismo/tempismo/services/ingest/webhook"
+	"github.com/tempismo/tempismo/services/ingest/webhook/webhooktest"
 )
-
-var update = flag.Bool("update", false, "rewrite the golden files of testdata")
-
-// show writes elements down, one in a line.
-func show(elements []webhook.Element, err error) string {
-	if err != nil {
-		return fmt.Sprintf("refused: %v\n", err)
-	}
-	var b strings.Builder
-	for _, x := range elements {
-		switch {
-		case x.Err != nil:
-			fmt.Fprintf(&b, "error: %v", x.Err)
-		case x.Event == nil:
-			fmt.Fprintf(&b, "ignored: %s", x.Ignored)
-		default:
-			b.Write(x.Event.Append(nil))
-			if x.Machine {
-				b.WriteString(" machine")
-			}
-			if x.Address.IsValid() {
-				fmt.Fprintf(&b, " from %v", x.Address)
-			}
-		}
-		b.WriteByte('\n')
-	}
-	return b.String()
-}
-
-// golden compares with a file of testdata.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs; got\n%s", path, got)
-	}
-}
-
-// checkElements is the promise of Read, whatever the body: every element is one thing, and every event is valid.
-func checkElements(t *testing.T, elements []webhook.Element) {
-	t.Helper()
-	for i, x := range elements {
-		n := 0
-		for _, is := range []bool{x.Event != nil, x.Ignored != "", x.Err != nil} {
-			if is {
-				n++
-			}
-		}
-		if n != 1 {
-			t.Fatalf("element %d is %d things: %+v", i, n, x)
-		}
-		if x.Event == nil {
-			continue
-		}
-		if err := x.Event.Validate(); err != nil {
-			t.Fatalf("element %d is not valid: %v", i, err)
-		}
-		if x.Event.Actor != engagement.Human || x.Event.ActorRule != "" {
-			t.Fatalf("element %d has an actor, which is for the server to say: %+v", i, x.Event)
-		}
-	}
-}
 
 const (
 	key     = "key-of-thirty-two-characters-000"
@@ -161,13 +86,13 @@ func TestEventsAreMapped(t *testing.T) {
 	var b strings.Builder
 	for _, tt := range events {
 		elements, err := s.Read(post(key, clock, token, tt.event))
-		checkElements(t, elements)
-		fmt.Fprintf(&b, "# %s\n%s", tt.name, show(elements, err))
+		webhooktest.Check(t, elements)
+		fmt.Fprintf(&b, "# %s\n%s", tt.name, webhooktest.Show(elements, err))
 	}
 	for _, body := range []string{``, `[]`, `"x"`, `{"event-data":`, `{}`} {
-		fmt.Fprintf(&b, "# the body %s\n%s", body, show(s.Read(&webhook.Request{Body: []byte(body)})))
+		fmt.Fprintf(&b, "# the body %s\n%s", body, webhooktest.Show(s.Read(&webhook.Request{Body: []byte(body)})))
 	}
-	golden(t, "events.golden", b.String())
+	webhooktest.Golden(t, "events.golden", b.String())
 }
 
 // TestPublicPayloads maps the payloads of django-anymail's tests, many of which were copied from Mailgun's own.
@@ -188,10 +113,10 @@ func TestPublicPayloads(t *testing.T) {
 			t.Fatal(err)
 		}
 		elements, err := s.Read(&webhook.Request{Body: body, Now: clock})
-		checkElements(t, elements)
-		fmt.Fprintf(&b, "# %s\n%s", filepath.Base(file), show(elements, err))
+		webhooktest.Check(t, elements)
+		fmt.Fprintf(&b, "# %s\n%s", filepath.Base(file), webhooktest.Show(elements, err))
 	}
-	golden(t, "anymail.golden", b.String())
+	webhooktest.Golden(t, "anymail.golden", b.String())
 }
 
 const opened = `{"event":"opened","id":"O1","timestamp":1796205713,"recipient":"anna@example.com"}`
@@ -353,7 +278,7 @@ func FuzzRead(f *testing.F) {
 		if err == nil && len(elements) != 1 {
 			t.Fatalf("%d elements", len(elements))
 		}
-		checkElements(t, elements)
+		webhooktest.Check(t, elements)
 		for _, x := range elements {
 			if x.Event != nil && (x.Event.Kind == 0 || x.Event.Provider != "mailgun") {
 				t.Fatalf("%+v", x.Event)

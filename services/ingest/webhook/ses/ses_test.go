@@ -3,6 +3,8 @@ package ses
 import (
 	"context"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1"
@@ -13,7 +15,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
-	"flag"
 	"fmt"
 	"math/big"
 	"net/http"
@@ -28,9 +29,8 @@ import (
 	"time"
 
 	"github.com/tempismo/tempismo/services/ingest/webhook"
+	"github.com/tempismo/tempismo/services/ingest/webhook/webhooktest"
 )
-
-var update = flag.Bool("update", false, "rewrite the canonical events in testdata")
 
 const (
 	topicArn = "arn:aws:sns:eu-south-1:123456789012:mail"
@@ -248,6 +248,32 @@ func TestMalformedBodyIsNotVerified(t *testing.T) {
 }
 
 // The certificate is changed while old messages are still on their way: both are taken, and each is fetched once.
+// TestACertificateThatIsNone: whatever stands at the URL, the request is refused, and nothing falls over.
+func TestACertificateThatIsNone(t *testing.T) {
+	curve, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := "sns-signing.eu-south-1.amazonaws.com"
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
+		NotBefore: clock.Add(-time.Hour), NotAfter: clock.Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &curve.PublicKey, curve)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, page := range map[string][]byte{
+		"no PEM":        []byte("<html>"),
+		"no X.509":      pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("nonsense")}),
+		"another kind":  pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}),
+		"no key of RSA": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+	} {
+		s := newSource(t, &web{pages: map[string][]byte{certURL: page}})
+		if err := s.Verify(t.Context(), request(t, sns().sign(notice("{}")))); !errors.Is(err, webhook.ErrUnverified) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
 func TestTwoCertificatesDuringRotation(t *testing.T) {
 	const next = "https://sns.eu-south-1.amazonaws.com/SimpleNotificationService-4567.pem"
 	younger := newAuthority(t, "sns-signing.eu-south-1.amazonaws.com")
@@ -458,43 +484,6 @@ var own = []struct{ name, inner string }{
 	{"what somebody else publishes", `hello`},
 }
 
-func show(all []webhook.Element) string {
-	var b strings.Builder
-	for _, e := range all {
-		switch {
-		case e.Event != nil:
-			b.Write(e.Event.Append(nil))
-			if e.Address.IsValid() {
-				fmt.Fprintf(&b, " from %v", e.Address)
-			}
-		case e.Err != nil:
-			fmt.Fprintf(&b, "error: %v", e.Err)
-		default:
-			fmt.Fprintf(&b, "ignored: %s", e.Ignored)
-		}
-		b.WriteByte('\n')
-	}
-	return b.String()
-}
-
-// golden compares with what testdata expects, after it was looked at.
-func golden(t *testing.T, file, got string) {
-	t.Helper()
-	file = filepath.Join("testdata", file)
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s: got\n%s\nwant\n%s", file, got, want)
-	}
-}
-
 func TestEventsAreMapped(t *testing.T) {
 	s := newSource(t, &web{})
 	var b strings.Builder
@@ -503,16 +492,16 @@ func TestEventsAreMapped(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", tt.name, err)
 		}
-		fmt.Fprintf(&b, "# %s\n%s", tt.name, show(all))
+		fmt.Fprintf(&b, "# %s\n%s", tt.name, webhooktest.Show(all, err))
 	}
 	for _, m := range []message{invitation(), {Type: farewell}} {
 		all, err := s.Read(request(t, m))
 		if err != nil {
 			t.Fatal(err)
 		}
-		fmt.Fprintf(&b, "# %s\n%s", m.Type, show(all))
+		fmt.Fprintf(&b, "# %s\n%s", m.Type, webhooktest.Show(all, err))
 	}
-	golden(t, "own.golden", b.String())
+	webhooktest.Golden(t, "own.golden", b.String())
 }
 
 func data(t *testing.T) string {
@@ -541,9 +530,9 @@ func TestPayloadsOfTheWild(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fmt.Fprintf(&b, "# %s\n%s", filepath.Base(file), show(all))
+		fmt.Fprintf(&b, "# %s\n%s", filepath.Base(file), webhooktest.Show(all, err))
 	}
-	golden(t, "anymail.golden", b.String())
+	webhooktest.Golden(t, "anymail.golden", b.String())
 }
 
 // Messages that SNS has really signed.
