@@ -177,15 +177,6 @@ func instant(path, s string) (time.Time, error) {
 // Append writes the data object in its one canonical form: equal attributes have equal bytes.
 func (a *Attributes) Append(dst []byte) []byte { return appendJSON(dst, a) }
 
-// MailingRefused reports whether the customer has said not to want mail. Who was never asked has not.
-func (a *Attributes) MailingRefused() bool { return a.Consents.Mailing.refused() }
-
-// PixelRefused reports whether the customer has said not to want to be observed by tracking pixels. Who was never asked has
-// not.
-func (a *Attributes) PixelRefused() bool { return a.Consents.Pixel.refused() }
-
-func (c *Consent) refused() bool { return c != nil && !c.Granted }
-
 // Openings are the times that the customer has asked for, in the order told.
 func (a *Attributes) Openings() []calendar.Opening {
 	var all []calendar.Opening
