@@ -23,11 +23,12 @@ func (s *server) webhook(p *provider) endpoint {
 		},
 		answer: func(b *batch) any {
 			return struct {
-				Accepted int     `json:"accepted"`
-				Ignored  int     `json:"ignored"`
-				Dead     int     `json:"dead"`
-				Refused  []wrong `json:"refused"`
-			}{len(b.messages), b.ignored, len(b.letters), append([]wrong{}, b.wrong...)}
+				Accepted    int     `json:"accepted"`
+				Ignored     int     `json:"ignored"`
+				Unconsented int     `json:"unconsented"`
+				Dead        int     `json:"dead"`
+				Refused     []wrong `json:"refused"`
+			}{len(b.messages), b.ignored, b.unconsented, len(b.letters), append([]wrong{}, b.wrong...)}
 		},
 	}
 }
@@ -80,12 +81,9 @@ func (s *server) readWebhook(p *provider, r *http.Request, body []byte, tracepar
 		case x.Event == nil:
 			b.ignored++
 		default:
-			m, err := s.event(x.Event, x.Machine, x.Address, traceparent)
-			if err != nil {
+			if err := s.add(&b, x.Event, x.Machine, x.Address, traceparent); err != nil {
 				b.bury(i, p, x.Raw, err)
-				continue
 			}
-			b.messages = append(b.messages, m)
 		}
 	}
 	return b, nil
