@@ -116,7 +116,7 @@ func TestImport(t *testing.T) {
 		if out := must(t, "lag", "--data", one); !strings.Contains(out, "profiler") {
 			t.Errorf("lag:\n%s", out)
 		}
-		if out := must(t, "doctor", "--data", one); !strings.Contains(out, "all 23 of run") {
+		if out := must(t, "doctor", "--data", one); !strings.Contains(out, "all 25 of run") {
 			t.Errorf("doctor:\n%s", out)
 		}
 	})
