@@ -146,7 +146,7 @@ type fixture struct {
 func newFixture(t *testing.T, run stream.Run, answers func(n int, w http.ResponseWriter, r *http.Request)) *fixture {
 	f := &fixture{t: t, log: streamtest.NewLog(), clock: &fakeClock{now: start}, run: run}
 	f.receiver = newReceiver(t, f.clock, answers)
-	for _, name := range []string{topics.Decisions, topics.Outcomes, topics.DeadLetter(topics.Decisions)} {
+	for _, name := range []string{topics.Decisions, topics.Outcomes, topics.DeadLetter(topics.Decisions), topics.Attributes, topics.Consents, topics.Erasures} {
 		f.log.Create(run.Topic(name), stream.TopicInfo{Partitions: 1, MaxMessageBytes: 1 << 20})
 	}
 	f.webhook = webhook.Config{URL: f.receiver.server.URL, Secret: secret, Calls: crm.Calls{Name: "webhook", Timeout: 15 * time.Second, Concurrency: 4, AllowPrivate: true}}
@@ -197,6 +197,13 @@ func (f *fixture) write(id, customer, typ string, at time.Time, d decision.Decis
 func (f *fixture) serve() *service {
 	f.t.Helper()
 	s := f.service()
+	f.serveAs(s)
+	return s
+}
+
+// serveAs is serve for a connector that differs from that of Run.
+func (f *fixture) serveAs(s *service) {
+	f.t.Helper()
 	ctx, cancel := context.WithCancel(f.t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- s.serve(ctx) }()
@@ -208,7 +215,6 @@ func (f *fixture) serve() *service {
 	if err := <-ended; err != nil {
 		f.t.Fatal(err)
 	}
-	return s
 }
 
 func (f *fixture) offset() int64 {

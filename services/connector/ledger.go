@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -16,11 +17,13 @@ import (
 type ledger struct {
 	mu      sync.Mutex
 	entries map[string]entry
-	sweepAt int // number of entries at which the forgotten ones are taken out
+	sent    map[string]string // by request: the decision under which it was released, or may have been
+	sweepAt int               // number of entries at which the forgotten ones are taken out
 }
 
 // entry is one decision.
 type entry struct {
+	request  string    // that it releases, if any
 	attempts int       // calls that were intended
 	final    bool      // it has its result
 	forget   time.Time // on the wall clock, when no copy of the decision can matter any more
@@ -29,12 +32,21 @@ type entry struct {
 // margin is how long a decision is remembered beyond its life, for copies of it that come late.
 const margin = time.Hour
 
-func newLedger() *ledger { return &ledger{entries: map[string]entry{}, sweepAt: 4096} }
+func newLedger() *ledger {
+	return &ledger{entries: map[string]entry{}, sent: map[string]string{}, sweepAt: 4096}
+}
 
 func (l *ledger) get(id string) entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.entries[id]
+}
+
+// released names the decision under which a request was called for, unless that one ended without a message; empty: none.
+func (l *ledger) released(request string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sent[request]
 }
 
 // note keeps an outcome in mind. A final result stays final, whatever comes after it.
@@ -47,6 +59,7 @@ func (l *ledger) note(o *decision.Outcome, now, forget time.Time) {
 	if forget.After(e.forget) {
 		e.forget = forget
 	}
+	l.release(&e, o)
 	l.entries[o.Decision] = e
 	if len(l.entries) < l.sweepAt {
 		return
@@ -54,10 +67,32 @@ func (l *ledger) note(o *decision.Outcome, now, forget time.Time) {
 	for id, e := range l.entries {
 		if e.forget.Before(now) {
 			delete(l.entries, id)
+			if l.sent[e.request] == id {
+				delete(l.sent, e.request)
+			}
 		}
 	}
 	// Sweeping again only after as many new entries keeps it cheap however many are alive.
 	l.sweepAt = max(4096, 2*len(l.entries))
+}
+
+// release keeps in mind under which decision a request goes out.
+func (l *ledger) release(e *entry, o *decision.Outcome) {
+	if o.Request == "" {
+		return
+	}
+	by, taken := l.sent[o.Request]
+	switch o.Result {
+	case decision.Refused, decision.TooLate, decision.Suppressed, decision.NotLive:
+		if by == o.Decision {
+			delete(l.sent, o.Request)
+		}
+	default:
+		if !taken {
+			e.request = strings.Clone(o.Request)
+			l.sent[e.request] = o.Decision
+		}
+	}
 }
 
 // rebuild reads the outcomes of one partition from since on up to its end into the ledger.

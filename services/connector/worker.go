@@ -26,6 +26,7 @@ type worker struct {
 	outcomes      *writer
 	letters       *writer
 	ledger        *ledger
+	told          *told
 	logger        *slog.Logger
 
 	room     chan struct{}            // decisions under way
@@ -42,6 +43,31 @@ const skew = 5 * time.Minute
 
 func (w *worker) writer(topic string, partition int32) *writer {
 	return &writer{log: w.log, topic: topic, partition: partition, queue: make(chan write), retrying: w.retrying, sleep: w.clock.Sleep}
+}
+
+// follow prepares the reading of what customers say.
+func (w *worker) follow() {
+	w.told = newTold(w.log, w.run, w.assignment.Partition())
+	deaf := false // owned by whoever reads
+	w.told.retry = func(ctx context.Context, op string, f func() error) error {
+		return w.retry(ctx, op, func() error {
+			err := f()
+			switch {
+			case err != nil && ctx.Err() == nil:
+				w.health.Set("consents", false, "it cannot be read what customers have said, so nobody is called")
+				deaf = true
+			case err == nil && deaf:
+				w.health.Set("consents", true, "")
+				deaf = false
+			}
+			return err
+		})
+	}
+	w.told.now = w.clock.Now
+	if w.run.Simulated { // its customers live by the time of its records
+		w.told.now = func() time.Time { return time.Unix(0, w.seen.Load()).UTC() }
+	}
+	w.told.unread = func(topic string) { count(w.metrics.unread, with("topic", topic)) }
 }
 
 // work deals with decisions until ctx ends.
@@ -69,6 +95,7 @@ func (w *worker) work(ctx context.Context) error {
 	w.hint(late)
 	stop()
 	writers.Wait()
+	w.told.close()
 	return err
 }
 
