@@ -116,7 +116,7 @@ func aThousandDecisions(t *testing.T, fake *sandbox.Fake, open func(*http.Client
 	defer network.close()
 
 	log := streamtest.NewLog()
-	for _, name := range []string{topics.Decisions, topics.Outcomes, topics.DeadLetter(topics.Decisions), topics.Attributes, topics.Consents, topics.Erasures} {
+	for _, name := range needed {
 		log.Create(name, stream.TopicInfo{Partitions: 1, MaxMessageBytes: 1 << 20})
 	}
 	expires := map[string]time.Time{}

@@ -36,8 +36,8 @@ type delivery struct {
 	crmID    string    // the CRM's own, once it took it
 }
 
-// parse reads a decision. What it returns does not refer to r, which is reused.
-func parse(r *stream.Record) (*delivery, error) {
+// parse reads a decision of a run. What it returns does not refer to r, which is reused.
+func parse(r *stream.Record, run stream.Run) (*delivery, error) {
 	e, err := stream.ParseEvent(r.Value)
 	if err != nil {
 		return nil, err
@@ -64,7 +64,9 @@ func parse(r *stream.Record) (*delivery, error) {
 		return nil, fmt.Errorf("expires_at: more than %v after time", decision.MaxExpiry)
 	}
 	d.request, d.channel = strings.Clone(data.Request), data.Channel
-	d.known = positions(data.MadeFrom.Positions, r.Partition)
+	if strings.HasPrefix(e.Source, "/tempismo/decider/"+run.ID+"/") { // positions of another run, whose records were copied, mean nothing here
+		d.known = positions(data.MadeFrom.Positions, r.Partition)
+	}
 	d.data = clone(e.Data)
 	return d, nil
 }
@@ -361,7 +363,10 @@ func (w *worker) write(late context.Context, d *delivery, o *decision.Outcome) b
 	if now.After(forget) {
 		forget = now
 	}
-	w.ledger.note(o, now, forget.Add(margin))
+	if day := now.Add(decision.MaxExpiry); o.Result.Final() && day.After(forget) { // what comes of it, and copies
+		forget = day
+	}
+	w.ledger.note(o, d.customer, now, forget.Add(margin))
 	return true
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -17,23 +18,28 @@ import (
 type ledger struct {
 	mu      sync.Mutex
 	entries map[string]entry
-	sent    map[string]string // by request: the decision under which it was released, or may have been
-	sweepAt int               // number of entries at which the forgotten ones are taken out
+	sent    map[string]string   // by request: the decision under which it was released, or may have been
+	written map[string][]string // by customer: decisions that were called for
+	sweepAt int                 // number of entries at which the forgotten ones are taken out
 }
 
 // entry is one decision.
 type entry struct {
-	request  string    // that it releases, if any
-	attempts int       // calls that were intended
-	final    bool      // it has its result
-	forget   time.Time // on the wall clock, when no copy of the decision can matter any more
+	request  string            // that it releases, if any
+	customer string            // who was to get it, once it was called for
+	out      bool              // a message went out, or may have
+	crmID    string            // the CRM's own of the send, if it gave one
+	attempts int               // calls that were intended
+	final    bool              // it has its result
+	then     []decision.Result // what providers have told of it
+	forget   time.Time         // on the wall clock, when no copy of the decision can matter any more
 }
 
 // margin is how long a decision is remembered beyond its life, for copies of it that come late.
 const margin = time.Hour
 
 func newLedger() *ledger {
-	return &ledger{entries: map[string]entry{}, sent: map[string]string{}, sweepAt: 4096}
+	return &ledger{entries: map[string]entry{}, sent: map[string]string{}, written: map[string][]string{}, sweepAt: 4096}
 }
 
 func (l *ledger) get(id string) entry {
@@ -49,8 +55,28 @@ func (l *ledger) released(request string) string {
 	return l.sent[request]
 }
 
-// note keeps an outcome in mind. A final result stays final, whatever comes after it.
-func (l *ledger) note(o *decision.Outcome, now, forget time.Time) {
+// wrote reports whether a decision about a customer was called for.
+func (l *ledger) wrote(customer []byte) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.written[string(customer)]) > 0
+}
+
+// sends are the decisions, as the beginnings of outcomes, whose message to a customer has that id, and no such result yet.
+func (l *ledger) sends(customer, message string, result decision.Result) (of []decision.Outcome) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, id := range l.written[customer] {
+		e := l.entries[id]
+		if e.out && (message == id || message == e.crmID) && !slices.Contains(e.then, result) {
+			of = append(of, decision.Outcome{Decision: id, Request: e.request, Attempts: e.attempts})
+		}
+	}
+	return of
+}
+
+// note keeps an outcome about a customer in mind. A final result stays final, whatever comes after it.
+func (l *ledger) note(o *decision.Outcome, customer string, now, forget time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	e := l.entries[o.Decision]
@@ -60,6 +86,7 @@ func (l *ledger) note(o *decision.Outcome, now, forget time.Time) {
 		e.forget = forget
 	}
 	l.release(&e, o)
+	l.went(&e, o, customer)
 	l.entries[o.Decision] = e
 	if len(l.entries) < l.sweepAt {
 		return
@@ -67,6 +94,10 @@ func (l *ledger) note(o *decision.Outcome, now, forget time.Time) {
 	for id, e := range l.entries {
 		if e.forget.Before(now) {
 			delete(l.entries, id)
+			l.written[e.customer] = slices.DeleteFunc(l.written[e.customer], func(d string) bool { return d == id })
+			if len(l.written[e.customer]) == 0 {
+				delete(l.written, e.customer)
+			}
 			if l.sent[e.request] == id {
 				delete(l.sent, e.request)
 			}
@@ -95,6 +126,25 @@ func (l *ledger) release(e *entry, o *decision.Outcome) {
 	}
 }
 
+// went keeps in mind to whom a message went out, and what came of it.
+func (l *ledger) went(e *entry, o *decision.Outcome, customer string) {
+	switch o.Result {
+	case decision.Attempting, decision.Accepted, decision.Unknown:
+		if e.customer == "" {
+			e.customer = strings.Clone(customer)
+			l.written[e.customer] = append(l.written[e.customer], o.Decision)
+		}
+		e.out = e.out || o.Result != decision.Attempting
+		if o.CRMID != "" {
+			e.crmID = strings.Clone(o.CRMID)
+		}
+	case decision.Delivered, decision.Opened, decision.Clicked:
+		if !slices.Contains(e.then, o.Result) {
+			e.then = append(e.then, o.Result)
+		}
+	}
+}
+
 // rebuild reads the outcomes of one partition from since on up to its end into the ledger.
 func rebuild(ctx context.Context, log stream.Log, topic string, partition int32, connector string, since, now time.Time, l *ledger) error {
 	_, end, err := log.Bounds(ctx, topic, partition)
@@ -114,7 +164,7 @@ func rebuild(ctx context.Context, log stream.Log, topic string, partition int32,
 		if o.Parse(e.Data) != nil || o.Connector != connector {
 			return
 		}
-		l.note(&o, now, r.Time.Add(decision.MaxExpiry+margin))
+		l.note(&o, e.Subject, now, r.Time.Add(decision.MaxExpiry+margin))
 	})
 }
 

@@ -19,6 +19,7 @@ type metrics struct {
 	letters    metric.Int64Counter
 	unread     metric.Int64Counter
 	looks      metric.Int64Counter
+	joined     metric.Int64Counter
 	retries    metric.Int64Counter
 	pending    metric.Int64UpDownCounter
 }
@@ -35,6 +36,7 @@ func newMetrics(t *telemetry.Telemetry) (*metrics, error) {
 		ignored:    counter("ignored", "{decision}", "Decisions that ask for no call, by type."),
 		duplicates: counter("duplicates", "{decision}", "Decisions that had been dealt with before."),
 		letters:    counter("dead_letters", "{record}", "Decisions that could not be read and were set aside."),
+		joined:     counter("joined", "{outcome}", "Outcomes that follow from what providers tell of a send, by result."),
 		looks:      counter("looks", "{request}", "Questions to the CRM whether it has a decision whose answer was lost, by verdict."),
 		unread:     counter("unread", "{record}", "Records of what customers have said that could not be read and are not heeded, by topic."),
 		retries:    counter("retries", "{retry}", "Failed operations on Kafka that are tried again, by operation."),

@@ -100,6 +100,17 @@ func TestTheLastMoment(t *testing.T) {
 	}
 }
 
+// A run that was moved to other partitions has decisions of the run before it, whose positions are of other topics.
+func TestPositionsOfAnotherRunSayNothing(t *testing.T) {
+	f := newFixture(t, stream.Run{ID: "r2"}, nil)
+	f.mailing("C-1", "", false, start)
+	f.decideBy("d-1", "C-1", map[string]string{topics.Consents: "0:9"})
+	f.serve()
+	if got := f.outcomes("d-1"); got != "suppressed/0" {
+		t.Errorf("outcomes %s", got)
+	}
+}
+
 // TestWhatIsSaidWhileItWaits: a refusal that comes between two attempts is heeded, and so is one that comes between the
 // intent and the call.
 func TestWhatIsSaidWhileItWaits(t *testing.T) {

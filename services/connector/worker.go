@@ -64,8 +64,8 @@ func (w *worker) follow() {
 		})
 	}
 	w.told.now = w.clock.Now
-	if w.run.Simulated { // its customers live by the time of its records
-		w.told.now = func() time.Time { return time.Unix(0, w.seen.Load()).UTC() }
+	if w.run.Simulated { // its records have times of their own: everything is read, and nothing forgotten
+		w.told.now = func() time.Time { return time.Time{} }
 	}
 	w.told.unread = func(topic string) { count(w.metrics.unread, with("topic", topic)) }
 }
@@ -87,11 +87,15 @@ func (w *worker) work(ctx context.Context) error {
 		}
 	})()
 
-	var deliveries, writers sync.WaitGroup
+	var deliveries, writers, joining sync.WaitGroup
 	writers.Go(func() { w.outcomes.run(late) })
 	writers.Go(func() { w.letters.run(late) })
+	if w.target.crm != nil {
+		joining.Go(func() { w.join(ctx, late) })
+	}
 	err = w.read(ctx, late, offset, &deliveries)
 	deliveries.Wait()
+	joining.Wait()
 	w.hint(late)
 	stop()
 	writers.Wait()
@@ -186,7 +190,7 @@ func (w *worker) read(ctx, late context.Context, offset int64, deliveries *sync.
 
 // take starts what one record asks for, once there is room. It reports false when ctx ended first.
 func (w *worker) take(ctx, late context.Context, r *stream.Record, deliveries *sync.WaitGroup) bool {
-	d, err := parse(r)
+	d, err := parse(r, w.run)
 	switch {
 	case err != nil:
 	case d.typ != decision.SendNowType:
