@@ -51,7 +51,7 @@ const day = 24 * time.Hour
 
 // All lists the topics in the order of the flow.
 var All = []Topic{
-	{Events, Log, 400 * day, []string{"ingest"}, []string{"profiler", "trainer"}, true},
+	{Events, Log, 400 * day, []string{"ingest"}, []string{"profiler", "trainer", "connector"}, true},
 	{Attributes, Table, 0, []string{"ingest", "others"}, []string{"profiler", "decider", "connector", "trainer"}, true},
 	{Consents, Log, 3650 * day, []string{"ingest", "profiler", "others"}, []string{"profiler", "decider", "connector", "trainer"}, true},
 	{Erasures, Log, 3650 * day, []string{"profiler", "tempismo erase"}, []string{"profiler", "detector", "decider", "connector", "trainer"}, true},

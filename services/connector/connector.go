@@ -7,8 +7,13 @@
 // The webhook knows the message by its id, so it is called again with the same id, and a receiver that follows Standard
 // Webhooks drops the second one; so do CRMs that have a key for it.
 //
+// Between a decision and its call a customer may refuse or be erased. So what customers have said since is read to the end of
+// the topics right before each call, and what cannot be read stops it.
+//
+// What providers tell of a send is joined to it by its id, and becomes a further outcome.
+//
 // It decides nothing, and it knows its target, a CRM or a webhook, by the interface of package crm alone: where a target
-// has no key, a call whose answer was lost is not made again, and the decision ends as unknown. A simulated run calls
+// has no key, a call whose answer was lost is not made again: it is looked up, or the decision ends as unknown. A simulated run calls
 // nobody, unless it has a receiver of its own on this machine.
 package connector
 

@@ -132,6 +132,9 @@ func statuses(codes ...int) func(int, http.ResponseWriter, *http.Request) {
 	return func(n int, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(codes[min(n, len(codes))-1]) }
 }
 
+// needed are the topics that a connector needs.
+var needed = []string{topics.Decisions, topics.Outcomes, topics.DeadLetter(topics.Decisions), topics.Events, topics.Attributes, topics.Consents, topics.Erasures}
+
 // fixture is a connector on a log in memory with one partition.
 type fixture struct {
 	t        *testing.T
@@ -141,12 +144,13 @@ type fixture struct {
 	run      stream.Run
 	webhook  webhook.Config
 	target   *target // nil: the webhook
+	events   int     // written so far
 }
 
 func newFixture(t *testing.T, run stream.Run, answers func(n int, w http.ResponseWriter, r *http.Request)) *fixture {
 	f := &fixture{t: t, log: streamtest.NewLog(), clock: &fakeClock{now: start}, run: run}
 	f.receiver = newReceiver(t, f.clock, answers)
-	for _, name := range []string{topics.Decisions, topics.Outcomes, topics.DeadLetter(topics.Decisions)} {
+	for _, name := range needed {
 		f.log.Create(run.Topic(name), stream.TopicInfo{Partitions: 1, MaxMessageBytes: 1 << 20})
 	}
 	f.webhook = webhook.Config{URL: f.receiver.server.URL, Secret: secret, Calls: crm.Calls{Name: "webhook", Timeout: 15 * time.Second, Concurrency: 4, AllowPrivate: true}}
@@ -197,18 +201,30 @@ func (f *fixture) write(id, customer, typ string, at time.Time, d decision.Decis
 func (f *fixture) serve() *service {
 	f.t.Helper()
 	s := f.service()
+	f.serveAs(s)
+	return s
+}
+
+// serveAs is serve for a connector that differs from that of Run.
+func (f *fixture) serveAs(s *service) {
+	f.t.Helper()
+	f.serveUntil(s, func() bool {
+		_, end, err := f.log.Bounds(f.t.Context(), f.run.Topic(topics.Decisions), partition)
+		return err == nil && f.offset() == end
+	})
+}
+
+// serveUntil runs a connector until ok holds.
+func (f *fixture) serveUntil(s *service, ok func() bool) {
+	f.t.Helper()
 	ctx, cancel := context.WithCancel(f.t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- s.serve(ctx) }()
-	f.await(func() bool {
-		_, end, err := f.log.Bounds(ctx, f.run.Topic(topics.Decisions), partition)
-		return err == nil && f.offset() == end
-	})
+	f.await(ok)
 	cancel()
 	if err := <-ended; err != nil {
 		f.t.Fatal(err)
 	}
-	return s
 }
 
 func (f *fixture) offset() int64 {

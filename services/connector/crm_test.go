@@ -79,6 +79,12 @@ func (n numbered) Send(ctx context.Context, s *crm.Send, now time.Time) crm.Answ
 	return n.CRM.Send(ctx, &other, now)
 }
 
+func (n numbered) Look(ctx context.Context, s *crm.Send, now time.Time) crm.Answer {
+	other := *s
+	other.Customer = "1" + strings.TrimSuffix(strings.TrimPrefix(s.Customer, "c"), "@example.com")
+	return n.CRM.(crm.Looker).Look(ctx, &other, now)
+}
+
 // TestAThousandDecisions: a thousand decisions go through each CRM while a tenth of the calls suffers from each fault, and
 // the connector is stopped and killed again and again; the first time without faults, at the full rate. Nothing is sent twice, late or out of order, whatever is said of a decision is true,
 // no limit is exceeded, and where the CRM has a key everything that lives long enough is sent.
@@ -110,7 +116,7 @@ func aThousandDecisions(t *testing.T, fake *sandbox.Fake, open func(*http.Client
 	defer network.close()
 
 	log := streamtest.NewLog()
-	for _, name := range []string{topics.Decisions, topics.Outcomes, topics.DeadLetter(topics.Decisions)} {
+	for _, name := range needed {
 		log.Create(name, stream.TopicInfo{Partitions: 1, MaxMessageBytes: 1 << 20})
 	}
 	expires := map[string]time.Time{}

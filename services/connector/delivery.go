@@ -24,6 +24,8 @@ import (
 type delivery struct {
 	id       string
 	request  string // that it releases, if any
+	channel  string
+	known    map[string]int64 // the last record that the decider had read, by topic
 	typ      string
 	customer string
 	trace    string // traceparent
@@ -34,8 +36,8 @@ type delivery struct {
 	crmID    string    // the CRM's own, once it took it
 }
 
-// parse reads a decision. What it returns does not refer to r, which is reused.
-func parse(r *stream.Record) (*delivery, error) {
+// parse reads a decision of a run. What it returns does not refer to r, which is reused.
+func parse(r *stream.Record, run stream.Run) (*delivery, error) {
 	e, err := stream.ParseEvent(r.Value)
 	if err != nil {
 		return nil, err
@@ -61,9 +63,35 @@ func parse(r *stream.Record) (*delivery, error) {
 	if d.expires = data.ExpiresAt; d.expires.Sub(d.time) > decision.MaxExpiry {
 		return nil, fmt.Errorf("expires_at: more than %v after time", decision.MaxExpiry)
 	}
-	d.request = strings.Clone(data.Request)
+	d.request, d.channel = strings.Clone(data.Request), data.Channel
+	if strings.HasPrefix(e.Source, "/tempismo/decider/"+run.ID+"/") { // positions of another run, whose records were copied, mean nothing here
+		d.known = positions(data.MadeFrom.Positions, r.Partition)
+	}
 	d.data = clone(e.Data)
 	return d, nil
+}
+
+// positions are the offsets in what a decision was made from, as far as they are those of its own partition.
+func positions(from map[string]string, partition int32) map[string]int64 {
+	known := make(map[string]int64, len(from))
+	for topic, at := range from {
+		p, offset, _ := strings.Cut(at, ":")
+		if n, err := strconv.ParseInt(offset, 10, 64); err == nil && p == strconv.Itoa(int(partition)) {
+			known[topic] = n
+		}
+	}
+	return known
+}
+
+// send is the decision as a CRM gets it.
+func (d *delivery) send() *crm.Send {
+	return &crm.Send{ID: d.id, Type: d.typ, Customer: d.customer, Time: d.time, Data: d.data}
+}
+
+// news reports whether something was said that the decider had not read. Without a position nothing was read.
+func (d *delivery) news(m mark) bool {
+	read, ok := d.known[m.feed]
+	return !ok || m.offset > read
 }
 
 // schedule is how long to wait after each failed attempt, by the Standard Webhooks specification; the last pause repeats.
@@ -84,15 +112,20 @@ func (w *worker) deliver(ctx, late context.Context, d *delivery) bool {
 
 	// Whoever owned the partition before may have called, and nobody knows what came of it.
 	attempts, uncertain, reason := known.attempts, known.attempts > 0, ""
-	tooLate := func() bool {
-		result := decision.TooLate
+	// drop ends what will not be called any more, and was sent only if a call was taken whose answer is missing.
+	drop := func(result decision.Result, why string) bool {
 		if uncertain {
 			result = decision.Unknown
 		}
-		return w.conclude(late, d, result, attempts, reason)
+		return w.conclude(late, d, result, attempts, why)
 	}
+	tooLate := func() bool { return drop(decision.TooLate, reason) }
 	if uncertain && !w.target.traits.Key {
-		return w.conclude(late, d, decision.Unknown, attempts, "a call may have been under way when the connector stopped, and the CRM would take a second one for another send")
+		return w.find(ctx, late, d, attempts, "a call may have been under way when the connector stopped, and the CRM would take a second one for another send")
+	}
+	// After a loss of state a request can end a second time, under another id.
+	if other := w.ledger.released(d.request); other != "" && other != d.id {
+		return drop(decision.Suppressed, "the request was released by decision "+other)
 	}
 	for {
 		if ctx.Err() != nil {
@@ -111,13 +144,20 @@ func (w *worker) deliver(ctx, late context.Context, d *delivery) bool {
 			}
 			continue
 		}
+		why, err := w.forbidden(ctx, d)
+		if err != nil {
+			return false
+		}
+		if why != "" {
+			return drop(decision.Suppressed, why)
+		}
 
 		a, called := w.attempt(ctx, late, d, attempts+1)
 		if !called {
 			if ctx.Err() != nil || late.Err() != nil {
 				return false
 			}
-			continue // it expired or the target vanished while it waited for its turn
+			continue // it expired, the target vanished or the customer said no while it waited for its turn
 		}
 		attempts, reason = attempts+1, a.Detail
 		if a.After > 0 {
@@ -148,7 +188,7 @@ func (w *worker) deliver(ctx, late context.Context, d *delivery) bool {
 			}
 		case crm.Unknown:
 			if !w.target.traits.Key {
-				return w.conclude(late, d, decision.Unknown, attempts, a.Detail)
+				return w.find(ctx, late, d, attempts, a.Detail)
 			}
 		}
 		uncertain = uncertain || a.Verdict == crm.Unknown
@@ -161,6 +201,65 @@ func (w *worker) deliver(ctx, late context.Context, d *delivery) bool {
 			return ctx.Err() == nil && tooLate()
 		}
 	}
+}
+
+// looks are the pauses before the CRM is asked whether it has what was called for: it may take a while until it shows it.
+var looks = [...]time.Duration{5 * time.Second, time.Minute, 5 * time.Minute}
+
+// find ends a decision whose call may have been taken by a CRM that has no key: as accepted, if it can be asked and has it, or
+// else as unknown, for the reason why. The call is not made again, because what is not found may still be on its way. Whoever
+// goes on if ctx ends first finds the intent, and asks.
+func (w *worker) find(ctx, late context.Context, d *delivery, attempts int, why string) bool {
+	looker, ok := w.target.crm.(crm.Looker)
+	for i := 0; ok && i < len(looks); i++ {
+		if w.clock.Sleep(ctx, looks[i]) != nil {
+			return false
+		}
+		a, asked := w.look(ctx, late, d, looker)
+		switch {
+		case !asked:
+			return false
+		case a.Verdict == crm.Accepted:
+			d.crmID = a.ID
+			return w.conclude(late, d, decision.Accepted, attempts, "the answer to the call was lost; the CRM has it")
+		case a.Verdict == crm.Denied:
+			return w.conclude(late, d, decision.Unknown, attempts, why+"; the CRM lets nobody look it up: "+a.Detail)
+		}
+	}
+	return w.conclude(late, d, decision.Unknown, attempts, why)
+}
+
+// look asks the CRM once, when it may be called. It reports false if ctx ended first.
+func (w *worker) look(ctx, late context.Context, d *delivery, looker crm.Looker) (crm.Answer, bool) {
+	for wait := w.target.hold(w.clock.Now()); wait > 0; wait = w.target.hold(w.clock.Now()) {
+		if w.clock.Sleep(ctx, wait) != nil {
+			return crm.Answer{}, false
+		}
+	}
+	select {
+	case w.target.slots <- struct{}{}:
+		defer func() { <-w.target.slots }()
+	case <-ctx.Done():
+		return crm.Answer{}, false
+	}
+	if w.target.turn(ctx, w.clock) != nil {
+		return crm.Answer{}, false
+	}
+	a := looker.Look(late, d.send(), w.clock.Now())
+	if a.After > 0 {
+		w.target.pause(w.clock.Now().Add(a.After))
+	}
+	count(w.metrics.looks, with("verdict", string(a.Verdict)))
+	return a, true
+}
+
+// forbidden says what customers have said by now that a decision must not be carried out against; empty: nothing. The error is
+// ctx's.
+func (w *worker) forbidden(ctx context.Context, d *delivery) (string, error) {
+	if err := w.told.catchUp(ctx); err != nil {
+		return "", err
+	}
+	return w.told.forbids(d), nil
 }
 
 // now is the clock that expiry goes by: the wall in a live run, event time in a simulated one, where the first attempt
@@ -208,6 +307,10 @@ func (w *worker) attempt(ctx, late context.Context, d *delivery, n int) (crm.Ans
 	if !live() || !w.write(late, d, &decision.Outcome{Decision: d.id, Request: d.request, Connector: w.name, Result: decision.Attempting, Attempts: n}) {
 		return crm.Answer{}, false
 	}
+	// What was said until now is still in time. It is asked before the partition is confirmed, which must not grow old.
+	if why, err := w.forbidden(ctx, d); err != nil || why != "" {
+		return crm.Answer{}, false
+	}
 	// An owner who slept through the loss of his partition finds out here, and not by calling.
 	if w.retry(ctx, "confirm", func() error { return w.assignment.Confirm(ctx) }) != nil || !live() {
 		return crm.Answer{}, false
@@ -219,7 +322,7 @@ func (w *worker) attempt(ctx, late context.Context, d *delivery, n int) (crm.Ans
 	defer span.End()
 	began := w.clock.Now()
 	called = true
-	a := w.target.crm.Send(calling, &crm.Send{ID: d.id, Type: d.typ, Customer: d.customer, Time: d.time, Data: d.data}, began)
+	a := w.target.crm.Send(calling, d.send(), began)
 	if w.target.note(a, w.clock.Now()) {
 		w.logger.WarnContext(ctx, "the target fails again and again: calls are held back, and one at a time tries it", "answer", a.Detail)
 	}
@@ -260,7 +363,10 @@ func (w *worker) write(late context.Context, d *delivery, o *decision.Outcome) b
 	if now.After(forget) {
 		forget = now
 	}
-	w.ledger.note(o, now, forget.Add(margin))
+	if day := now.Add(decision.MaxExpiry); o.Result.Final() && day.After(forget) { // what comes of it, and copies
+		forget = day
+	}
+	w.ledger.note(o, d.customer, now, forget.Add(margin))
 	return true
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -16,20 +18,29 @@ import (
 type ledger struct {
 	mu      sync.Mutex
 	entries map[string]entry
-	sweepAt int // number of entries at which the forgotten ones are taken out
+	sent    map[string]string   // by request: the decision under which it was released, or may have been
+	written map[string][]string // by customer: decisions that were called for
+	sweepAt int                 // number of entries at which the forgotten ones are taken out
 }
 
 // entry is one decision.
 type entry struct {
-	attempts int       // calls that were intended
-	final    bool      // it has its result
-	forget   time.Time // on the wall clock, when no copy of the decision can matter any more
+	request  string            // that it releases, if any
+	customer string            // who was to get it, once it was called for
+	out      bool              // a message went out, or may have
+	crmID    string            // the CRM's own of the send, if it gave one
+	attempts int               // calls that were intended
+	final    bool              // it has its result
+	then     []decision.Result // what providers have told of it
+	forget   time.Time         // on the wall clock, when no copy of the decision can matter any more
 }
 
 // margin is how long a decision is remembered beyond its life, for copies of it that come late.
 const margin = time.Hour
 
-func newLedger() *ledger { return &ledger{entries: map[string]entry{}, sweepAt: 4096} }
+func newLedger() *ledger {
+	return &ledger{entries: map[string]entry{}, sent: map[string]string{}, written: map[string][]string{}, sweepAt: 4096}
+}
 
 func (l *ledger) get(id string) entry {
 	l.mu.Lock()
@@ -37,8 +48,35 @@ func (l *ledger) get(id string) entry {
 	return l.entries[id]
 }
 
-// note keeps an outcome in mind. A final result stays final, whatever comes after it.
-func (l *ledger) note(o *decision.Outcome, now, forget time.Time) {
+// released names the decision under which a request was called for, unless that one ended without a message; empty: none.
+func (l *ledger) released(request string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sent[request]
+}
+
+// wrote reports whether a decision about a customer was called for.
+func (l *ledger) wrote(customer []byte) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.written[string(customer)]) > 0
+}
+
+// sends are the decisions, as the beginnings of outcomes, whose message to a customer has that id, and no such result yet.
+func (l *ledger) sends(customer, message string, result decision.Result) (of []decision.Outcome) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, id := range l.written[customer] {
+		e := l.entries[id]
+		if e.out && (message == id || message == e.crmID) && !slices.Contains(e.then, result) {
+			of = append(of, decision.Outcome{Decision: id, Request: e.request, Attempts: e.attempts})
+		}
+	}
+	return of
+}
+
+// note keeps an outcome about a customer in mind. A final result stays final, whatever comes after it.
+func (l *ledger) note(o *decision.Outcome, customer string, now, forget time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	e := l.entries[o.Decision]
@@ -47,6 +85,8 @@ func (l *ledger) note(o *decision.Outcome, now, forget time.Time) {
 	if forget.After(e.forget) {
 		e.forget = forget
 	}
+	l.release(&e, o)
+	l.went(&e, o, customer)
 	l.entries[o.Decision] = e
 	if len(l.entries) < l.sweepAt {
 		return
@@ -54,10 +94,55 @@ func (l *ledger) note(o *decision.Outcome, now, forget time.Time) {
 	for id, e := range l.entries {
 		if e.forget.Before(now) {
 			delete(l.entries, id)
+			l.written[e.customer] = slices.DeleteFunc(l.written[e.customer], func(d string) bool { return d == id })
+			if len(l.written[e.customer]) == 0 {
+				delete(l.written, e.customer)
+			}
+			if l.sent[e.request] == id {
+				delete(l.sent, e.request)
+			}
 		}
 	}
 	// Sweeping again only after as many new entries keeps it cheap however many are alive.
 	l.sweepAt = max(4096, 2*len(l.entries))
+}
+
+// release keeps in mind under which decision a request goes out.
+func (l *ledger) release(e *entry, o *decision.Outcome) {
+	if o.Request == "" {
+		return
+	}
+	by, taken := l.sent[o.Request]
+	switch o.Result {
+	case decision.Refused, decision.TooLate, decision.Suppressed, decision.NotLive:
+		if by == o.Decision {
+			delete(l.sent, o.Request)
+		}
+	default:
+		if !taken {
+			e.request = strings.Clone(o.Request)
+			l.sent[e.request] = o.Decision
+		}
+	}
+}
+
+// went keeps in mind to whom a message went out, and what came of it.
+func (l *ledger) went(e *entry, o *decision.Outcome, customer string) {
+	switch o.Result {
+	case decision.Attempting, decision.Accepted, decision.Unknown:
+		if e.customer == "" {
+			e.customer = strings.Clone(customer)
+			l.written[e.customer] = append(l.written[e.customer], o.Decision)
+		}
+		e.out = e.out || o.Result != decision.Attempting
+		if o.CRMID != "" {
+			e.crmID = strings.Clone(o.CRMID)
+		}
+	case decision.Delivered, decision.Opened, decision.Clicked:
+		if !slices.Contains(e.then, o.Result) {
+			e.then = append(e.then, o.Result)
+		}
+	}
 }
 
 // rebuild reads the outcomes of one partition from since on up to its end into the ledger.
@@ -79,7 +164,7 @@ func rebuild(ctx context.Context, log stream.Log, topic string, partition int32,
 		if o.Parse(e.Data) != nil || o.Connector != connector {
 			return
 		}
-		l.note(&o, now, r.Time.Add(decision.MaxExpiry+margin))
+		l.note(&o, e.Subject, now, r.Time.Add(decision.MaxExpiry+margin))
 	})
 }
 

@@ -17,6 +17,9 @@ type metrics struct {
 	ignored    metric.Int64Counter
 	duplicates metric.Int64Counter
 	letters    metric.Int64Counter
+	unread     metric.Int64Counter
+	looks      metric.Int64Counter
+	joined     metric.Int64Counter
 	retries    metric.Int64Counter
 	pending    metric.Int64UpDownCounter
 }
@@ -33,6 +36,9 @@ func newMetrics(t *telemetry.Telemetry) (*metrics, error) {
 		ignored:    counter("ignored", "{decision}", "Decisions that ask for no call, by type."),
 		duplicates: counter("duplicates", "{decision}", "Decisions that had been dealt with before."),
 		letters:    counter("dead_letters", "{record}", "Decisions that could not be read and were set aside."),
+		joined:     counter("joined", "{outcome}", "Outcomes that follow from what providers tell of a send, by result."),
+		looks:      counter("looks", "{request}", "Questions to the CRM whether it has a decision whose answer was lost, by verdict."),
+		unread:     counter("unread", "{record}", "Records of what customers have said that could not be read and are not heeded, by topic."),
 		retries:    counter("retries", "{retry}", "Failed operations on Kafka that are tried again, by operation."),
 	}
 	var err error

@@ -16,7 +16,9 @@ import (
 
 	"github.com/tempismo/tempismo/pkg/app"
 	"github.com/tempismo/tempismo/pkg/config"
+	"github.com/tempismo/tempismo/pkg/domain/customer"
 	"github.com/tempismo/tempismo/pkg/domain/decision"
+	"github.com/tempismo/tempismo/pkg/domain/engagement"
 	"github.com/tempismo/tempismo/pkg/kafka"
 	"github.com/tempismo/tempismo/pkg/stream"
 	"github.com/tempismo/tempismo/pkg/topics"
@@ -40,7 +42,8 @@ func TestRealRun(t *testing.T) {
 	testRun(t, kafka.Config{Brokers: strings.Split(os.Getenv("KAFKA_BROKERS"), ",")}, fmt.Sprintf("connector-%d", time.Now().UnixNano()))
 }
 
-// testRun carries the decisions of 50 customers out over two lives of the service on a broker, and counts the calls. It is
+// testRun carries the decisions of 50 customers out over two lives of the service on a broker, and counts the calls; between
+// the two somebody refuses mail, and a provider tells of a delivery. It is
 // a simulated run with a receiver, so that decisions live by their own time and not by the machine's.
 func testRun(t *testing.T, brokers kafka.Config, id string) {
 	ctx := t.Context()
@@ -83,11 +86,18 @@ func testRun(t *testing.T, brokers kafka.Config, id string) {
 		for i := from; i < to; i++ {
 			at := start.Add(time.Duration(i) * time.Second)
 			d := decision.Decision{Reason: decision.Burst, NotBefore: at, ExpiresAt: at.Add(30 * time.Minute)}
-			customer := fmt.Sprintf("C-%d", i%50)
-			e := stream.Event{ID: fmt.Sprintf("d-%d", i), Source: "/test", Type: decision.SendNowType, Subject: customer, Time: at, Data: d.Append(nil)}
-			all = append(all, stream.Message{Key: []byte(customer), Value: e.Append(nil)})
+			who := fmt.Sprintf("C-%d", i%50)
+			e := stream.Event{ID: fmt.Sprintf("d-%d", i), Source: "/test", Type: decision.SendNowType, Subject: who, Time: at, Data: d.Append(nil)}
+			all = append(all, stream.Message{Key: []byte(who), Value: e.Append(nil)})
 		}
 		if err := writer.WriteAll(ctx, topics.Decisions, all); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tell := func(topic, typ, who string, data []byte) {
+		long := time.Now().Add(-time.Hour)
+		e := stream.Event{ID: "t-" + who, Source: "/test", Type: typ, Subject: who, Time: long, Data: data}
+		if err := writer.WriteAll(ctx, topic, []stream.Message{{Key: []byte(who), Value: e.Append(nil), Time: long}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -114,7 +124,7 @@ func testRun(t *testing.T, brokers kafka.Config, id string) {
 			}
 			lag = 0
 			for _, l := range lags {
-				if l.Topic == topics.Decisions {
+				if l.Topic == topics.Decisions || l.Topic == topics.Events {
 					lag += l.Records
 				}
 			}
@@ -130,12 +140,19 @@ func testRun(t *testing.T, brokers kafka.Config, id string) {
 	decide(0, 100)
 	live()
 	decide(50, 150) // half of them are copies
+	refusal := customer.Answer{Mailing: &customer.Consent{At: start}}
+	tell(topics.Consents, customer.ConsentType, "C-7", refusal.Append(nil))
+	tell(topics.Events, engagement.Type, "C-3", []byte(`{"kind":"delivered","channel":"email","message":"d-3"}`))
 	live()
 
 	mu.Lock()
 	defer mu.Unlock()
 	for i := range 150 {
-		if n := calls[fmt.Sprintf("d-%d", i)]; n != 1 {
+		want := 1
+		if i == 107 { // the refusal came before it
+			want = 0
+		}
+		if n := calls[fmt.Sprintf("d-%d", i)]; n != want {
 			t.Errorf("d-%d was called %d times", i, n)
 		}
 	}
@@ -152,7 +169,7 @@ func testRun(t *testing.T, brokers kafka.Config, id string) {
 		results[o.Result]++
 		return nil
 	})
-	if err != nil || results[decision.Attempting] != 150 || results[decision.Accepted] != 150 || len(results) != 2 {
+	if err != nil || results[decision.Attempting] != 149 || results[decision.Accepted] != 149 || results[decision.Suppressed] != 1 || results[decision.Delivered] != 1 || len(results) != 4 {
 		t.Errorf("outcomes %v: %v", results, err)
 	}
 }

@@ -53,12 +53,23 @@ type service struct {
 // serve carries out the decisions of every partition that the group assigns to this process, until ctx ends.
 func (s *service) serve(ctx context.Context) error {
 	decisions, outcomes, letters := s.run.Topic(topics.Decisions), s.run.Topic(topics.Outcomes), s.run.Topic(topics.DeadLetter(topics.Decisions))
-	infos, err := s.log.Topics(ctx, decisions, outcomes, letters)
+	names := []string{decisions, outcomes, letters}
+	alike := []string{outcomes, s.run.Topic(topics.Events)} // those that are read beside the decisions of a partition
+	for _, on := range saidOn {
+		alike = append(alike, s.run.Topic(on.name))
+	}
+	infos, err := s.log.Topics(ctx, append(names, alike...)...)
 	if err != nil {
 		return fmt.Errorf("look at the topics (`tempismo topics create` makes them): %w", err)
 	}
-	if d, o := infos[decisions].Partitions, infos[outcomes].Partitions; d != o {
-		return fmt.Errorf("%s has %d partitions and %s has %d: they must have the same number, so that the outcomes of a partition's decisions are found in one", decisions, d, outcomes, o)
+	var errs []error
+	for _, name := range alike {
+		if d, o := infos[decisions].Partitions, infos[name].Partitions; d != o {
+			errs = append(errs, fmt.Errorf("%s has %d partitions and %s has %d: they must have the same number, so that what belongs to a partition's decisions is found in one (docs/operations.md says how to change it)", decisions, d, name, o))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
 	}
 	return s.log.Consume(ctx, s.run.Group(Service), decisions, func(ctx context.Context, a stream.Assignment) {
 		w := &worker{
@@ -66,6 +77,7 @@ func (s *service) serve(ctx context.Context) error {
 			ledger: newLedger(), last: map[string]chan struct{}{}, room: make(chan struct{}, maxPending),
 			logger: s.logger.With("topic", decisions, "partition", a.Partition()),
 		}
+		w.follow()
 		w.outcomes = w.writer(outcomes, a.Partition())
 		w.letters = w.writer(letters, a.Partition()%infos[letters].Partitions)
 		if err := w.work(ctx); err != nil && ctx.Err() == nil {

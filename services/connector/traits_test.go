@@ -43,6 +43,9 @@ func TestDocsTellTheTraits(t *testing.T) {
 	for _, r := range rows {
 		traits := r.crm.Traits()
 		lost, rate := "ends the decision as `unknown`", "no limit"
+		if _, ok := r.crm.(crm.Looker); ok {
+			lost = "is looked up, and ends the decision as `unknown` if it is not found"
+		}
 		if traits.Key {
 			lost = "is asked again"
 		}

@@ -26,6 +26,7 @@ type worker struct {
 	outcomes      *writer
 	letters       *writer
 	ledger        *ledger
+	told          *told
 	logger        *slog.Logger
 
 	room     chan struct{}            // decisions under way
@@ -42,6 +43,31 @@ const skew = 5 * time.Minute
 
 func (w *worker) writer(topic string, partition int32) *writer {
 	return &writer{log: w.log, topic: topic, partition: partition, queue: make(chan write), retrying: w.retrying, sleep: w.clock.Sleep}
+}
+
+// follow prepares the reading of what customers say.
+func (w *worker) follow() {
+	w.told = newTold(w.log, w.run, w.assignment.Partition())
+	deaf := false // owned by whoever reads
+	w.told.retry = func(ctx context.Context, op string, f func() error) error {
+		return w.retry(ctx, op, func() error {
+			err := f()
+			switch {
+			case err != nil && ctx.Err() == nil:
+				w.health.Set("consents", false, "it cannot be read what customers have said, so nobody is called")
+				deaf = true
+			case err == nil && deaf:
+				w.health.Set("consents", true, "")
+				deaf = false
+			}
+			return err
+		})
+	}
+	w.told.now = w.clock.Now
+	if w.run.Simulated { // its records have times of their own: everything is read, and nothing forgotten
+		w.told.now = func() time.Time { return time.Time{} }
+	}
+	w.told.unread = func(topic string) { count(w.metrics.unread, with("topic", topic)) }
 }
 
 // work deals with decisions until ctx ends.
@@ -61,14 +87,19 @@ func (w *worker) work(ctx context.Context) error {
 		}
 	})()
 
-	var deliveries, writers sync.WaitGroup
+	var deliveries, writers, joining sync.WaitGroup
 	writers.Go(func() { w.outcomes.run(late) })
 	writers.Go(func() { w.letters.run(late) })
+	if w.target.crm != nil {
+		joining.Go(func() { w.join(ctx, late) })
+	}
 	err = w.read(ctx, late, offset, &deliveries)
 	deliveries.Wait()
+	joining.Wait()
 	w.hint(late)
 	stop()
 	writers.Wait()
+	w.told.close()
 	return err
 }
 
@@ -159,7 +190,7 @@ func (w *worker) read(ctx, late context.Context, offset int64, deliveries *sync.
 
 // take starts what one record asks for, once there is room. It reports false when ctx ended first.
 func (w *worker) take(ctx, late context.Context, r *stream.Record, deliveries *sync.WaitGroup) bool {
-	d, err := parse(r)
+	d, err := parse(r, w.run)
 	switch {
 	case err != nil:
 	case d.typ != decision.SendNowType:

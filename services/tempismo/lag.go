@@ -43,11 +43,11 @@ func (c *lagCmd) Run(ctx context.Context, t terminal) (err error) {
 }
 
 // backlog is the lag in the topics that services follow through their consumer group. Models are left out, which change
-// once a day and which a service with a pinned model does not read, and the connector's outcomes, which it looks up by itself.
+// once a day and which a service with a pinned model does not read, and all that the connector looks up by itself: it follows decisions.
 func backlog(ctx context.Context, sys *system, services []string) ([]kafka.PartitionLag, error) {
 	all, err := sys.log.Lag(ctx, sys.run, services)
 	return slices.DeleteFunc(all, func(l kafka.PartitionLag) bool {
-		return l.Topic == topics.Models || l.Topic == topics.Outcomes && l.Service == connector.Service
+		return l.Topic == topics.Models || l.Topic != topics.Decisions && l.Service == connector.Service
 	}), err
 }
 

@@ -192,7 +192,7 @@ const OutcomeType = "io.tempismo.outcome.v1"
 
 // Outcome is the data of a record on send.outcomes.v1: what a connector did with a decision. Attempting is written
 // before each call, so that a crash leaves a trace; one of the final results follows. The connector's outcomes of one
-// decision are thus any number of attempting and one final result.
+// decision are thus any number of attempting and one final result, and after it what the customer did next, each once.
 type Outcome struct {
 	Decision  string `json:"decision"`
 	Request   string `json:"request,omitempty"` // that the decision released

@@ -22,6 +22,13 @@ type CRM interface {
 	Send(ctx context.Context, s *Send, now time.Time) Answer
 }
 
+// Looker is a CRM without a key that can be asked whether it has a decision, after an answer was lost.
+type Looker interface {
+	// Look asks once. Accepted: the CRM has it. Denied: a setting forbids to ask. Everything else leaves the question open, also that
+	// nothing was found: the call may still be on its way.
+	Look(ctx context.Context, s *Send, now time.Time) Answer
+}
+
 // Traits are what a CRM's documentation says about its calls.
 type Traits struct {
 	// Key says that the CRM drops a second call for the same decision. Where it does not, a call whose answer was lost is

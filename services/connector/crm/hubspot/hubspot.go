@@ -3,6 +3,7 @@
 //
 // By https://developers.hubspot.com/docs/api-reference/marketing-single-send-v4/guide,
 // https://developers.hubspot.com/docs/api-reference/2026-03/crm/objects/contacts/update-contact,
+// https://developers.hubspot.com/docs/api-reference/crm-contacts-v3/basic/get-crm-v3-objects-contacts-contactId,
 // https://developers.hubspot.com/docs/developer-tooling/platform/usage-guidelines,
 // https://developers.hubspot.com/docs/api-reference/error-handling and
 // https://knowledge.hubspot.com/workflows/add-re-enrollment-triggers-to-a-workflow, as of 2026-11-29:
@@ -15,6 +16,9 @@
 //   - A property has no key. The same value twice enrols nobody twice, but the value before it does, when a call that was
 //     believed lost comes after the next decision's, and so does a workflow that empties the property. A call whose
 //     answer is lost is therefore not made again.
+//   - Whether such a call was taken can be looked up: a contact is read with the values that a property has had
+//     (propertiesWithHistory), which takes the scope crm.objects.contacts.read. How many of them are kept, and how soon one can be read, is
+//     not said, so a value that is not there proves nothing.
 //   - A contact does not enrol in a workflow that it is still in. Without re-enrolment it enrols once in its life.
 //   - 100 calls in 10 seconds for an app of a free or starter account, 190 (formerly 150) for others; the smaller one counts. A
 //     429 names the limit in policyName, and is not documented to have Retry-After. That of a day ends at midnight.
@@ -45,7 +49,7 @@ const (
 
 // Config says as whom to call, and what to send or to write.
 type Config struct {
-	Token           config.Secret `name:"token" env:"TOKEN" help:"Access token of the app, with the scope marketing-email or crm.objects.contacts.write."`
+	Token           config.Secret `name:"token" env:"TOKEN" help:"Access token of the app, with the scope marketing-email, or crm.objects.contacts.write and crm.objects.contacts.read."`
 	EmailID         int64         `name:"email-id" env:"EMAIL_ID" help:"Marketing e-mail that is to be sent, by its number. The customer ids have to be e-mail addresses."`
 	Property        string        `name:"property" env:"PROPERTY" help:"Property of contacts that the decision's id is to be written to, in place of an e-mail; a workflow is to enrol by it."`
 	MessageProperty string        `name:"message-property" env:"MESSAGE_PROPERTY" help:"Property of contacts that the decision's message is written to in the same call, for the branches of the workflow. Empty: none."`
@@ -79,7 +83,10 @@ type HubSpot struct {
 	url    string
 }
 
-var _ crm.CRM = (*HubSpot)(nil)
+var (
+	_ crm.CRM    = (*HubSpot)(nil)
+	_ crm.Looker = (*HubSpot)(nil)
+)
 
 // New makes the account whose API is at url.
 func New(c Config, client *http.Client, url string) *HubSpot {
@@ -122,10 +129,7 @@ func (h *HubSpot) Send(ctx context.Context, s *crm.Send, now time.Time) crm.Answ
 		}
 		body = single{EmailID: h.config.EmailID, Message: message{To: s.Customer, SendID: s.ID}, Custom: facts}
 	} else {
-		method, to = http.MethodPatch, h.url+"/crm/v3/objects/contacts/"+url.PathEscape(s.Customer)
-		if h.config.IDProperty != "hs_object_id" {
-			to += "?idProperty=" + url.QueryEscape(h.config.IDProperty)
-		}
+		method, to = http.MethodPatch, h.contact(s.Customer, url.Values{})
 		write := map[string]string{h.config.Property: s.ID}
 		if h.config.MessageProperty != "" {
 			write[h.config.MessageProperty] = facts.Message
@@ -144,6 +148,47 @@ func (h *HubSpot) Send(ctx context.Context, s *crm.Send, now time.Time) crm.Answ
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "Tempismo")
 	return crm.Do(h.client, req, func(code int, header http.Header, body []byte) crm.Answer { return h.sort(code, header, body, now) })
+}
+
+// contact is the address of a contact.
+func (h *HubSpot) contact(customer string, query url.Values) string {
+	to := h.url + "/crm/v3/objects/contacts/" + url.PathEscape(customer)
+	if h.config.IDProperty != "hs_object_id" {
+		query.Set("idProperty", h.config.IDProperty)
+	}
+	if len(query) > 0 {
+		to += "?" + query.Encode()
+	}
+	return to
+}
+
+// Look looks for the decision's id among the values that the property has had. A single send is asked for by its key instead.
+func (h *HubSpot) Look(ctx context.Context, s *crm.Send, now time.Time) crm.Answer {
+	to := h.contact(s.Customer, url.Values{"propertiesWithHistory": {h.config.Property}})
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, to, nil)
+	if err != nil {
+		return crm.Answer{Verdict: crm.Denied, Detail: "HUBSPOT_URL is not usable"}
+	}
+	req.Header.Set("Authorization", "Bearer "+string(h.config.Token))
+	req.Header.Set("User-Agent", "Tempismo")
+	return crm.Do(h.client, req, func(code int, header http.Header, body []byte) crm.Answer {
+		a := h.sort(code, header, body, now)
+		if a.Verdict != crm.Accepted {
+			return a
+		}
+		var said struct {
+			Had map[string][]struct {
+				Value string `json:"value"`
+			} `json:"propertiesWithHistory"`
+		}
+		_ = json.Unmarshal(body, &said) // half an answer says nothing
+		for _, v := range said.Had[h.config.Property] {
+			if v.Value == s.ID {
+				return crm.Answer{Verdict: crm.Accepted}
+			}
+		}
+		return crm.Answer{Verdict: crm.Unknown, Detail: "the contact's property has not had the decision's id"}
+	})
 }
 
 // sort sorts HubSpot's answers.

@@ -188,3 +188,34 @@ func TestConfig(t *testing.T) {
 		}
 	}
 }
+
+func TestLook(t *testing.T) {
+	fake := sandbox.HubSpot("token")
+	server := httptest.NewServer(fake)
+	defer server.Close()
+	h := New(Config{Token: "token", Property: "tempismo", IDProperty: "email"}, server.Client(), server.URL)
+	first, second, other := crm.Send{ID: "d-1", Customer: "a+b@example.com", Data: []byte(`{}`)}, crm.Send{ID: "d-2", Customer: "a+b@example.com", Data: []byte(`{}`)}, crm.Send{ID: "d-1", Customer: "b@example.com", Data: []byte(`{}`)}
+	if a := h.Look(t.Context(), &first, at); a.Verdict != crm.Unknown {
+		t.Errorf("before the call: %+v", a)
+	}
+	for _, s := range []*crm.Send{&first, &second} {
+		fake.Fault = func() sandbox.Fault { return sandbox.LostAfter }
+		if a := h.Send(t.Context(), s, at); a.Verdict != crm.Unknown {
+			t.Fatalf("got %+v", a)
+		}
+	}
+	fake.Fault = nil
+	for s, want := range map[*crm.Send]crm.Verdict{&first: crm.Accepted, &second: crm.Accepted, &other: crm.Unknown} {
+		if a := h.Look(t.Context(), s, at); a.Verdict != want {
+			t.Errorf("%s of %s: %+v, want %s", s.ID, s.Customer, a, want)
+		}
+	}
+	fake.Fault = func() sandbox.Fault { return sandbox.TooMany }
+	if a := h.Look(t.Context(), &first, at); a.Verdict != crm.Retry || a.After == 0 {
+		t.Errorf("too much at once: %+v", a)
+	}
+	fake.Fault = nil
+	if a := New(Config{Token: "other", Property: "tempismo", IDProperty: "email"}, server.Client(), server.URL).Look(t.Context(), &first, at); a.Verdict != crm.Denied {
+		t.Errorf("a foreign token: %+v", a)
+	}
+}

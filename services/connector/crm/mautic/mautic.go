@@ -1,10 +1,14 @@
 // Package mautic carries decisions out in Mautic: it sends a template e-mail to one contact.
 //
-// By https://github.com/mautic/developer-documentation-new (docs/rest_api/emails.rst) and https://github.com/mautic/mautic
-// (app/bundles/EmailBundle: Controller/Api/EmailApiController.php at 06ddb16, Model/EmailModel.php at 002d4b6), as of 2026-11-29.
+// By https://github.com/mautic/developer-documentation-new (docs/rest_api: emails.rst; stats.rst at 05f93e9) and
+// https://github.com/mautic/mautic (app/bundles/EmailBundle: Controller/Api/EmailApiController.php at 06ddb16, Model/EmailModel.php at
+// 002d4b6, Entity/Stat.php at 01cc863), as of 2026-11-29.
 // What the documentation leaves out is read from the source, which may differ from version to version:
 //
 //   - There is no key, and no id of a send in the answer. A call whose answer is lost is not made again.
+//   - Whether it was taken can be looked up: each e-mail to a contact is a row of the table email_stats, which the API shows to users who may see it, with the
+//     tokens that were given, as PHP or JSON writes them. Some versions keep the tokens elsewhere, and the row is written after the sending, so
+//     that a row that is not there proves nothing. One with is_failed is not a message sent.
 //   - 200 comes with success false, too: because sending failed, which stands in failed, or because the contact is not to be contacted
 //     or a frequency rule of Mautic has put the message into its own queue, which look alike.
 //   - An e-mail that is not published is sent all the same. One that is set to go to contacts that are not to be contacted
@@ -71,7 +75,10 @@ type Mautic struct {
 	url    string
 }
 
-var _ crm.CRM = (*Mautic)(nil)
+var (
+	_ crm.CRM    = (*Mautic)(nil)
+	_ crm.Looker = (*Mautic)(nil)
+)
 
 // New makes the installation at url.
 func New(c Config, client *http.Client, url string) *Mautic {
@@ -89,8 +96,8 @@ func (m *Mautic) Send(ctx context.Context, s *crm.Send, now time.Time) crm.Answe
 	if err != nil {
 		return crm.Answer{Verdict: crm.Refused, Detail: "the decision cannot be read"}
 	}
-	contact, err := strconv.ParseInt(s.Customer, 10, 64)
-	if err != nil || contact <= 0 {
+	contact := number(s.Customer)
+	if contact == 0 {
 		return crm.Answer{Verdict: crm.Refused, Detail: "the customer id is no number of a contact"}
 	}
 	form := url.Values{
@@ -108,6 +115,69 @@ func (m *Mautic) Send(ctx context.Context, s *crm.Send, now time.Time) crm.Answe
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", "Tempismo")
 	return crm.Do(m.client, req, func(code int, header http.Header, body []byte) crm.Answer { return sort(code, header, body, now) })
+}
+
+// number is that of a contact; 0 if it is none.
+func number(customer string) int64 {
+	n, err := strconv.ParseInt(customer, 10, 64)
+	if err != nil || n < 0 {
+		return 0
+	}
+	return n
+}
+
+// Look looks for the decision's id among the tokens of the last e-mails of this kind that the contact got.
+func (m *Mautic) Look(ctx context.Context, s *crm.Send, now time.Time) crm.Answer {
+	query := url.Values{"limit": {"10"}, "order[0][col]": {"id"}, "order[0][dir]": {"desc"}}
+	for i, by := range [...]struct {
+		column string
+		value  int64
+	}{{"lead_id", number(s.Customer)}, {"email_id", m.config.EmailID}} {
+		at := fmt.Sprintf("where[%d]", i)
+		query.Set(at+"[col]", by.column)
+		query.Set(at+"[expr]", "eq")
+		query.Set(at+"[val]", strconv.FormatInt(by.value, 10))
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, m.url+"/api/stats/email_stats?"+query.Encode(), nil)
+	if err != nil {
+		return crm.Answer{Verdict: crm.Denied, Detail: "MAUTIC_URL is not usable"}
+	}
+	req.SetBasicAuth(m.config.User, string(m.config.Password))
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("User-Agent", "Tempismo")
+	return crm.Do(m.client, req, func(code int, header http.Header, body []byte) crm.Answer {
+		a := crm.Sort(code, header, now)
+		if a.Verdict != crm.Accepted {
+			return a
+		}
+		if had(body, s.ID) {
+			return crm.Answer{Verdict: crm.Accepted}
+		}
+		return crm.Answer{Verdict: crm.Unknown, Detail: "no e-mail to the contact with the decision's id"}
+	})
+}
+
+// had reports whether one of the rows of email_stats is an e-mail that was sent with the decision's id among its tokens.
+func had(body []byte, id string) bool {
+	var said struct {
+		Stats []struct {
+			Failed any             `json:"is_failed"` // a truth value, as a number or a text of one
+			Tokens json.RawMessage `json:"tokens"`    // a text, or what it says
+		} `json:"stats"`
+	}
+	_ = json.Unmarshal(body, &said) // half an answer says nothing
+	for _, row := range said.Stats {
+		text := string(row.Tokens)
+		var inner string
+		if json.Unmarshal(row.Tokens, &inner) == nil {
+			text = inner
+		}
+		failed := row.Failed == true || row.Failed == 1.0 || row.Failed == "1"
+		if !failed && strings.Contains(text, `"`+id+`"`) {
+			return true
+		}
+	}
+	return false
 }
 
 // sort sorts Mautic's answers. What they say may hold the contact's address, so none of it is passed on.

@@ -117,3 +117,54 @@ func TestConfig(t *testing.T) {
 		}
 	}
 }
+
+func TestLook(t *testing.T) {
+	fake := sandbox.Mautic("u", "p")
+	server := httptest.NewServer(fake)
+	defer server.Close()
+	m := New(Config{User: "u", Password: "p", EmailID: 7}, server.Client(), server.URL)
+	if a := m.Look(t.Context(), send("512"), at); a.Verdict != crm.Unknown {
+		t.Errorf("before the call: %+v", a)
+	}
+	fake.Fault = func() sandbox.Fault { return sandbox.LostAfter }
+	if a := m.Send(t.Context(), send("512"), at); a.Verdict != crm.Unknown {
+		t.Fatalf("got %+v", a)
+	}
+	fake.Fault = nil
+	if a := m.Look(t.Context(), send("512"), at); a != (crm.Answer{Verdict: crm.Accepted}) {
+		t.Errorf("after it: %+v", a)
+	}
+	if a := m.Look(t.Context(), send("513"), at); a.Verdict != crm.Unknown {
+		t.Errorf("of another contact: %+v", a)
+	}
+	if a := New(Config{User: "u", Password: "p", EmailID: 8}, server.Client(), server.URL).Look(t.Context(), send("512"), at); a.Verdict != crm.Unknown {
+		t.Errorf("of another e-mail: %+v", a)
+	}
+	if a := New(Config{User: "u", Password: "other", EmailID: 7}, server.Client(), server.URL).Look(t.Context(), send("512"), at); a.Verdict != crm.Denied {
+		t.Errorf("a foreign password: %+v", a)
+	}
+}
+
+func TestHad(t *testing.T) {
+	rows := []struct {
+		name, body string
+		want       bool
+	}{
+		{"tokens as PHP writes them", `{"total":"1","stats":[{"is_failed":"0","tokens":"a:1:{s:19:\"{tempismo_decision}\";s:3:\"d-1\";}"}]}`, true},
+		{"as JSON in a text", `{"stats":[{"is_failed":0,"tokens":"{\"{tempismo_decision}\":\"d-1\"}"}]}`, true},
+		{"as an object", `{"stats":[{"is_failed":false,"tokens":{"{tempismo_decision}":"d-1"}}]}`, true},
+		{"of the second row", `{"stats":[{"tokens":null},{"tokens":{"{tempismo_decision}":"d-1"}}]}`, true},
+		{"of a longer id", `{"stats":[{"tokens":{"{tempismo_decision}":"d-12"}}]}`, false},
+		{"of an e-mail that failed", `{"stats":[{"is_failed":"1","tokens":{"{tempismo_decision}":"d-1"}}]}`, false},
+		{"that failed, as a number", `{"stats":[{"is_failed":1,"tokens":{"{tempismo_decision}":"d-1"}}]}`, false},
+		{"that failed, as a truth value", `{"stats":[{"is_failed":true,"tokens":{"{tempismo_decision}":"d-1"}}]}`, false},
+		{"without tokens", `{"stats":[{"is_failed":"0"}]}`, false},
+		{"none", `{"total":0,"stats":[]}`, false},
+		{"a page", `<html>d-1`, false},
+	}
+	for _, r := range rows {
+		if got := had([]byte(r.body), "d-1"); got != r.want {
+			t.Errorf("%s: %v", r.name, got)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -14,7 +15,7 @@ import (
 // hubspot), for an account with the given token. Contacts are addresses; it knows all of them.
 func HubSpot(token string) *Fake {
 	var mu sync.Mutex
-	values := map[string]string{} // of the property, by contact
+	values := map[string][]string{} // that the property has had, by contact
 	return &Fake{
 		name: "hubspot", seen: map[string]bool{}, limit: []window{{most: 100, per: 10 * time.Second}},
 		answer: func(f *Fake, r *http.Request, body []byte) reply {
@@ -22,7 +23,7 @@ func HubSpot(token string) *Fake {
 			switch {
 			case !contact && r.URL.Path != "/marketing/v4/email/single-send", contact && strings.Contains(who, "/"):
 				return reply{http.StatusNotFound, "no such page"}
-			case contact && r.Method != http.MethodPatch, !contact && r.Method != http.MethodPost:
+			case contact && r.Method != http.MethodPatch && r.Method != http.MethodGet, !contact && r.Method != http.MethodPost:
 				return hubspotError(http.StatusMethodNotAllowed, "METHOD_NOT_ALLOWED")
 			case r.Header.Get("Authorization") != "Bearer "+token:
 				return hubspotError(http.StatusUnauthorized, "INVALID_AUTHENTICATION")
@@ -31,7 +32,14 @@ func HubSpot(token string) *Fake {
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			return enrol(f, values, who, r.URL.Query().Get("idProperty"), body)
+			id, err := url.PathUnescape(who)
+			if err != nil || r.URL.Query().Get("idProperty") != "email" || !strings.Contains(id, "@") {
+				return hubspotError(http.StatusNotFound, "OBJECT_NOT_FOUND")
+			}
+			if r.Method == http.MethodGet {
+				return property(values[id], r.URL.Query().Get("propertiesWithHistory"))
+			}
+			return enrol(f, values, id, body)
 		},
 	}
 }
@@ -56,17 +64,27 @@ func singleSend(f *Fake, text []byte) reply {
 	return reply{http.StatusOK, map[string]string{"statusId": fmt.Sprintf("sandbox-%d", calls), "status": "PENDING", "requestedAt": f.now().UTC().Format(time.RFC3339)}}
 }
 
-func enrol(f *Fake, values map[string]string, who, by string, text []byte) reply {
+// property shows what the property has had, the last value first.
+func property(values []string, wanted string) reply {
+	had := []map[string]string{}
+	for _, v := range slices.Backward(values) {
+		had = append(had, map[string]string{"value": v, "sourceType": "INTEGRATION"})
+	}
+	history := map[string]any{}
+	if wanted == "tempismo" {
+		history[wanted] = had
+	}
+	return reply{http.StatusOK, map[string]any{"id": "1", "properties": map[string]string{}, "propertiesWithHistory": history}}
+}
+
+func enrol(f *Fake, values map[string][]string, id string, text []byte) reply {
 	var in struct{ Properties map[string]string }
 	if json.Unmarshal(text, &in) != nil || in.Properties["tempismo"] == "" {
 		return hubspotError(http.StatusBadRequest, "VALIDATION_ERROR")
 	}
-	id, err := url.PathUnescape(who)
-	if err != nil || by != "email" || !strings.Contains(id, "@") {
-		return hubspotError(http.StatusNotFound, "OBJECT_NOT_FOUND")
-	}
-	if value := in.Properties["tempismo"]; values[id] != value { // a value that does not change enrols nobody
-		values[id] = value
+	value, had := in.Properties["tempismo"], values[id]
+	if len(had) == 0 || had[len(had)-1] != value { // a value that does not change enrols nobody
+		values[id] = append(had, value)
 		f.take("", value, id)
 	}
 	return reply{http.StatusOK, map[string]any{"id": "1", "properties": in.Properties}}
