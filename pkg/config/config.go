@@ -263,10 +263,10 @@ func (r Run) Validate() error {
 	return nil
 }
 
-// Pixels is what counts of customers who have not said whether tracking pixels may observe them. Ingest, profiler and trainer of a
-// run must agree on it.
+// Pixels is what counts of customers who have not said whether tracking pixels may observe them. Whoever takes it into account in a
+// run must agree on it: ingest, profiler, trainer and console.
 type Pixels struct {
-	Consent string `name:"pixel-consent" env:"PIXEL_CONSENT" enum:",required,assumed" default:"" help:"Opens of customers who have not said whether tracking pixels may observe them: required, they are not taken; assumed, they are, until somebody refuses. Empty: required in a live run, assumed in a simulated one. The same for ingest, profiler and trainer."`
+	Consent string `name:"pixel-consent" env:"PIXEL_CONSENT" enum:",required,assumed" default:"" help:"Opens of customers who have not said whether tracking pixels may observe them: required, they are not taken; assumed, they are, until somebody refuses. Empty: required in a live run, assumed in a simulated one. The same for ingest, profiler, trainer and console."`
 }
 
 // Assumed reports whether they may be observed, in a live run or in a simulated one.

@@ -26,6 +26,7 @@ type Config struct {
 	Kafka  kafka.Config  `embed:"" prefix:"kafka-" envprefix:"KAFKA_"`
 	Redis  redis.Config  `embed:"" prefix:"redis-" envprefix:"REDIS_"`
 	Run    config.Run    `embed:"" prefix:"run-" envprefix:"RUN_"`
+	Pixels config.Pixels `embed:""`
 	Listen string        `name:"listen" env:"CONSOLE_LISTEN" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Where the page is served. Beyond this machine it needs a token."`
 	Token  config.Secret `name:"token" env:"CONSOLE_TOKEN" help:"Token that viewers enter once; required unless CONSOLE_LISTEN is loopback."`
 	Zone   string        `name:"zone" env:"CONSOLE_ZONE" default:"Europe/Rome" help:"Zone of the page's clock and of its days. Cells of the map are in each customer's own."`

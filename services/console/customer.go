@@ -18,6 +18,7 @@ import (
 	"github.com/tempismo/tempismo/services/console/board"
 	"github.com/tempismo/tempismo/services/console/chart"
 	"github.com/tempismo/tempismo/services/console/say"
+	"github.com/tempismo/tempismo/services/console/words"
 )
 
 // customerView is the page of one customer.
@@ -110,7 +111,7 @@ func (s *server) getCustomer(w http.ResponseWriter, r *http.Request) {
 	v.Stream = s.live.address(l, query{})
 	status := http.StatusOK
 	if k.found {
-		v.fill(id, k, moved(rows), clock, s.zone)
+		v.fill(id, k, moved(rows), clock, s.zone, s.config.Pixels.Assumed(s.config.Run.Simulated()))
 	} else {
 		status = http.StatusNotFound
 		v.Finding, v.Say = l.T("cust.none", id), l.T("cust.none.lead")
@@ -129,7 +130,8 @@ func moved(rows []board.Row) *say.Moved {
 }
 
 // fill puts a profile into pictures and words. The customer's clock is the event time in the customer's zone.
-func (v *customerView) fill(id string, k known, moved *say.Moved, clock time.Time, fallback *time.Location) {
+// consented says that whoever has not answered may be observed by tracking pixels.
+func (v *customerView) fill(id string, k known, moved *say.Moved, clock time.Time, fallback *time.Location, consented bool) {
 	l := v.L
 	v.Known = true
 	zone, err := calendar.Zone(k.profile.Zone)
@@ -167,6 +169,9 @@ func (v *customerView) fill(id string, k known, moved *say.Moved, clock time.Tim
 	p := say.Profile(l, say.Subject{
 		Customer: id, View: &view, Now: now, Zone: zone.String(), Assumed: assumed, Segment: k.profile.Segment, Silent: silent, Moved: moved,
 	})
+	if !k.profile.Observable(clock, consented) {
+		p.Sentences = append(p.Sentences, l.T("cust.say.pixels"))
+	}
 	v.Finding, v.Say = p.Finding, strings.Join(p.Sentences, " ")
 
 	if !moved.Recent(now) {
@@ -203,10 +208,25 @@ func (v *customerView) fill(id string, k known, moved *say.Moved, clock time.Tim
 		{l.T("cust.confidence"), l.Int(view.Confidence)},
 		{l.T("cust.level"), say.Level(l, &view, k.profile.Segment)},
 		{l.T("cust.zone"), zone.String()},
+		{l.T("cust.pixels"), pixels(l, k.profile.Pixel(), zone, consented)},
 		{l.T("cust.model"), k.model.Version},
 	}
 	for _, r := range view.Reasons {
 		v.Facts = append(v.Facts, [2]string{l.T("cust.reason", say.Hour(r.Hour)), "×" + l.Num(r.Ratio, 1)})
+	}
+}
+
+// pixels is what the customer has answered to being observed by tracking pixels.
+func pixels(l *words.Lang, a timing.Pixel, zone *time.Location, consented bool) string {
+	switch {
+	case a.At == 0 && consented:
+		return l.T("cust.pixels.assumed")
+	case a.At == 0:
+		return l.T("cust.pixels.unasked")
+	case a.Granted:
+		return l.T("cust.pixels.yes", l.Date(time.UnixMilli(a.At).In(zone)))
+	default:
+		return l.T("cust.pixels.no", l.Date(time.UnixMilli(a.At).In(zone)))
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 // units says what numbers of the states are times, by package, type and field. What is missing here is exported as a number.
 var units = map[string]string{
 	"timing.Profile.erased": "ms", "timing.Pixel.At": "ms",
-	"timing.State.head":     "hour", "timing.State.last": "hour", "timing.State.first": "day",
+	"timing.State.head": "hour", "timing.State.last": "hour", "timing.State.first": "day",
 	"timing.send.second": "s", "timing.click.second": "s",
 	"deviation.Memory.burst": "s", "deviation.Memory.acting": "s", "deviation.Memory.reactivation": "s",
 	"deviation.Memory.timing": "s", "deviation.Memory.drift": "s", "deviation.Memory.last": "s",
