@@ -97,6 +97,7 @@ func (c *policyExplain) Run(ctx context.Context, t terminal) error {
 		return err
 	}
 	data := []byte(c.Attributes)
+	var answers []customer.Answer
 	var p *decision.Policy
 	name := c.Policy
 	if name != "" && isFile(name) {
@@ -117,7 +118,7 @@ func (c *policyExplain) Run(ctx context.Context, t terminal) error {
 				name = p.Version
 			}
 			if c.Customer != "" {
-				data, err = attributesOf(ctx, sys, c.Customer)
+				data, answers, err = toldOf(ctx, sys, c.Customer)
 			}
 			return err
 		})
@@ -128,13 +129,13 @@ func (c *policyExplain) Run(ctx context.Context, t terminal) error {
 	if c.Channel != "" && !hasChannel(p, c.Channel) {
 		return fmt.Errorf("%w: --channel: the policy has no channel %q; it has %s", config.ErrUsage, c.Channel, strings.Join(slices.Sorted(maps.Keys(p.Channels)), ", "))
 	}
-	v, err := explain(p, data, c.Customer, c.Channel, at)
+	v, err := explain(p, data, answers, c.Customer, c.Channel, at)
 	if err != nil {
 		return fmt.Errorf("what is known of the customer: %w", err)
 	}
 	v.Policy = name
-	if c.Customer != "" && len(data) == 0 {
-		fmt.Fprintf(t.err, "%s has nothing about %q: this is what holds for a customer of whom nothing is known\n", topics.Attributes, c.Customer)
+	if c.Customer != "" && len(data) == 0 && len(answers) == 0 {
+		fmt.Fprintf(t.err, "%s and %s have nothing about %q: this is what holds for a customer of whom nothing is known\n", topics.Attributes, topics.Consents, c.Customer)
 	}
 	if c.JSON {
 		return t.json(v)
@@ -147,36 +148,42 @@ func hasChannel(p *decision.Policy, channel string) bool {
 	return ok
 }
 
-// attributesOf reads what is known of a customer; nil: nothing.
-func attributesOf(ctx context.Context, sys *system, id string) (data []byte, err error) {
-	topic := sys.run.Topic(topics.Attributes)
+// toldOf reads what is known of a customer (nil: nothing), and what the customer has answered.
+func toldOf(ctx context.Context, sys *system, id string) (data []byte, answers []customer.Answer, err error) {
 	n, err := sys.partitions(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	partition := stream.Partition([]byte(id), n)
 	from := func(ctx context.Context, l *kafka.Log, topic string) (map[int32]int64, error) {
 		at, err := kafka.Earliest(ctx, l, topic)
 		return map[int32]int64{partition: at[partition]}, err
 	}
-	err = kafka.Range(ctx, sys.log, topic, from, kafka.Latest, func(r *stream.Record) error {
-		if string(r.Key) != id {
+	for topic, take := range map[string]func(data []byte){
+		topics.Attributes: func(last []byte) { data = slices.Clone(last) },
+		topics.Consents: func(one []byte) {
+			var a customer.Answer
+			if a.Parse(one) == nil { // otherwise nobody has taken it into account
+				answers = append(answers, a)
+			}
+		},
+	} {
+		err := kafka.Range(ctx, sys.log, sys.run.Topic(topic), from, kafka.Latest, func(r *stream.Record) error {
+			if string(r.Key) == id {
+				e, _ := stream.ParseEvent(r.Value) // of a tombstone, and of what cannot be read, nothing
+				take(e.Data)
+			}
 			return nil
+		})
+		if err != nil {
+			return nil, nil, fmt.Errorf("read what is told of %q: %w", id, err)
 		}
-		data = nil
-		if e, err := stream.ParseEvent(r.Value); err == nil {
-			data = slices.Clone(e.Data)
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read the attributes of %q: %w", id, err)
 	}
-	return data, nil
+	return data, answers, nil
 }
 
 // explain asks the policy, and the engine that decides by it.
-func explain(p *decision.Policy, data []byte, id, channel string, at time.Time) (*explained, error) {
+func explain(p *decision.Policy, data []byte, answers []customer.Answer, id, channel string, at time.Time) (*explained, error) {
 	a := &customer.Attributes{}
 	if len(data) > 0 {
 		if err := a.Parse(data); err != nil {
@@ -188,6 +195,12 @@ func explain(p *decision.Policy, data []byte, id, channel string, at time.Time) 
 	if len(data) > 0 {
 		if _, err := m.Know(&s, data); err != nil {
 			return nil, err
+		}
+	}
+	for i := range answers {
+		m.Answer(&s, &answers[i])
+		if answers[i].Channel == "" {
+			a.Consents.Mailing = customer.Latest(a.Consents.Mailing, answers[i].Mailing)
 		}
 	}
 	v := &explained{Customer: id, At: at, Zone: p.Zone, Closed: []calendar.Holiday{}}

@@ -245,6 +245,22 @@ func TestPolicyExplain(t *testing.T) {
 			}
 		}
 	})
+	defer func() {
+		at(t, dir, func(ctx context.Context, sys *system) {
+			w, err := kafka.NewWriter(ctx, sys.log, sys.run)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer w.Close()
+			e := stream.Event{ID: "pc", Source: "/form", Subject: "C-1", Type: customer.ConsentType, Time: time.Date(2026, 11, 12, 8, 0, 0, 0, time.UTC), Data: []byte(`{"mailing":{"granted":false,"at":"2026-11-12T08:00:00Z"}}`)}
+			if err := w.Write(ctx, topics.Consents, []byte("C-1"), e.Append(nil), time.Time{}); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if out := must(t, "policy", "explain", "--customer", "C-1", "--at", "2026-12-07T10:41:00+01:00", "--data", dir); !strings.Contains(out, "refused on 2026-11-12: nothing is sent") || !strings.Contains(out, "because of consent") {
+			t.Errorf("what was answered later is not taken into account:\n%s", out)
+		}
+	}()
 	out := must(t, "policy", "explain", "--customer", "C-1", "--at", "2026-12-07T10:41:00+01:00", "--data", dir)
 	for _, want := range []string{
 		"C-1, Milano offices  by policy 1", "Europe/Rome, the customer's own", "Milano, MI", "consented on 2026-05-12", "by email",
@@ -273,7 +289,7 @@ func TestPolicyExplain(t *testing.T) {
 			t.Errorf("it is said without %q:\n%s", want, out)
 		}
 	}
-	if _, errs, _ := tempismo(t, "policy", "explain", "--customer", "C-2", "--data", dir); !strings.Contains(errs, `has nothing about "C-2"`) {
+	if _, errs, _ := tempismo(t, "policy", "explain", "--customer", "C-2", "--data", dir); !strings.Contains(errs, `have nothing about "C-2"`) {
 		t.Errorf("a customer of whom nothing is known: %s", errs)
 	}
 	for _, row := range []struct {
