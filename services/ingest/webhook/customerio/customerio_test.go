@@ -194,7 +194,10 @@ func FuzzVerify(f *testing.F) {
 	}
 	good := signed(next, `{}`, clock)
 	f.Add(uint16(0), good.Header.Get(timestampHeader), good.Header.Get(signatureHeader), good.Body)
-	f.Add(uint16(2*77+1), strconv.FormatInt(clock.Unix()-300, 10), "", []byte(`{}`))
+	for _, off := range []int64{-301, -300, 300, 301} {
+		f.Add(uint16(1), strconv.FormatInt(clock.Unix()+off, 10), "", []byte(`{}`))
+	}
+	f.Add(uint16(2*77+1), good.Header.Get(timestampHeader), "", []byte(`{}`))
 	s := newSource(f, key+","+next)
 	f.Fuzz(func(t *testing.T, by uint16, timestamp, signature string, body []byte) {
 		mac := func(key string) []byte {

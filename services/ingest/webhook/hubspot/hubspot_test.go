@@ -213,12 +213,15 @@ func FuzzVerify(f *testing.F) {
 	for _, tt := range own {
 		f.Add(uint16(1), target, now, "", []byte(tt.body))
 	}
-	for _, url := range []string{target + "?a=%3A%2f%253A%zz&b=%e2%82%ac", target + "?%", ""} {
+	for _, url := range []string{target + "?a=%3A%3a%2F%2f%3F%3f%40%21%24%27%28%29%2A%2a%2C%2c%3B%3b%20%253A%zz&b=%e2%82%ac", target + "?%", ""} {
 		f.Add(uint16(1), url, now, "", []byte(`[]`))
 	}
 	good := signed(next, target, target, `[]`, clock)
 	f.Add(uint16(0), target, now, good.Header.Get(signatureHeader), good.Body)
-	f.Add(uint16(2*77+1), target, strconv.FormatInt(clock.Add(-tolerance).UnixMilli(), 10), "", []byte(`[]`))
+	for _, off := range []time.Duration{-tolerance - time.Millisecond, -tolerance, tolerance, tolerance + time.Millisecond} {
+		f.Add(uint16(1), target, strconv.FormatInt(clock.Add(off).UnixMilli(), 10), "", []byte(`[]`))
+	}
+	f.Add(uint16(2*77+1), target, now, "", []byte(`[]`))
 	s := newSource(f, secret+","+next)
 	f.Fuzz(func(t *testing.T, by uint16, url, timestamp, signature string, body []byte) {
 		mac := func(secret string) []byte {

@@ -301,7 +301,10 @@ func FuzzVerify(f *testing.F) {
 	for _, body := range webhooktest.Payloads(f, "mailgun") {
 		f.Add(uint16(1), true, now, token, "-", body)
 	}
-	f.Add(uint16(2*77+1), false, strconv.FormatInt(clock.Add(-window).Unix(), 10), token, "-", []byte(`{}`))
+	for _, off := range []time.Duration{-window - time.Second, -window, webhook.Tolerance, webhook.Tolerance + time.Second} {
+		f.Add(uint16(1), false, strconv.FormatInt(clock.Add(off).Unix(), 10), token, "-", []byte(`{}`))
+	}
+	f.Add(uint16(2*77+1), false, now, token, "-", []byte(`{}`))
 	f.Add(uint16(0), false, now, token, sign(other, now, token), []byte(`{}`))
 	f.Add(uint16(0), false, now, token, "-", []byte(`{},"signature":{}`))
 	f.Fuzz(func(t *testing.T, by uint16, parent bool, timestamp, token, signature string, event []byte) {

@@ -266,7 +266,10 @@ func FuzzVerify(f *testing.F) {
 	}
 	f.Add(uint16(1), "a.b", now, strings.Repeat("v1,AA== ", maxSignatures-1), []byte(`{}`))
 	f.Add(uint16(1), "a.b", now, strings.Repeat("v1,AA== ", maxSignatures), []byte(`{}`))
-	f.Add(uint16(2*77+1), "msg_1", strconv.FormatInt(clock.Unix()+300, 10), "", []byte(`{}`))
+	for _, off := range []int64{-301, -300, 300, 301} {
+		f.Add(uint16(1), "msg_1", strconv.FormatInt(clock.Unix()+off, 10), "", []byte(`{}`))
+	}
+	f.Add(uint16(2*77+1), "msg_1", now, "", []byte(`{}`))
 	f.Add(uint16(0), "msg_1", now, sign(other, "msg_1", now, `{}`), []byte(`{}`))
 	s := open(f, secret+","+other)
 	f.Fuzz(func(t *testing.T, by uint16, id, timestamp, signatures string, body []byte) {

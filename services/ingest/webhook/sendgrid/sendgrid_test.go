@@ -391,7 +391,10 @@ func FuzzVerify(f *testing.F) {
 		f.Add(uint16(1), now, "", body)
 	}
 	f.Add(uint16(1), now, "", []byte("["+payload("open", "")+",\r\n"+payload("deferred", "")+"]\r\n"))
-	f.Add(uint16(2*77+1), strconv.FormatInt(clock.Unix()-300, 10), "", []byte("[]"))
+	for _, off := range []int64{-301, -300, 300, 301} {
+		f.Add(uint16(1), strconv.FormatInt(clock.Unix()+off, 10), "", []byte("[]"))
+	}
+	f.Add(uint16(2*77+1), now, "", []byte("[]"))
 	f.Add(uint16(0), now, "MAYCAQECAQE=", []byte("[]"))
 	signer := newSigner(f)
 	s := open(f, publicText(f, &newSigner(f).key.PublicKey), publicText(f, &signer.key.PublicKey))

@@ -639,6 +639,13 @@ func FuzzVerify(f *testing.F) {
 	for _, inner := range webhooktest.Payloads(f, "amazon_ses") {
 		f.Add(uint16(1), uint8(0), false, "", m.MessageID, string(inner), m.Timestamp, "1", topicArn, certURL)
 	}
+	for _, host := range []string{"evil-sns.eu-south-1.amazonaws.com", "sns.eu-south-1.amazonaws.com:8443", "sns.us-east-1.amazonaws.com", "sns.eu-south-1.amazonaws.com.example.net"} {
+		f.Add(uint16(1), uint8(0), false, "", m.MessageID, "{}", m.Timestamp, "2", topicArn, "https://"+host+"/SimpleNotificationService-0123.pem")
+	}
+	for _, at := range []time.Time{clock.Add(-oldest - time.Millisecond), clock.Add(-oldest), clock.Add(webhook.Tolerance), clock.Add(webhook.Tolerance + time.Millisecond)} {
+		f.Add(uint16(1), uint8(2), false, "", m.MessageID, "{}", at.Format(time.RFC3339Nano), "2", topicArn, certURL)
+	}
+	f.Add(uint16(1), uint8(0), false, "", m.MessageID, "{}", m.Timestamp, "2", topicArn+"2", certURL)
 	f.Add(uint16(1), uint8(1), false, "", "", "a\nMessageId\nb", m.Timestamp, "2", topicArn, certURL)
 	f.Add(uint16(2*77+1), uint8(2), false, "", "", "", m.Timestamp, "2", topicArn+"2", "https://sns.eu-south-1.amazonaws.com@example.net/a.pem")
 	f.Add(uint16(0), uint8(0), false, "AAAA", "", "", "2026-12-01T10:55:00+00:00", "2", topicArn, "HTTPS://sns.eu-south-1.amazonaws.com/../a.pem?b#c")
@@ -736,7 +743,8 @@ func FuzzBody(f *testing.F) {
 // nowhere else.
 func FuzzHandshake(f *testing.F) {
 	for _, where := range []string{
-		invitation().SubscribeURL, "https://sns.eu-south-1.amazonaws.com/?TopicArn=" + topicArn + "&Action=ConfirmSubscription&Action=DeleteTopic",
+		invitation().SubscribeURL, strings.Replace(invitation().SubscribeURL, topicArn, topicArn+"2", 1), strings.Replace(invitation().SubscribeURL, "ConfirmSubscription", "DeleteTopic", 1),
+		"https://evil-sns.eu-south-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn=" + topicArn, "https://sns.eu-south-1.amazonaws.com/?TopicArn=" + topicArn + "&Action=ConfirmSubscription&Action=DeleteTopic",
 		"https://sns.eu-south-1.amazonaws.com:443/?Action=ConfirmSubscription&TopicArn=" + topicArn, "https://user@sns.eu-south-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn=" + topicArn,
 		"https:sns.eu-south-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn=" + topicArn, "//169.254.169.254/?Action=ConfirmSubscription&TopicArn=" + topicArn,
 	} {

@@ -231,6 +231,7 @@ func FuzzVerify(f *testing.F) {
 	}
 	f.Add(uint16(1), true, "", []byte(`[{"timestampUTC":1796126400000}]`))
 	f.Add(uint16(0), true, "", []byte(verification))
+	f.Add(uint16(0), true, "AAAA", []byte(verification))
 	f.Add(uint16(0), true, "", []byte(`{"callbackid":"c","VERIFICATIONKEY":"v","eventCategoryType":"EngagementEvents.EmailOpen"}`))
 	good := signed([]byte(key), `[]`)
 	f.Add(uint16(0), false, good.Header.Get(signatureHeader), good.Body)
