@@ -46,7 +46,7 @@ func TestBenchMeasuresIngest(t *testing.T) {
 		t.Fatalf("measured %s", out)
 	}
 	for _, r := range append(f.Bare, f.Providers...) {
-		if r.PerSecond <= 0 || r.Bytes < 200 || (r.Cost == nil) != (r.Sender == bench.Bare) {
+		if r.PerSecond <= 0 || r.Bytes < 200 || (r.Speed == nil) != (r.Sender == bench.Bare) {
 			t.Errorf("measured %+v", r)
 		}
 	}

@@ -306,9 +306,12 @@ var programs = []string{
 	"Mozilla/5.0 (Linux; Android 15; Pixel 9) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/138.0.0.0 Mobile Safari/537.36",
 }
 
-// draw makes an event of just now, of a customer among so many, who are numbered: HubSpot and Marketing Cloud number theirs.
+// number is the id of a customer.
+func number(i int) string { return strconv.Itoa(1_000_000 + i) }
+
+// draw makes an event of just now, of a customer among so many, who have numbers, because HubSpot and Marketing Cloud know them by numbers.
 func draw(rng *mathrand.Rand, customers int, now time.Time) *engagement.Event {
-	e := &engagement.Event{ID: fmt.Sprintf("%016x", rng.Uint64()), Source: "/bench", Subject: strconv.Itoa(1_000_000 + rng.IntN(customers)), Time: now.UTC().Add(-time.Duration(1+rng.IntN(120_000)) * time.Millisecond).Truncate(time.Millisecond),
+	e := &engagement.Event{ID: fmt.Sprintf("%016x", rng.Uint64()), Source: "/bench", Subject: number(rng.IntN(customers)), Time: now.UTC().Add(-time.Duration(1+rng.IntN(120_000)) * time.Millisecond).Truncate(time.Millisecond),
 		Kind: engagement.Delivered, Channel: "email", Message: fmt.Sprintf("%08x-7520-42d8-8898-%012x", rng.Uint32(), rng.Uint64()>>16), Campaign: "weekly-edit-48"}
 	switch n := rng.IntN(100); {
 	case n < 60:
