@@ -168,19 +168,28 @@ func (g *load) consent(ctx context.Context) error {
 		return err
 	}
 	defer proc.stop()
+	late := time.NewTimer(patience)
+	defer late.Stop()
 	for p := int32(0); p < g.Partitions; {
 		_, end, err := g.Log.Bounds(ctx, g.Run.Topic(topics.Consents), p)
 		if err != nil {
 			return err
 		}
 		snap, err := g.Store.Read(ctx, g.Run.Group(profiler.Service), p, nil)
-		if err == nil && snap.Positions[topics.Consents] >= end {
+		at := int64(0)
+		if err == nil {
+			at = snap.Positions[topics.Consents]
+		}
+		if at >= end {
 			p++
+			late.Reset(patience)
 			continue
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-late.C:
+			return fmt.Errorf("the profiler has taken in %d of %d answers of partition %d (error: %v), and it says:\n%s", at, end, p, err, proc.out.String())
 		case <-proc.dead:
 			return proc.ended()
 		case <-time.After(50 * time.Millisecond):
