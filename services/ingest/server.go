@@ -106,7 +106,8 @@ type batch struct {
 	watched     []watched
 	unconsented int // opens that were withheld
 	wrong       []wrong
-	letters     []stream.Message // what cannot be taken, where the rest is taken all the same
+	dead        int              // elements that cannot be taken, where the rest is taken all the same
+	letters     []stream.Message // with the bytes of those, once where several have the same
 	answer      []byte           // of a request that is no batch but wants this answer
 	shaken      bool             // whether it is one
 }
@@ -233,7 +234,7 @@ func (s *server) take(e *endpoint) http.Handler {
 			s.events.Add(ctx, int64(b.ignored), ignored)
 			s.events.Add(ctx, int64(b.unconsented), unconsented)
 			if e.provider != nil {
-				s.events.Add(ctx, int64(len(b.letters)), dead)
+				s.events.Add(ctx, int64(b.dead), dead)
 			}
 			reply(w, status, "application/json", e.answer(&b))
 		case errors.As(err, &no):
@@ -241,7 +242,7 @@ func (s *server) take(e *endpoint) http.Handler {
 			case len(no.wrong) > 0:
 				s.events.Add(ctx, int64(len(b.messages)+b.ignored+len(b.wrong)), rejected)
 			case no.status == http.StatusServiceUnavailable:
-				s.events.Add(ctx, int64(len(b.messages)+len(b.letters)), unacknowledged)
+				s.events.Add(ctx, int64(len(b.messages)+b.dead), unacknowledged)
 				no.status = later
 			case e.provider != nil:
 				s.events.Add(ctx, 1, rejected)
@@ -250,7 +251,7 @@ func (s *server) take(e *endpoint) http.Handler {
 			refuse(w, no)
 		default: // the client has gone
 			status = 499
-			s.events.Add(ctx, int64(len(b.messages)+len(b.letters)), unacknowledged)
+			s.events.Add(ctx, int64(len(b.messages)+b.dead), unacknowledged)
 		}
 		if status >= 500 {
 			span.SetStatus(codes.Error, err.Error())

@@ -28,7 +28,7 @@ func (s *server) webhook(p *provider) endpoint {
 				Unconsented int     `json:"unconsented"`
 				Dead        int     `json:"dead"`
 				Refused     []wrong `json:"refused"`
-			}{len(b.messages), b.ignored, b.unconsented, len(b.letters), append([]wrong{}, b.wrong...)}
+			}{len(b.messages), b.ignored, b.unconsented, b.dead, append([]wrong{}, b.wrong...)}
 		},
 	}
 }
@@ -108,10 +108,15 @@ const (
 	letterStage   = "__connect.errors.stage"
 )
 
-// bury makes a dead letter of element i of a request, which cannot be mapped. The answer lists the first of them.
+// bury makes a dead letter of element i of a request, which cannot be mapped. The answer lists the first of them. What is about
+// several recipients is several elements of the same bytes: they are one letter, which has the first reason.
 func (b *batch) bury(i int, p *provider, raw []byte, why error) {
 	if len(b.wrong) < maxWrong {
 		b.refuse(i, why)
+	}
+	b.dead++
+	if n := len(b.letters); n > 0 && same(b.letters[n-1].Value, raw) {
+		return
 	}
 	b.letters = append(b.letters, stream.Message{
 		Key: []byte(p.name), Value: raw,
@@ -123,6 +128,9 @@ func (b *batch) bury(i int, p *provider, raw []byte, why error) {
 	})
 }
 
+// same reports whether two views are of the same bytes in the same place.
+func same(a, b []byte) bool { return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) }
+
 // setAside writes the dead letters of a request.
 func (s *server) setAside(ctx context.Context, p *provider, b *batch) error {
 	topic := topics.DeadLetter(topics.Events)
@@ -131,7 +139,7 @@ func (s *server) setAside(ctx context.Context, p *provider, b *batch) error {
 		err = s.setAsideInPart(ctx, topic, b.letters)
 	}
 	if err == nil {
-		s.log.WarnContext(ctx, "events of a webhook could not be mapped and went to the dead letters", "provider", p.name, "events", len(b.letters),
+		s.log.WarnContext(ctx, "events of a webhook could not be mapped and went to the dead letters", "provider", p.name, "events", b.dead, "letters", len(b.letters),
 			"index", b.wrong[0].Index, "field", b.wrong[0].Field, "reason", b.wrong[0].Reason)
 	}
 	return err

@@ -2,10 +2,12 @@ package ingest
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/hmac"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/tls"
@@ -13,12 +15,14 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	stdhash "hash"
 	"io"
 	"log/slog"
 	"maps"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -37,6 +41,7 @@ import (
 	"github.com/tempismo/tempismo/pkg/topics"
 	"github.com/tempismo/tempismo/services/ingest/webhook"
 	"github.com/tempismo/tempismo/services/ingest/webhook/sendgrid"
+	"github.com/tempismo/tempismo/services/ingest/webhook/ses"
 	"github.com/tempismo/tempismo/services/ingest/webhook/sfmc"
 )
 
@@ -355,6 +360,23 @@ func TestAnElementWithoutBytesIsTheWholeRequest(t *testing.T) {
 	}
 }
 
+// TestWhatIsAboutSeveralIsOneLetter: elements of the same bytes are counted one by one, and set aside once; those that only say the
+// same are not the same.
+func TestWhatIsAboutSeveralIsOneLetter(t *testing.T) {
+	r := stage(t, Config{}, &staged{read: func(q *webhook.Request) ([]webhook.Element, error) {
+		one, copied := q.Body[:3], []byte("odd")
+		return []webhook.Element{{Err: errors.New("first"), Raw: one}, {Err: errors.New("second"), Raw: one}, {Ignored: "ping", Raw: one}, {Err: errors.New("third"), Raw: one},
+			{Err: errors.New("fourth"), Raw: copied}, {Err: errors.New("fifth"), Raw: q.Body[:2]}}, nil
+	}}, provider{taken: 202, later: 503})
+	if v := r.verdict(r.send(sendGridPath, nil, "odd"), 202); v.Dead != 5 || len(v.Refused) != 5 || v.Refused[2].Index != 3 || v.Refused[2].Reason != "third" {
+		t.Errorf("got %+v", v)
+	}
+	values, headers := r.letters()
+	if !slices.Equal(values, []string{"odd", "odd", "od"}) || !strings.Contains(headers[0], "first") || !strings.Contains(headers[1], "fourth") {
+		t.Errorf("got %q, %q", values, headers)
+	}
+}
+
 // Whatever comes is counted, by provider and outcome.
 func TestWebhooksAreCounted(t *testing.T) {
 	set := app.Settings{}.WithDefaults()
@@ -453,8 +475,63 @@ func TestTheContractNamesTheProviders(t *testing.T) {
 	}
 }
 
+// notified is what Amazon SNS sends, signed, and what it has at the URL of its certificate.
+func notified(t *testing.T, inner string) (body string, certificate []byte) {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"sns-signing.eu-south-1.amazonaws.com"}, NotBefore: clock.Add(-time.Hour), NotAfter: clock.Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, name, name, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := clock.Format(time.RFC3339)
+	digest := sha256.Sum256([]byte("Message\n" + inner + "\nMessageId\nn1\nTimestamp\n" + at + "\nTopicArn\n" + snsTopic + "\nType\nNotification\n"))
+	signature, err := rsa.SignPKCS1v15(nil, key, crypto.SHA256, digest[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(map[string]string{"Type": "Notification", "MessageId": "n1", "TopicArn": snsTopic, "Message": inner, "Timestamp": at, "SignatureVersion": "2",
+		"Signature": base64.StdEncoding.EncodeToString(signature), "SigningCertURL": snsCertificate})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+const (
+	snsTopic       = "arn:aws:sns:eu-south-1:123456789012:mail"
+	snsCertificate = "https://sns.eu-south-1.amazonaws.com/SimpleNotificationService-0123.pem"
+)
+
+// amazon has one certificate.
+func amazon(certificate []byte) func(context.Context, string) (int, []byte, error) {
+	return func(_ context.Context, where string) (int, []byte, error) {
+		if where != snsCertificate {
+			return http.StatusNotFound, nil, nil
+		}
+		return http.StatusOK, certificate, nil
+	}
+}
+
+// TestANotificationAboutSeveralRecipients: who can be told apart is taken, and the notification is a dead letter once for all others.
+func TestANotificationAboutSeveralRecipients(t *testing.T) {
+	body, certificate := notified(t, `{"eventType":"Bounce","mail":{"messageId":"m1","destination":["a","b","c"]},"bounce":{"timestamp":"2026-12-03T09:41:00Z",
+		"bouncedRecipients":[{"emailAddress":"anna@example.com"},{},{"emailAddress":"bob@example.com"},{}]}}`)
+	r := newRig(t, Config{SES: ses.Config{Topics: []string{snsTopic}, Get: amazon(certificate)}})
+	v := r.verdict(r.send("/v1/webhooks/ses", map[string]string{"X-Amz-Sns-Message-Type": "Notification"}, body), http.StatusAccepted)
+	if v.Accepted != 2 || v.Dead != 2 || len(v.Refused) != 2 || v.Refused[0].Index != 1 || v.Refused[1].Index != 3 {
+		t.Errorf("got %+v", v)
+	}
+	if values, _ := r.letters(); !slices.Equal(values, []string{body}) {
+		t.Errorf("the dead letters are %q", values)
+	}
+}
+
 // What each provider sends, as its own package knows it in full, comes to the topic by the settings of the environment alone.
-// Amazon SES's needs a certificate of Amazon's, see its package.
+// Only what Amazon has at the URL of its certificate is no setting.
 func TestEveryProviderFromItsSettingsToTheTopic(t *testing.T) {
 	const secret = "a secret of some length"
 	mac := func(with func() stdhash.Hash, key, text string) []byte {
@@ -463,6 +540,8 @@ func TestEveryProviderFromItsSettingsToTheTopic(t *testing.T) {
 		return h.Sum(nil)
 	}
 	seconds, millis := strconv.FormatInt(clock.Unix(), 10), strconv.FormatInt(clock.UnixMilli(), 10)
+	notification, certificate := notified(t, `{"eventType":"Click","mail":{"messageId":"m1","destination":["anna@example.com"],"tags":{"customer_id":["C-1"],"campaign":["winter"]}},`+
+		`"click":{"timestamp":"2026-12-03T09:41:00Z","ipAddress":"192.0.2.1","userAgent":"Mozilla/5.0 Firefox/140.0","link":"https://example.com/"}}`)
 	basic := map[string]string{"Authorization": "Basic " + base64.StdEncoding.EncodeToString([]byte("tempismo:"+secret))}
 	for _, tt := range []struct {
 		provider string
@@ -478,6 +557,10 @@ func TestEveryProviderFromItsSettingsToTheTopic(t *testing.T) {
 			`{"signature":{"timestamp":"` + seconds + `","token":"t1","signature":"` + hex.EncodeToString(mac(sha256.New, secret, seconds+"t1")) +
 				`"},"event-data":{"event":"opened","id":"x","timestamp":` + seconds + `,"recipient":"Anna@example.com","message":{"headers":{"message-id":"m1"}},"client-info":{"bot":"apple"}}}`,
 			nil, engagement.Event{Subject: "anna@example.com", Kind: engagement.Open, Message: "m1", Actor: engagement.Machine, ActorRule: engagement.RuleProvider}, 200, 503, false},
+		{"ses", map[string]string{"SES_TOPIC_ARNS": snsTopic}, notification,
+			func(string) map[string]string {
+				return map[string]string{"X-Amz-Sns-Message-Type": "Notification", "X-Amz-Sns-Topic-Arn": snsTopic}
+			}, engagement.Event{Subject: "C-1", Kind: engagement.Click, Message: "m1", Campaign: "winter", Link: "https://example.com/", UserAgent: "Mozilla/5.0 Firefox/140.0"}, 202, 503, false},
 		{"postmark", map[string]string{"POSTMARK_LOGINS": "tempismo:" + secret},
 			`{"RecordType":"Delivery","MessageID":"m1","Recipient":"anna@example.com","DeliveredAt":"2026-12-03T09:41:00.0000000Z","Metadata":{"customer_id":"C-1"}}`,
 			func(string) map[string]string { return basic }, engagement.Event{Subject: "C-1", Kind: engagement.Delivered, Message: "m1"}, 200, 503, true},
@@ -516,6 +599,7 @@ func TestEveryProviderFromItsSettingsToTheTopic(t *testing.T) {
 			if err := config.Parse(&c, "ingest", nil, func(name string) (string, bool) { v, ok := tt.env[name]; return v, ok }); err != nil {
 				t.Fatal(err)
 			}
+			c.SES.Get = amazon(certificate)
 			r, path := newRig(t, c), "/v1/webhooks/"+tt.provider
 			if served := r.server.served(); !slices.Equal(served, []string{tt.provider}) {
 				t.Fatalf("served are %q", served)

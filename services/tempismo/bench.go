@@ -15,19 +15,23 @@ import (
 
 // benchCmd measures. scripts/bench builds what it needs and runs it.
 type benchCmd struct {
-	bench.Load `embed:""`
-	Parts      []string `default:"limit,light,profile,latency,rebuild" enum:"limit,light,profile,latency,rebuild" help:"What is measured on these events: the bare loop, the light job that stands for the cost of the runtime, the profiler, the delays through three services, the profiler after a loss of its state."`
-	Peers      string   `type:"existingfile" placeholder:"FILE" help:"Run the light job on other engines as well, by this program (scripts/peers/peers)."`
-	Against    int      `help:"Drain as many events of so many customers as well, and compare what one costs; 0: no."`
-	Rate       int      `default:"20000" help:"Events a second of the delays; 0: half of what the profiler reached."`
-	Settle     int      `default:"90" help:"Seconds of load before delays are counted: the broker's compiler takes a minute to get to small requests."`
-	Seconds    int      `default:"30" help:"How long delays are counted."`
-	Requests   int      `help:"Measure the decider with so many requests that wait, and nothing else."`
-	Due        int      `default:"10000" help:"Further requests that are due within one minute; 0: firing is not measured."`
-	Partitions int32    `default:"8" help:"Partitions of the topics."`
-	Programs   string   `required:"" type:"path" placeholder:"DIR" help:"Folder with the programs of the services and tempismo itself."`
-	Profiles   string   `type:"path" placeholder:"DIR" help:"Leave profiles (pprof) of the services there. They then run in a process of this program."`
-	JSON       bool     `help:"Write a JSON object."`
+	bench.Load  `embed:""`
+	Parts       []string      `default:"limit,light,profile,latency,rebuild" enum:"limit,light,profile,latency,rebuild" help:"What is measured on these events: the bare loop, the light job that stands for the cost of the runtime, the profiler, the delays through three services, the profiler after a loss of its state."`
+	Peers       string        `type:"existingfile" placeholder:"FILE" help:"Run the light job on other engines as well, by this program (scripts/peers/peers)."`
+	Against     int           `help:"Drain as many events of so many customers as well, and compare what one costs; 0: no."`
+	Rate        int           `default:"20000" help:"Events a second of the delays; 0: half of what the profiler reached."`
+	Settle      int           `default:"90" help:"Seconds of load before delays, or slices of --ingest, are counted: the broker's compiler takes a minute to get to small requests."`
+	Seconds     int           `default:"30" help:"How long delays are counted."`
+	Requests    int           `help:"Measure the decider with so many requests that wait, and nothing else."`
+	Due         int           `default:"10000" help:"Further requests that are due within one minute; 0: firing is not measured."`
+	Ingest      bool          `help:"Measure ingest and nothing else: each provider's webhook with its signatures, beside the bare endpoint."`
+	Connections int           `default:"32" help:"Connections over which ingest is called, one request at a time on each."`
+	Rounds      int           `default:"5" help:"Rounds of --ingest: in each, every provider and the bare endpoint have a slice of time in turn."`
+	Slice       time.Duration `default:"4s" help:"Length of a slice."`
+	Partitions  int32         `default:"8" help:"Partitions of the topics."`
+	Programs    string        `required:"" type:"path" placeholder:"DIR" help:"Folder with the programs of the services and tempismo itself."`
+	Profiles    string        `type:"path" placeholder:"DIR" help:"Leave profiles (pprof) of the services there. They then run in a process of this program."`
+	JSON        bool          `help:"Write a JSON object."`
 	target
 }
 
@@ -37,12 +41,21 @@ func (*benchCmd) Help() string {
 }
 
 // Validate names everything that is wrong.
-func (c *benchCmd) Validate() error { return errors.Join(c.Load.Validate(), c.target.Validate()) }
+func (c *benchCmd) Validate() error {
+	var wrong error
+	if c.Ingest && (c.Connections < 1 || c.Rounds < 1 || c.Slice <= 0) {
+		wrong = errors.New("--connections, --rounds and --slice: give positive ones")
+	}
+	if c.Ingest && c.Requests > 0 {
+		wrong = errors.Join(wrong, errors.New("--ingest and --requests: give one of them"))
+	}
+	return errors.Join(wrong, c.Load.Validate(), c.target.Validate())
+}
 
 // Run measures.
 func (c *benchCmd) Run(ctx context.Context, t terminal) (err error) {
 	s := &bench.System{Partitions: c.Partitions, Programs: c.Programs, Profiles: c.Profiles, Say: t.err,
-		Run: stream.Run{ID: "bench-" + strconv.FormatInt(time.Now().Unix(), 36), Simulated: c.Requests == 0}}
+		Run: stream.Run{ID: "bench-" + strconv.FormatInt(time.Now().Unix(), 36), Simulated: c.Requests == 0 && !c.Ingest}}
 	sys, err := c.begin(ctx, s.Run)
 	if err != nil {
 		return err
@@ -56,6 +69,17 @@ func (c *benchCmd) Run(ctx context.Context, t terminal) (err error) {
 	s.KafkaConfig, s.RedisConfig, s.Log, s.Store, s.Embedded = sys.kafka, sys.redis, sys.log, sys.store, sys.pair != nil
 	if c.Requests > 0 {
 		f, err := bench.MeasureRequests(ctx, s, bench.RequestOptions{Requests: c.Requests, Due: c.Due})
+		if err != nil {
+			return err
+		}
+		if c.JSON {
+			return t.json(f)
+		}
+		f.Print(t.out)
+		return nil
+	}
+	if c.Ingest {
+		f, err := bench.MeasureIngest(ctx, s, bench.IngestOptions{Connections: c.Connections, Customers: c.Customers, Rounds: c.Rounds, Slice: c.Slice, Settle: time.Duration(c.Settle) * time.Second})
 		if err != nil {
 			return err
 		}
@@ -110,7 +134,7 @@ func (c *benchCmd) begin(ctx context.Context, run stream.Run) (*system, error) {
 
 // benchServiceCmd is the process of a comparison job.
 type benchServiceCmd struct {
-	Job     string `arg:"" help:"light, limit, profiler, detector or decider."`
+	Job     string `arg:"" help:"light, limit, profiler, detector, decider or ingest."`
 	Profile string `type:"path" placeholder:"DIR" help:"Leave profiles (pprof) there."`
 }
 

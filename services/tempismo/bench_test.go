@@ -34,6 +34,24 @@ func TestBenchMeasuresTheDecider(t *testing.T) {
 	}
 }
 
+// TestBenchMeasuresIngest: every provider's requests are verified and taken, and have their figures beside those of the bare endpoint.
+func TestBenchMeasuresIngest(t *testing.T) {
+	alone(t)
+	var f bench.IngestFigures
+	out := must(t, "bench", "--programs", program(t, "tempismo", "."), "--ingest", "--customers", "50", "--partitions", "2", "--connections", "2", "--rounds", "2", "--slice", "50ms", "--settle", "0", "--json")
+	if err := json.Unmarshal([]byte(out), &f); err != nil {
+		t.Fatal(err)
+	}
+	if len(f.Bare) != 2 || len(f.Providers) != 10 || f.Rounds != 2 {
+		t.Fatalf("measured %s", out)
+	}
+	for _, r := range append(f.Bare, f.Providers...) {
+		if r.PerSecond <= 0 || r.Bytes < 200 || (r.Speed == nil) != (r.Sender == bench.Bare) {
+			t.Errorf("measured %+v", r)
+		}
+	}
+}
+
 // TestBenchMeasuresEveryPart holds the keys of the JSON object, which others read.
 func TestBenchMeasuresEveryPart(t *testing.T) {
 	alone(t)

@@ -92,6 +92,9 @@ func (c Calls) Client(prefix string, simulated bool) *http.Client {
 // MaxBody bounds what is read of an answer. The rest of a longer one is left, with its connection.
 const MaxBody = 64 << 10
 
+// MaxID bounds a CRM's id of a send. No documented one is longer than a UUID; one that is too long is left out, because half of it is none.
+const MaxID = 256
+
 // Do makes a call and has its answer sorted. body is what MaxBody allows of the answer's, and may be cut short.
 func Do(client *http.Client, req *http.Request, sort func(code int, header http.Header, body []byte) Answer) Answer {
 	resp, err := client.Do(req)
@@ -101,7 +104,11 @@ func Do(client *http.Client, req *http.Request, sort func(code int, header http.
 	defer resp.Body.Close()
 	// Reading it lets the connection be used again. The status counts even where the body breaks off.
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, MaxBody))
-	return sort(resp.StatusCode, resp.Header, body)
+	a := sort(resp.StatusCode, resp.Header, body)
+	if len(a.ID) > MaxID {
+		a.ID = ""
+	}
+	return a
 }
 
 // longest is the longest that a CRM may ask to be left alone for. No documented window is longer.
@@ -116,9 +123,9 @@ func Sort(code int, header http.Header, now time.Time) Answer {
 	case code >= 200 && code < 300:
 		a.Verdict, a.Detail = Accepted, ""
 	case code == http.StatusTooManyRequests, code == http.StatusTooEarly:
-		a.Verdict, a.After = Retry, min(longest, RetryAfter(header.Get("Retry-After"), now))
+		a.Verdict, a.After = Retry, RetryAfter(header.Get("Retry-After"), now)
 	case code == http.StatusRequestTimeout, code >= 500:
-		a.Verdict, a.After = Unknown, min(longest, RetryAfter(header.Get("Retry-After"), now))
+		a.Verdict, a.After = Unknown, RetryAfter(header.Get("Retry-After"), now)
 	case code == http.StatusUnauthorized, code == http.StatusForbidden, code == http.StatusNotFound, code == http.StatusMethodNotAllowed, code < 400:
 		a.Verdict = Denied
 	default:
@@ -169,13 +176,13 @@ func isTimeout(err error) bool {
 	return errors.As(err, &n) && n.Timeout()
 }
 
-// RetryAfter reads a Retry-After header, seconds or a date (RFC 9110, section 10.2.3).
+// RetryAfter reads a Retry-After header, seconds or a date (RFC 9110, section 10.2.3), of an hour at most.
 func RetryAfter(h string, now time.Time) time.Duration {
 	if s, err := strconv.ParseInt(h, 10, 32); err == nil {
-		return max(0, time.Duration(s)*time.Second)
+		return min(longest, max(0, time.Duration(s)*time.Second))
 	}
 	if t, err := http.ParseTime(h); err == nil {
-		return max(0, t.Sub(now))
+		return min(longest, max(0, t.Sub(now)))
 	}
 	return 0
 }

@@ -57,6 +57,8 @@ func TestRetryAfter(t *testing.T) {
 	}{
 		{"seconds", "120", 2 * time.Minute},
 		{"a date", "Thu, 03 Dec 2026 09:05:00 GMT", 5 * time.Minute},
+		{"many seconds", "2147483647", time.Hour},
+		{"a date that is far away", "Thu, 03 Dec 9999 08:05:00 GMT", time.Hour},
 		{"a date that has passed", "Thu, 03 Dec 2026 08:05:00 GMT", 0},
 		{"a negative number", "-5", 0},
 		{"nonsense", "soon", 0},

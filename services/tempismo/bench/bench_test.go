@@ -2,7 +2,9 @@ package bench
 
 import (
 	"bytes"
+	"encoding/json"
 	"math"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"testing"
@@ -201,5 +203,76 @@ func TestQuantiles(t *testing.T) {
 	}
 	if q := quantiles(nil); q.Count != 0 {
 		t.Errorf("%+v", q)
+	}
+}
+
+// TestRatiosAreOfPairs: a provider is held against the slice beside it, and against the batches of its round; what the kernel's clock cannot tell
+// is left out.
+func TestRatiosAreOfPairs(t *testing.T) {
+	slice := func(each int, requests int64, cpu float64) sample {
+		return sample{each: each, requests: requests, seconds: 2, ingest: cpu, cores: 2, all: 3, gen: 1.2, bytes: 400}
+	}
+	var rounds []map[string]turn
+	for i := range 3 {
+		slow := float64(i + 1) // the machine, which is another one in each round
+		round := map[string]turn{}
+		for _, who := range senders {
+			round[who.name] = turn{bare: slice(who.each, 1000, .2*slow), provider: slice(who.each, 500, .2*slow)}
+		}
+		rounds = append(rounds, round)
+	}
+	short := rounds[0]["resend"]
+	short.bare.ingest = 0
+	rounds[0]["resend"] = short
+	f := figures(rounds, true)
+	if len(f.Providers) != len(senders) || len(f.Bare) != 2 || f.Bare[0].Each != 1 || f.Bare[1].Each != together || f.Bare[0].Speed != nil {
+		t.Fatalf("%+v", f)
+	}
+	for _, r := range f.Providers {
+		batches := 2.0
+		if r.Each == 1 {
+			batches = 2 * together
+		}
+		if *r.Cost != (Spread{2, 2, 2}) || *r.Speed != (Spread{.5, .5, .5}) || math.Abs(r.Batches.Median-batches) > 1e-9 || math.Abs(r.CPU*float64(r.Each)-800) > 1e-9 {
+			t.Errorf("%s: cost %v, speed %v, against batches %v, %v us an event", r.Sender, r.Cost, r.Speed, r.Batches, r.CPU)
+		}
+		if r.Generator != .3 || r.Idle != .25 || r.saturated() {
+			t.Errorf("%s: the generator has %v, idle are %v", r.Sender, r.Generator, r.Idle)
+		}
+	}
+	if full := (IngestRow{Generator: .3, Idle: .01}); !full.saturated() {
+		t.Error("a full machine is not told")
+	}
+}
+
+// TestWhatIsSentIsOfItsCustomers: every event is of a customer who has consented, of now, and of a kind that every provider knows.
+func TestWhatIsSentIsOfItsCustomers(t *testing.T) {
+	k, err := newKeys("http://127.0.0.1:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rng, now := mathrand.New(mathrand.NewPCG(1, 2)), time.Now()
+	kinds := map[engagement.Kind]int{}
+	for range 5000 {
+		e := draw(rng, 7, now)
+		if err := e.Validate(); err != nil || e.Subject < number(0) || e.Subject > number(6) || e.Time.After(now) || now.Sub(e.Time) > 3*time.Minute || (e.Link != "") != (e.Kind == engagement.Click) {
+			t.Fatalf("%+v: %v", e, err)
+		}
+		kinds[e.Kind]++
+	}
+	for kind, want := range map[engagement.Kind]float64{engagement.Delivered: .6, engagement.Open: .29, engagement.Click: .09, engagement.Bounce: .02} {
+		if got := float64(kinds[kind]) / 5000; math.Abs(got-want) > .03 {
+			t.Errorf("the share of %v is %.3f, not %.2f", kind, got, want)
+		}
+	}
+	for _, who := range append([]sender{bare(1), bare(together)}, senders...) {
+		events := make([]*engagement.Event, who.each)
+		for i := range events {
+			events[i] = draw(rng, 7, now)
+		}
+		body, header, err := who.request(k, events, now)
+		if err != nil || !json.Valid(body) || header == nil {
+			t.Errorf("%s: %s, %v: %v", who.name, body, header, err)
+		}
 	}
 }

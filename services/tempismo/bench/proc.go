@@ -54,6 +54,22 @@ func usage(pid int) (u Usage) {
 	return u
 }
 
+// idleTime is for how many seconds the processors of this machine have had nothing to do so far, all together; 0 where there is no /proc.
+func idleTime() float64 {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0
+	}
+	first, _, _ := strings.Cut(string(text), "\n")
+	f := strings.Fields(first) // cpu, user, nice, system, idle, waiting for disks, ...
+	if len(f) < 6 {
+		return 0
+	}
+	idle, _ := strconv.ParseFloat(f[4], 64) // of the kernel
+	waiting, _ := strconv.ParseFloat(f[5], 64)
+	return (idle + waiting) / ticks
+}
+
 // listener is the process that listens on a port of this machine; 0 where it is not to be seen.
 func listener(address string) int {
 	_, text, err := net.SplitHostPort(address)

@@ -20,6 +20,7 @@ import (
 	"github.com/tempismo/tempismo/pkg/telemetry"
 	"github.com/tempismo/tempismo/services/decider"
 	"github.com/tempismo/tempismo/services/detector"
+	"github.com/tempismo/tempismo/services/ingest"
 	"github.com/tempismo/tempismo/services/profiler"
 )
 
@@ -52,6 +53,11 @@ func Serve(ctx context.Context, name, profiles string, stderr *os.File) (err err
 		run, err = configured(name, set, detector.Run)
 	case decider.Service:
 		run, err = configured(name, set, decider.Run)
+	case ingestService:
+		run, err = configured(name, set, func(ctx context.Context, c ingest.Config, set app.Settings) error {
+			c.SES.Get = standIn(os.Getenv(certificateVariable))
+			return ingest.Run(ctx, c, set)
+		})
 	case "light":
 		run, err = configured(name, set, runLight)
 	case "limit":

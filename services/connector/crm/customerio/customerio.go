@@ -147,7 +147,7 @@ func (c *CustomerIO) Send(ctx context.Context, s *crm.Send, now time.Time) crm.A
 		to = c.url + "/v1/send/email"
 		body = message{Template: template(c.config.TransactionalID), To: s.Customer, Identifiers: identifiers{s.Customer}, Data: facts}
 	} else {
-		if s.Customer == "" {
+		if s.Customer == "" || s.Customer == "." || s.Customer == ".." { // the latter two would lead to another path
 			return crm.Answer{Verdict: crm.Refused, Detail: "the decision has no customer"}
 		}
 		to = c.url + "/api/v1/customers/" + url.PathEscape(s.Customer) + "/events"

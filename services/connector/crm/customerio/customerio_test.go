@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tempismo/tempismo/services/connector/crm"
+	"github.com/tempismo/tempismo/services/connector/crm/crmtest"
 	"github.com/tempismo/tempismo/services/connector/crm/sandbox"
 )
 
@@ -152,4 +153,39 @@ func TestConfig(t *testing.T) {
 			}
 		}
 	}
+}
+
+// FuzzAnswer: whatever Customer.io answers is sorted, and a customer's id leads to no other path.
+func FuzzAnswer(f *testing.F) {
+	for _, code := range []uint16{200, 201, 202, 302, 400, 401, 403, 404, 405, 408, 423, 429, 477, 500, 503} {
+		for _, body := range []string{`{"delivery_id":"x","queued_at":1}`, `{"meta":{"error":"a@example.com"}}`, `{"delivery_id":1}`} {
+			f.Add(code-200, "7", "", "C-1", []byte(body))
+		}
+	}
+	f.Add(uint16(229), "Thu, 03 Dec 9999 08:05:00 GMT", "9223372036854775807", "..", []byte(`null`))
+	f.Add(uint16(229), "-1", "-1", "a/b?c#d@example.com", []byte(`[`))
+	f.Fuzz(func(t *testing.T, code uint16, retry, reset, customer string, body []byte) {
+		for segments, c := range map[int]Config{5: events, 3: messages} {
+			called := 0
+			api := crmtest.API(func(r *http.Request) (int, http.Header, []byte) {
+				called++
+				crmtest.Call(t, r, segments)
+				if segments == 5 && r.URL.Path != "/api/v1/customers/"+customer+"/events" {
+					t.Fatalf("%s is called for %q", r.URL, customer)
+				}
+				return crmtest.Codes(code), http.Header{"Retry-After": {retry}, "X-Ratelimit-Reset": {reset}}, body
+			})
+			a := New(c, api.Client(), "https://crm.example.com").Send(t.Context(), send(customer), at)
+			if called == 0 {
+				if a.Verdict != crm.Refused {
+					t.Fatalf("nobody was called for %q: %+v", customer, a)
+				}
+				continue
+			}
+			crmtest.Check(t, crmtest.Codes(code), a)
+			if code := crmtest.Codes(code); a.Verdict == crm.Retry != (code == 429 || code == 425) || a.Verdict == crm.Accepted != (code < 300) {
+				t.Fatalf("%d: %+v", code, a)
+			}
+		}
+	})
 }

@@ -119,7 +119,7 @@ func (h *HubSpot) Send(ctx context.Context, s *crm.Send, now time.Time) crm.Answ
 	if err != nil {
 		return crm.Answer{Verdict: crm.Refused, Detail: "the decision cannot be read"}
 	}
-	if s.Customer == "" {
+	if s.Customer == "" || s.Customer == "." || s.Customer == ".." { // the latter two would lead to another path
 		return crm.Answer{Verdict: crm.Refused, Detail: "the decision has no customer"}
 	}
 	method, to, body := http.MethodPost, h.url+"/marketing/v4/email/single-send", any(nil)
@@ -208,7 +208,7 @@ func (h *HubSpot) sort(code int, header http.Header, body []byte, now time.Time)
 	case a.Verdict == crm.Accepted:
 		return a
 	case code == http.StatusLocked, code == 477: // locked for a moment, and being moved to another data centre
-		a.Verdict, a.After = crm.Retry, min(max(crm.RetryAfter(header.Get("Retry-After"), now), 2*time.Second), time.Hour)
+		a.Verdict, a.After = crm.Retry, max(crm.RetryAfter(header.Get("Retry-After"), now), 2*time.Second)
 	case code == http.StatusTooManyRequests && a.After == 0:
 		a.After = 10 * time.Second
 		if said.Policy == "DAILY" {

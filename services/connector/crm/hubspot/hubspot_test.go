@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tempismo/tempismo/services/connector/crm"
+	"github.com/tempismo/tempismo/services/connector/crm/crmtest"
 	"github.com/tempismo/tempismo/services/connector/crm/sandbox"
 )
 
@@ -218,4 +219,40 @@ func TestLook(t *testing.T) {
 	if a := New(Config{Token: "other", Property: "tempismo", IDProperty: "email"}, server.Client(), server.URL).Look(t.Context(), &first, at); a.Verdict != crm.Denied {
 		t.Errorf("a foreign token: %+v", a)
 	}
+}
+
+// FuzzAnswer: whatever HubSpot answers is sorted, and a customer's id leads to no other path.
+func FuzzAnswer(f *testing.F) {
+	for _, code := range []uint16{200, 201, 202, 302, 400, 401, 403, 404, 405, 408, 423, 429, 477, 500, 503} {
+		for _, body := range []string{`{"statusId":"s-1","status":"PENDING"}`, `{"sendResult":"THROTTLED"}`, `{"sendResult":"INVALID_TO_ADDRESS","status":"CANCELED"}`, `{"status":"error","category":"c","policyName":"DAILY"}`} {
+			f.Add(code-200, "7", "", "C-1", []byte(body))
+		}
+	}
+	f.Add(uint16(229), "Thu, 03 Dec 9999 08:05:00 GMT", "9223372036854775807", "..", []byte(`null`))
+	f.Add(uint16(229), "-1", "-1", "a/b?c#d@example.com", []byte(`[`))
+	f.Fuzz(func(t *testing.T, code uint16, retry, reset, customer string, body []byte) {
+		for segments, c := range map[int]Config{4: emails, 5: property} {
+			called := 0
+			api := crmtest.API(func(r *http.Request) (int, http.Header, []byte) {
+				called++
+				crmtest.Call(t, r, segments)
+				if segments == 5 && (r.URL.Path != "/crm/v3/objects/contacts/"+customer || r.URL.RawQuery != "idProperty=email") {
+					t.Fatalf("%s is called for %q", r.URL, customer)
+				}
+				return crmtest.Codes(code), http.Header{"Retry-After": {retry}, "X-Ratelimit-Reset": {reset}}, body
+			})
+			a := New(c, api.Client(), "https://crm.example.com").Send(t.Context(), send(customer), at)
+			if called == 0 {
+				if a.Verdict != crm.Refused {
+					t.Fatalf("nobody was called for %q: %+v", customer, a)
+				}
+				continue
+			}
+			crmtest.Check(t, crmtest.Codes(code), a)
+			untaken := map[int]bool{423: true, 425: true, 429: true, 477: true}
+			if code := crmtest.Codes(code); a.Verdict == crm.Retry != untaken[code] || a.Verdict == crm.Accepted && code >= 300 {
+				t.Fatalf("%d: %+v", code, a)
+			}
+		}
+	})
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tempismo/tempismo/services/connector/crm"
+	"github.com/tempismo/tempismo/services/connector/crm/crmtest"
 	"github.com/tempismo/tempismo/services/connector/crm/sandbox"
 )
 
@@ -129,4 +130,28 @@ func TestConfig(t *testing.T) {
 			t.Errorf("%s is not named in %v", name, err)
 		}
 	}
+}
+
+// FuzzAnswer: whatever Klaviyo answers is sorted.
+func FuzzAnswer(f *testing.F) {
+	for _, code := range []uint16{200, 201, 202, 302, 400, 401, 403, 404, 405, 408, 423, 429, 477, 500, 503} {
+		for _, body := range []string{``, `{"errors":[{"code":"invalid","source":{"pointer":"/data"}}]}`, `{"errors":[{}]}`} {
+			f.Add(code-200, "7", "", "C-1", []byte(body))
+		}
+	}
+	f.Add(uint16(229), "Thu, 03 Dec 9999 08:05:00 GMT", "9223372036854775807", "..", []byte(`null`))
+	f.Add(uint16(229), "-1", "-1", "a/b?c#d@example.com", []byte(`[`))
+	f.Fuzz(func(t *testing.T, code uint16, retry, reset, customer string, body []byte) {
+		api := crmtest.API(func(r *http.Request) (int, http.Header, []byte) {
+			crmtest.Call(t, r, 2)
+			return crmtest.Codes(code), http.Header{"Retry-After": {retry}, "X-Ratelimit-Reset": {reset}}, body
+		})
+		s := *send
+		s.Customer = customer
+		a := New(Config{APIKey: "pk_test", Metric: "Send now"}, api.Client(), "https://crm.example.com").Send(t.Context(), &s, at)
+		crmtest.Check(t, crmtest.Codes(code), a)
+		if code := crmtest.Codes(code); a.Verdict == crm.Retry != (code == 429 || code == 425) || a.Verdict == crm.Accepted != (code < 300) {
+			t.Fatalf("%d: %+v", code, a)
+		}
+	})
 }

@@ -1,14 +1,17 @@
 package mautic
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/tempismo/tempismo/pkg/config"
 	"github.com/tempismo/tempismo/services/connector/crm"
+	"github.com/tempismo/tempismo/services/connector/crm/crmtest"
 	"github.com/tempismo/tempismo/services/connector/crm/sandbox"
 )
 
@@ -167,4 +170,38 @@ func TestHad(t *testing.T) {
 			t.Errorf("%s: %v", r.name, got)
 		}
 	}
+}
+
+// FuzzAnswer: whatever Mautic answers is sorted, and none of it is repeated, because it may hold the contact's address.
+func FuzzAnswer(f *testing.F) {
+	for _, code := range []uint16{200, 201, 202, 302, 400, 401, 403, 404, 405, 408, 423, 429, 477, 500, 503} {
+		for _, body := range []string{`{"success":1}`, `{"success":false,"failed":["a@example.com"]}`, `{"errors":[{"message":"a@example.com"}]}`, `<html>`} {
+			f.Add(code-200, "7", "", "512", []byte(body))
+		}
+	}
+	f.Add(uint16(229), "Thu, 03 Dec 9999 08:05:00 GMT", "9223372036854775807", "..", []byte(`null`))
+	f.Add(uint16(229), "-1", "-1", "a/b?c#d@example.com", []byte(`[`))
+	own := regexp.MustCompile(`^(HTTP \d{3}( without success|: Mautic does not know the e-mail or the contact)?|sending failed; Mautic's log says why|not sent: the contact is not to be contacted, or a frequency rule of Mautic has put the message off)?$`)
+	f.Fuzz(func(t *testing.T, code uint16, retry, reset, customer string, body []byte) {
+		called := 0
+		api := crmtest.API(func(r *http.Request) (int, http.Header, []byte) {
+			called++
+			crmtest.Call(t, r, 6)
+			return crmtest.Codes(code), http.Header{"Retry-After": {retry}, "X-Ratelimit-Reset": {reset}}, body
+		})
+		a := New(Config{User: "u", Password: "p", EmailID: 7}, api.Client(), "https://crm.example.com").Send(t.Context(), send(customer), at)
+		if called == 0 {
+			if a.Verdict != crm.Refused {
+				t.Fatalf("nobody was called for %q: %+v", customer, a)
+			}
+			return
+		}
+		crmtest.Check(t, crmtest.Codes(code), a)
+		if code := crmtest.Codes(code); a.Verdict == crm.Retry != (code == 429 || code == 425) || a.Verdict == crm.Accepted && (code >= 300 || !json.Valid(body)) {
+			t.Fatalf("%d: %+v", code, a)
+		}
+		if !own.MatchString(a.Detail) || a.ID != "" {
+			t.Fatalf("it says %+v", a)
+		}
+	})
 }

@@ -31,6 +31,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -149,6 +150,8 @@ func (m *SFMC) Send(ctx context.Context, s *crm.Send, now time.Time) crm.Answer 
 			return crm.Answer{Verdict: crm.Refused, Detail: "the customer id is no e-mail address, which a transactional message needs"}
 		case len(s.ID) > 100:
 			return crm.Answer{Verdict: crm.Refused, Detail: "the decision's id is longer than the 100 characters of a message key"}
+		case s.ID == "" || s.ID == "." || s.ID == "..": // which would lead to another path
+			return crm.Answer{Verdict: crm.Refused, Detail: "the decision's id is no message key"}
 		}
 		to = m.url + "/messaging/v1/email/messages/" + url.PathEscape(s.ID)
 		body = message{m.config.DefinitionKey, recipient{ContactKey: s.Customer, To: s.Customer, Attributes: facts}}
@@ -226,10 +229,20 @@ func sort(code int, header http.Header, body []byte, now time.Time) crm.Answer {
 	return a
 }
 
-// coded is an error's code, a number or a text of one; none is empty.
+// coded is an error's code, a number or a text of one; none is empty. What is neither could hold what was sent, and is not repeated.
 func coded(c any) string {
-	if c == nil || c == 0.0 || c == "" {
+	switch c := c.(type) {
+	case nil:
 		return ""
+	case float64:
+		if c == 0 {
+			return ""
+		}
+		return crm.Clip(strconv.FormatFloat(c, 'f', -1, 64))
+	case string:
+		if strings.Trim(c, "0123456789") == "" {
+			return crm.Clip(c)
+		}
 	}
-	return crm.Clip(fmt.Sprint(c))
+	return "an error without a number"
 }

@@ -5,12 +5,14 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/tempismo/tempismo/services/connector/crm"
+	"github.com/tempismo/tempismo/services/connector/crm/crmtest"
 	"github.com/tempismo/tempismo/services/connector/crm/sandbox"
 )
 
@@ -282,4 +284,89 @@ func TestConfig(t *testing.T) {
 			}
 		}
 	}
+}
+
+// FuzzAnswer: whatever Salesforce answers is sorted, and of its texts, which may hold what was sent, only numbers are repeated.
+func FuzzAnswer(f *testing.F) {
+	for _, code := range []uint16{200, 201, 202, 302, 400, 401, 403, 404, 405, 408, 423, 429, 477, 500, 503} {
+		for _, body := range []string{`{"eventInstanceId":"e"}`, `{"requestId":"r","errorcode":0,"responses":[{"errorcode":"109121"}]}`, `{"errorcode":109110}`, `{"errorcode":{"to":"a@example.com"}}`, `{"errorcode":1e300}`} {
+			f.Add(code-200, "7", "", "a@example.com", []byte(body))
+		}
+	}
+	f.Add(uint16(229), "Thu, 03 Dec 9999 08:05:00 GMT", "9223372036854775807", "..", []byte(`null`))
+	f.Add(uint16(229), "-1", "-1", "a/b?c#d@example.com", []byte(`[`))
+	own := regexp.MustCompile(`^(was taken before|HTTP \d{3}(: (-?[\d.]+|an error without a number))?)?$`)
+	f.Fuzz(func(t *testing.T, code uint16, retry, reset, customer string, body []byte) {
+		for segments, c := range map[int]Config{3: events, 5: messages} {
+			called := 0
+			api := crmtest.API(func(r *http.Request) (int, http.Header, []byte) {
+				if r.URL.Path == "/v2/token" {
+					return http.StatusOK, nil, []byte(`{"access_token":"token","expires_in":1079}`)
+				}
+				called++
+				crmtest.Call(t, r, segments)
+				return crmtest.Codes(code), http.Header{"Retry-After": {retry}, "X-Ratelimit-Reset": {reset}}, body
+			})
+			a := New(c, api.Client(), "https://crm.example.com").Send(t.Context(), send(customer), at)
+			if called == 0 {
+				if a.Verdict != crm.Refused && a.Detail != "the access token took long" { // on a machine that is very busy
+					t.Fatalf("nobody was called for %q: %+v", customer, a)
+				}
+				continue
+			}
+			if called > 2 || called == 2 && crmtest.Codes(code) != http.StatusUnauthorized {
+				t.Fatalf("%d calls", called)
+			}
+			code := crmtest.Codes(code)
+			if a.Detail != "was taken before" || code >= 500 { // which the API alone can say, whatever the status
+				crmtest.Check(t, code, a)
+			}
+			if a.Verdict == crm.Retry && code != 429 && code != 425 && a.Detail != "the access token took long" || a.Verdict == crm.Accepted && code >= 300 && a.Detail != "was taken before" {
+				t.Fatalf("%d: %+v", code, a)
+			}
+			if !own.MatchString(a.Detail) && a.Detail != "the access token took long" {
+				t.Fatalf("it says %+v", a)
+			}
+		}
+	})
+}
+
+// FuzzToken: whatever is answered in place of a token, nothing was sent without one, which may be tried again; one that was given is used, and not
+// for longer than a day.
+func FuzzToken(f *testing.F) {
+	for _, body := range []string{
+		`{"access_token":"token","expires_in":1079}`, `{"access_token":"a\nb","expires_in":1079}`, `{"access_token":"token","expires_in":-10000000000}`,
+		`{"access_token":"token","expires_in":9223372036854775807}`, `{"access_token":"","expires_in":1}`, `{"access_token":"token","expires_in":"x"}`, `<html>`,
+	} {
+		f.Add(uint16(0), "", []byte(body))
+	}
+	for _, code := range []uint16{302, 400, 401, 408, 429, 500} {
+		f.Add(code-200, "7", []byte(`{"error":"invalid_client"}`))
+	}
+	f.Fuzz(func(t *testing.T, code uint16, retry string, body []byte) {
+		called, asked := 0, 0
+		api := crmtest.API(func(r *http.Request) (int, http.Header, []byte) {
+			crmtest.Call(t, r, len(strings.Split(r.URL.Path, "/"))-1)
+			if r.URL.Path == "/v2/token" {
+				asked++
+				return crmtest.Codes(code), http.Header{"Retry-After": {retry}}, body
+			}
+			called++
+			return http.StatusCreated, nil, nil
+		})
+		m := New(events, api.Client(), "https://crm.example.com")
+		a := m.Send(t.Context(), send("C-1"), at)
+		switch {
+		case asked != 1:
+			t.Fatalf("%d tokens were asked for", asked)
+		case called == 0 && (a.Verdict != crm.Retry && a.Verdict != crm.Denied || a.After < 0 || a.After > time.Hour || len(a.Detail) > 100):
+			t.Fatalf("nothing was sent: %+v", a)
+		case called > 0 && (a.Verdict != crm.Accepted || crmtest.Codes(code) >= 300):
+			t.Fatalf("it was sent: %+v", a)
+		}
+		m.Send(t.Context(), send("C-1"), at.Add(24*time.Hour))
+		if asked != 2 {
+			t.Fatal("a token is used for a day")
+		}
+	})
 }

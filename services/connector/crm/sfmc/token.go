@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/tempismo/tempismo/services/connector/crm"
@@ -63,10 +64,11 @@ func (t *tokens) get(ctx context.Context, now time.Time) (string, crm.Answer) {
 		}
 		switch {
 		case a.Verdict == crm.Accepted:
-			if json.Unmarshal(body, &said) != nil || said.Token == "" {
+			// One that no header can carry would fail the call itself, of which nobody could tell then that it was not sent.
+			if json.Unmarshal(body, &said) != nil || said.Token == "" || strings.ContainsFunc(said.Token, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 				return crm.Answer{Verdict: crm.Retry, Detail: "an answer without one"}
 			}
-			t.token, t.until = said.Token, now.Add(time.Duration(min(said.Expires, 24*60*60))*time.Second-early)
+			t.token, t.until = said.Token, now.Add(time.Duration(max(0, min(said.Expires, 24*60*60)))*time.Second-early)
 		case a.Verdict == crm.Refused: // 400, for one: of the client, not of the customer
 			a.Verdict = crm.Denied
 		case code == http.StatusTooManyRequests && a.After == 0:

@@ -87,6 +87,9 @@ func (w *Webhook) Traits() crm.Traits { return crm.Traits{Key: true, Batch: 1} }
 
 // Send makes one attempt to hand the message over.
 func (w *Webhook) Send(ctx context.Context, s *crm.Send, now time.Time) crm.Answer {
+	if strings.ContainsFunc(s.ID, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return crm.Answer{Verdict: crm.Refused, Detail: "the decision's id has control characters, which no header can carry"}
+	}
 	body, err := payload(s)
 	if err != nil {
 		return crm.Answer{Verdict: crm.Refused, Detail: "the message cannot be written"}

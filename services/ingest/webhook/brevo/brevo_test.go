@@ -205,9 +205,50 @@ func FuzzRead(f *testing.F) {
 	for _, tt := range payloads {
 		f.Add([]byte(tt.body))
 	}
+	for _, body := range webhooktest.Payloads(f, "brevo") {
+		f.Add(body)
+	}
 	s := open(f, Config{Logins: login})
 	f.Fuzz(func(t *testing.T, body []byte) {
 		elements, _ := s.Read(&webhook.Request{Body: body})
 		webhooktest.Check(t, elements)
+	})
+}
+
+// FuzzVerify: taken are requests with one of the logins or of the tokens, and no others.
+func FuzzVerify(f *testing.F) {
+	for _, body := range webhooktest.Payloads(f, "brevo") {
+		f.Add(uint16(1), false, "", body)
+		f.Add(uint16(1), true, "", body)
+	}
+	for _, authorization := range []string{basic(newLogin), "bearer  " + newToken, "Bearer " + login, "Basic " + token, basic(token), "Bearer", ""} {
+		f.Add(uint16(0), false, authorization, []byte(payloads[0].body))
+	}
+	f.Add(uint16(2*77+1), true, "", []byte(`{}`))
+	s := open(f, Config{Logins: login + "," + newLogin, Tokens: token + "," + newToken})
+	f.Fuzz(func(t *testing.T, by uint16, bearer bool, authorization string, body []byte) {
+		if tamper := webhooktest.Tamper(by); tamper.Signs() {
+			given := []byte(login)
+			if bearer {
+				given = []byte(token)
+			}
+			tamper.Bend(given)
+			if authorization = basic(string(given)); bearer {
+				authorization = "Bearer " + string(given)
+			}
+		}
+		scheme, rest, _ := strings.Cut(authorization, " ")
+		want := false
+		switch strings.ToLower(scheme) {
+		case "basic":
+			given, err := base64.StdEncoding.DecodeString(rest)
+			want = err == nil && (string(given) == login || string(given) == newLogin)
+		case "bearer":
+			given := strings.TrimSpace(rest)
+			want = given == token || given == newToken
+		}
+		if got := webhooktest.Verified(t, s, &webhook.Request{Method: "POST", Header: http.Header{"Authorization": {authorization}}, Body: body}); got != want {
+			t.Fatalf("verified: %v", got)
+		}
 	})
 }

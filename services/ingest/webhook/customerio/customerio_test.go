@@ -1,6 +1,7 @@
 package customerio
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -183,5 +184,40 @@ func FuzzRead(f *testing.F) {
 			return
 		}
 		webhooktest.Check(t, all)
+	})
+}
+
+// FuzzVerify: taken are requests that one of the keys has signed, lately, and no others.
+func FuzzVerify(f *testing.F) {
+	for _, tt := range own {
+		f.Add(uint16(1), strconv.FormatInt(clock.Unix(), 10), "", []byte(tt.body))
+	}
+	good := signed(next, `{}`, clock)
+	f.Add(uint16(0), good.Header.Get(timestampHeader), good.Header.Get(signatureHeader), good.Body)
+	for _, off := range []int64{-301, -300, 300, 301} {
+		f.Add(uint16(1), strconv.FormatInt(clock.Unix()+off, 10), "", []byte(`{}`))
+	}
+	f.Add(uint16(2*77+1), good.Header.Get(timestampHeader), "", []byte(`{}`))
+	s := newSource(f, key+","+next)
+	f.Fuzz(func(t *testing.T, by uint16, timestamp, signature string, body []byte) {
+		mac := func(key string) []byte {
+			h := hmac.New(sha256.New, []byte(key))
+			h.Write([]byte("v0:" + timestamp + ":" + string(body)))
+			return h.Sum(nil)
+		}
+		if tamper := webhooktest.Tamper(by); tamper.Signs() {
+			sum := mac(key)
+			tamper.Bend(sum)
+			signature = hex.EncodeToString(sum)
+		}
+		given := webhook.Hex(signature)
+		seconds, err := strconv.ParseInt(timestamp, 10, 64)
+		want := (bytes.Equal(given, mac(key)) || bytes.Equal(given, mac(next))) && err == nil && seconds >= clock.Unix()-300 && seconds <= clock.Unix()+300
+		h := http.Header{}
+		h.Set(signatureHeader, signature)
+		h.Set(timestampHeader, timestamp)
+		if got := webhooktest.Verified(t, s, &webhook.Request{Method: http.MethodPost, Header: h, Body: body, Now: clock}); got != want {
+			t.Fatalf("verified: %v", got)
+		}
 	})
 }

@@ -1,6 +1,7 @@
 package hubspot
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -8,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"testing"
@@ -203,4 +205,60 @@ func FuzzRead(f *testing.F) {
 		}
 		webhooktest.Check(t, all)
 	})
+}
+
+// FuzzVerify: taken are requests that one of the secrets has signed for the URL that was called, lately, and no others.
+func FuzzVerify(f *testing.F) {
+	now := strconv.FormatInt(clock.UnixMilli(), 10)
+	for _, tt := range own {
+		f.Add(uint16(1), target, now, "", []byte(tt.body))
+	}
+	for _, url := range []string{target + "?a=%3A%3a%2F%2f%3F%3f%40%21%24%27%28%29%2A%2a%2C%2c%3B%3b%20%253A%zz&b=%e2%82%ac", target + "?%", ""} {
+		f.Add(uint16(1), url, now, "", []byte(`[]`))
+	}
+	good := signed(next, target, target, `[]`, clock)
+	f.Add(uint16(0), target, now, good.Header.Get(signatureHeader), good.Body)
+	for _, off := range []time.Duration{-tolerance - time.Millisecond, -tolerance, tolerance, tolerance + time.Millisecond} {
+		f.Add(uint16(1), target, strconv.FormatInt(clock.Add(off).UnixMilli(), 10), "", []byte(`[]`))
+	}
+	f.Add(uint16(2*77+1), target, now, "", []byte(`[]`))
+	s := newSource(f, secret+","+next)
+	f.Fuzz(func(t *testing.T, by uint16, url, timestamp, signature string, body []byte) {
+		mac := func(secret string) []byte {
+			h := hmac.New(sha256.New, []byte(secret))
+			h.Write([]byte("POST" + plain(url) + string(body) + timestamp))
+			return h.Sum(nil)
+		}
+		if tamper := webhooktest.Tamper(by); tamper.Signs() {
+			sum := mac(secret)
+			tamper.Bend(sum)
+			signature = base64.StdEncoding.EncodeToString(sum)
+		}
+		given := webhook.Base64(signature)
+		millis, err := strconv.ParseInt(timestamp, 10, 64)
+		want := (bytes.Equal(given, mac(secret)) || bytes.Equal(given, mac(next))) && err == nil &&
+			millis >= clock.Add(-5*time.Minute).UnixMilli() && millis <= clock.Add(5*time.Minute).UnixMilli()
+		h := http.Header{}
+		h.Set(signatureHeader, signature)
+		h.Set(timestampHeader, timestamp)
+		if got := webhooktest.Verified(t, s, &webhook.Request{Method: http.MethodPost, URL: url, Header: h, Body: body, Now: clock}); got != want {
+			t.Fatalf("verified: %v", got)
+		}
+	})
+}
+
+// plain decodes the characters of a URL that HubSpot names, by another way than the package does.
+func plain(text string) string {
+	var b strings.Builder
+	for i := 0; i < len(text); i++ {
+		if i+3 <= len(text) {
+			if c, err := url.PathUnescape(text[i : i+3]); err == nil && len(c) == 1 && strings.Contains(":/?@!$'()*,;", c) {
+				b.WriteString(c)
+				i += 2
+				continue
+			}
+		}
+		b.WriteByte(text[i])
+	}
+	return b.String()
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/tempismo/tempismo/pkg/config"
 	"github.com/tempismo/tempismo/services/ingest/webhook"
@@ -268,6 +269,9 @@ func FuzzRead(f *testing.F) {
 	for _, tt := range events {
 		f.Add([]byte(`{"event-data":` + tt.event + `}`))
 	}
+	for _, body := range webhooktest.Payloads(f, "mailgun") {
+		f.Add(body)
+	}
 	s := open(f, key)
 	f.Fuzz(func(t *testing.T, body []byte) {
 		r := &webhook.Request{Body: body, Now: clock}
@@ -283,6 +287,64 @@ func FuzzRead(f *testing.F) {
 			if x.Event != nil && (x.Event.Kind == 0 || x.Event.Provider != "mailgun") {
 				t.Fatalf("%+v", x.Event)
 			}
+		}
+	})
+}
+
+// FuzzVerify: taken is an event with a token that the key has signed, by its own account or by its parent, not long ago; and with the same
+// token no other event.
+func FuzzVerify(f *testing.F) {
+	now := strconv.FormatInt(clock.Unix(), 10)
+	for _, tt := range events {
+		f.Add(uint16(1), false, now, token, "-", []byte(tt.event))
+	}
+	for _, body := range webhooktest.Payloads(f, "mailgun") {
+		f.Add(uint16(1), true, now, token, "-", body)
+	}
+	for _, off := range []time.Duration{-window - time.Second, -window, webhook.Tolerance, webhook.Tolerance + time.Second} {
+		f.Add(uint16(1), false, strconv.FormatInt(clock.Add(off).Unix(), 10), token, "-", []byte(`{}`))
+	}
+	f.Add(uint16(2*77+1), false, now, token, "-", []byte(`{}`))
+	f.Add(uint16(0), false, now, token, sign(other, now, token), []byte(`{}`))
+	f.Add(uint16(0), false, now, token, "-", []byte(`{},"signature":{}`))
+	f.Fuzz(func(t *testing.T, by uint16, parent bool, timestamp, token, signature string, event []byte) {
+		for _, text := range []string{timestamp, token, signature} {
+			if !utf8.ValidString(text) {
+				return // no JSON holds it
+			}
+		}
+		ours, others := sign(key, timestamp, token), sign(other, timestamp, token)
+		above := ""
+		if tamper := webhooktest.Tamper(by); tamper.Signs() {
+			sum := webhook.Hex(ours)
+			tamper.Bend(sum)
+			if above = hex.EncodeToString(sum); !parent {
+				signature = above
+			}
+		}
+		body := func(event []byte) []byte {
+			text, err := json.Marshal(map[string]any{
+				"signature":  map[string]string{"timestamp": timestamp, "token": token, "signature": signature, "parent-signature": above},
+				"event-data": json.RawMessage(event),
+			})
+			if err != nil {
+				return event // which is no JSON, and then the whole is none
+			}
+			return text
+		}
+		fits := false
+		for _, given := range []string{signature, above} {
+			given = hex.EncodeToString(webhook.Hex(given))
+			fits = fits || given == ours || given == others
+		}
+		seconds, err := strconv.ParseInt(timestamp, 10, 64)
+		want := json.Valid(event) && fits && token != "" && signature != "" && err == nil && seconds >= clock.Add(-window).Unix() && seconds <= clock.Unix()+300
+		s := open(t, key+","+other)
+		if got := webhooktest.Verified(t, s, &webhook.Request{Method: "POST", Body: body(event), Now: clock}); got != want {
+			t.Fatalf("verified: %v", got)
+		}
+		if want && webhooktest.Verified(t, s, &webhook.Request{Method: "POST", Body: body([]byte(`[` + string(event) + `]`)), Now: clock}) {
+			t.Fatal("a token is good for two events")
 		}
 	})
 }

@@ -179,9 +179,42 @@ func FuzzRead(f *testing.F) {
 	for _, tt := range payloads {
 		f.Add([]byte(tt.body))
 	}
+	for _, body := range webhooktest.Payloads(f, "postmark") {
+		f.Add(body)
+	}
 	s := open(f, Config{Logins: login})
 	f.Fuzz(func(t *testing.T, body []byte) {
 		elements, _ := s.Read(&webhook.Request{Body: body})
 		webhooktest.Check(t, elements)
+	})
+}
+
+// FuzzVerify: taken are requests with one of the logins and, where a header is wanted, one of its values, and no others.
+func FuzzVerify(f *testing.F) {
+	for _, body := range webhooktest.Payloads(f, "postmark") {
+		f.Add(uint16(1), "", value, body)
+	}
+	for _, authorization := range []string{basic(newLogin), "basic " + basic(login)[6:], basic(login) + "=", basic("postmark"), "Bearer " + login, "", "Basic"} {
+		f.Add(uint16(0), authorization, value+" ", []byte(payloads[0].body))
+	}
+	f.Add(uint16(2*77+1), "", "", []byte(`{}`))
+	without := open(f, Config{Logins: login + "," + newLogin})
+	with := open(f, Config{Logins: login + "," + newLogin, Header: "x-ours", Values: value})
+	f.Fuzz(func(t *testing.T, by uint16, authorization, extra string, body []byte) {
+		if tamper := webhooktest.Tamper(by); tamper.Signs() {
+			given := []byte(login)
+			tamper.Bend(given)
+			authorization = basic(string(given))
+		}
+		scheme, encoded := authorization[:min(6, len(authorization))], authorization[min(6, len(authorization)):]
+		given, err := base64.StdEncoding.DecodeString(encoded)
+		want := strings.ToLower(scheme) == "basic " && err == nil && (string(given) == login || string(given) == newLogin)
+		r := &webhook.Request{Method: "POST", Header: http.Header{"Authorization": {authorization}, "X-Ours": {extra}}, Body: body}
+		if got := webhooktest.Verified(t, without, r); got != want {
+			t.Fatalf("verified: %v", got)
+		}
+		if got := webhooktest.Verified(t, with, r); got != (want && strings.TrimSpace(extra) == value) {
+			t.Fatalf("verified with the header %q: %v", extra, got)
+		}
 	})
 }

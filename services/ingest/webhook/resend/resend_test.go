@@ -233,6 +233,9 @@ func FuzzRead(f *testing.F) {
 	for _, tt := range payloads {
 		f.Add("msg_1", []byte(tt.body))
 	}
+	for _, body := range webhooktest.Payloads(f, "resend") {
+		f.Add("msg_1", body)
+	}
 	s := open(f, secret)
 	f.Fuzz(func(t *testing.T, id string, body []byte) {
 		elements, err := s.Read(&webhook.Request{Header: headers(id, "1", "v1,"), Body: body})
@@ -248,6 +251,48 @@ func FuzzRead(f *testing.F) {
 			if x.Event != nil {
 				ids[x.Event.ID] = true
 			}
+		}
+	})
+}
+
+// FuzzVerify: taken are requests that one of the secrets has signed, lately, with a signature among the first few, and no others.
+func FuzzVerify(f *testing.F) {
+	now := strconv.FormatInt(clock.Unix(), 10)
+	for _, tt := range payloads {
+		f.Add(uint16(1), "msg_1", now, "", []byte(tt.body))
+	}
+	for _, body := range webhooktest.Payloads(f, "resend") {
+		f.Add(uint16(1), "msg_1", now, "v1,AAAA v1a,AAAA", body)
+	}
+	f.Add(uint16(1), "a.b", now, strings.Repeat("v1,AA== ", maxSignatures-1), []byte(`{}`))
+	f.Add(uint16(1), "a.b", now, strings.Repeat("v1,AA== ", maxSignatures), []byte(`{}`))
+	for _, off := range []int64{-301, -300, 300, 301} {
+		f.Add(uint16(1), "msg_1", strconv.FormatInt(clock.Unix()+off, 10), "", []byte(`{}`))
+	}
+	f.Add(uint16(2*77+1), "msg_1", now, "", []byte(`{}`))
+	f.Add(uint16(0), "msg_1", now, sign(other, "msg_1", now, `{}`), []byte(`{}`))
+	s := open(f, secret+","+other)
+	f.Fuzz(func(t *testing.T, by uint16, id, timestamp, signatures string, body []byte) {
+		ours, others := sign(secret, id, timestamp, string(body)), sign(other, id, timestamp, string(body))
+		if tamper := webhooktest.Tamper(by); tamper.Signs() {
+			sum := webhook.Base64(strings.TrimPrefix(ours, "v1,"))
+			tamper.Bend(sum)
+			signatures += " v1," + base64.StdEncoding.EncodeToString(sum)
+		}
+		fits, n := false, 0
+		for _, one := range strings.Fields(signatures) {
+			if !strings.HasPrefix(one, "v1,") {
+				continue
+			}
+			if n++; n <= maxSignatures {
+				given := "v1," + base64.StdEncoding.EncodeToString(webhook.Base64(one[len("v1,"):]))
+				fits = fits || given == ours || given == others
+			}
+		}
+		seconds, err := strconv.ParseInt(timestamp, 10, 64)
+		want := fits && id != "" && err == nil && seconds >= clock.Unix()-300 && seconds <= clock.Unix()+300
+		if got := webhooktest.Verified(t, s, &webhook.Request{Method: http.MethodPost, Header: headers(id, timestamp, signatures), Body: body, Now: clock}); got != want {
+			t.Fatalf("verified: %v", got)
 		}
 	})
 }

@@ -1,10 +1,12 @@
 package segment
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha1"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -178,5 +180,44 @@ func FuzzRead(f *testing.F) {
 			return
 		}
 		webhooktest.Check(t, all)
+	})
+}
+
+// FuzzVerify: taken is what one of the secrets has signed, as a whole or the one event of a batch, and is not old.
+func FuzzVerify(f *testing.F) {
+	for _, tt := range own {
+		f.Add(uint16(1), false, "", []byte(tt.body))
+		f.Add(uint16(1), true, "", []byte(" ["+tt.body+"]\n"))
+	}
+	f.Add(uint16(1), true, "", []byte(`[{"receivedAt":"2026-12-01T11:00:00Z"},{"receivedAt":"2026-12-01T11:00:00Z"}]`))
+	good := request(`{"sentAt":"2026-12-01T11:00:00Z"}`, `{"sentAt":"2026-12-01T11:00:00Z"}`, next)
+	f.Add(uint16(0), false, good.Header.Get(signatureHeader), good.Body)
+	s := newSource(f, secret+","+next)
+	f.Fuzz(func(t *testing.T, by uint16, first bool, signature string, body []byte) {
+		var batch []json.RawMessage
+		_ = json.Unmarshal(body, &batch) // no batch then
+		mac := func(secret string, over []byte) []byte {
+			h := hmac.New(sha1.New, []byte(secret))
+			h.Write(over)
+			return h.Sum(nil)
+		}
+		if tamper := webhooktest.Tamper(by); tamper.Signs() {
+			sum := mac(secret, body)
+			if first && len(batch) > 0 {
+				sum = mac(secret, batch[0])
+			}
+			tamper.Bend(sum)
+			signature = hex.EncodeToString(sum)
+		}
+		given, fits := webhook.Hex(signature), false
+		for _, secret := range []string{secret, next} {
+			fits = fits || bytes.Equal(given, mac(secret, body)) || len(batch) == 1 && bytes.Equal(given, mac(secret, batch[0]))
+		}
+		h := http.Header{}
+		h.Set(signatureHeader, signature)
+		r := &webhook.Request{Method: http.MethodPost, Header: h, Body: body, Now: clock}
+		if got, want := webhooktest.Verified(t, s, r), fits && fresh(r) == nil; got != want {
+			t.Fatalf("verified: %v", got)
+		}
 	})
 }

@@ -8,9 +8,11 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"math/big"
 	"net/http"
 	"net/netip"
 	"os"
@@ -22,6 +24,7 @@ import (
 
 	"github.com/tempismo/tempismo/pkg/domain/engagement"
 	"github.com/tempismo/tempismo/services/ingest/webhook"
+	"github.com/tempismo/tempismo/services/ingest/webhook/webhooktest"
 )
 
 // clock is the time of every test.
@@ -338,6 +341,9 @@ func TestRecordedPayloads(t *testing.T) {
 func FuzzRead(f *testing.F) {
 	f.Add("[" + payload("open", `,"category":["a"],"sg_machine_open":true,"ip":"2001:db8::1"`) + "," + payload("deferred", "") + ",1]")
 	f.Add(payload("click", `,"category":[],"customer_id":-1,"url":null`))
+	for _, body := range webhooktest.Payloads(f, "sendgrid") {
+		f.Add(string(body))
+	}
 	f.Add(`[{"event":"open","timestamp":1e9,"sg_event_id":"x","email":"é\u0000"}]`)
 	f.Fuzz(func(t *testing.T, body string) {
 		elements, err := (&Source{}).Read(&webhook.Request{Body: []byte(body)})
@@ -376,4 +382,39 @@ func dataFolder(t testing.TB) string {
 		t.Skip("TEMPISMO_DATA is not set: the vectors of others are not checked")
 	}
 	return dir
+}
+
+// FuzzVerify: taken are requests that the key has signed, lately, and no others.
+func FuzzVerify(f *testing.F) {
+	now := strconv.FormatInt(clock.Unix(), 10)
+	for _, body := range webhooktest.Payloads(f, "sendgrid") {
+		f.Add(uint16(1), now, "", body)
+	}
+	f.Add(uint16(1), now, "", []byte("["+payload("open", "")+",\r\n"+payload("deferred", "")+"]\r\n"))
+	for _, off := range []int64{-301, -300, 300, 301} {
+		f.Add(uint16(1), strconv.FormatInt(clock.Unix()+off, 10), "", []byte("[]"))
+	}
+	f.Add(uint16(2*77+1), now, "", []byte("[]"))
+	f.Add(uint16(0), now, "MAYCAQECAQE=", []byte("[]"))
+	signer := newSigner(f)
+	s := open(f, publicText(f, &newSigner(f).key.PublicKey), publicText(f, &signer.key.PublicKey))
+	f.Fuzz(func(t *testing.T, by uint16, timestamp, signature string, body []byte) {
+		digest := sha256.Sum256(append([]byte(timestamp), body...))
+		if tamper := webhooktest.Tamper(by); tamper.Signs() {
+			sum, err := ecdsa.SignASN1(rand.Reader, signer.key, digest[:])
+			if err != nil {
+				t.Fatal(err)
+			}
+			tamper.Bend(sum)
+			signature = base64.StdEncoding.EncodeToString(sum)
+		}
+		var pair struct{ R, S *big.Int }
+		rest, err := asn1.Unmarshal(webhook.Base64(signature), &pair)
+		fits := err == nil && len(rest) == 0 && ecdsa.Verify(&signer.key.PublicKey, digest[:], pair.R, pair.S)
+		seconds, err := strconv.ParseInt(timestamp, 10, 64)
+		want := fits && err == nil && seconds >= clock.Unix()-300 && seconds <= clock.Unix()+300
+		if got := webhooktest.Verified(t, s, request(timestamp, signature, string(body))); got != want {
+			t.Fatalf("verified: %v", got)
+		}
+	})
 }

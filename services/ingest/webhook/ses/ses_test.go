@@ -19,6 +19,7 @@ import (
 	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"sort"
@@ -27,6 +28,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/tempismo/tempismo/services/ingest/webhook"
 	"github.com/tempismo/tempismo/services/ingest/webhook/webhooktest"
@@ -47,7 +49,12 @@ type authority struct {
 
 func newAuthority(t testing.TB, name string) authority {
 	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	return newAuthorityOf(t, name, 2048)
+}
+
+func newAuthorityOf(t testing.TB, name string, bits int) authority {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, bits)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -586,6 +593,9 @@ func FuzzRead(f *testing.F) {
 		}
 		f.Add(string(body), tt.inner)
 	}
+	for _, inner := range webhooktest.Payloads(f, "amazon_ses") {
+		f.Add("", string(inner))
+	}
 	s := newSource(f, &web{})
 	f.Fuzz(func(t *testing.T, body, inner string) {
 		wrapped, err := json.Marshal(notice(inner))
@@ -615,6 +625,191 @@ func FuzzRead(f *testing.F) {
 					t.Fatalf("%s: %+v", b, e)
 				}
 			}
+		}
+	})
+}
+
+// FuzzVerify: taken are messages of the topic that the key of the certificate has signed, not long ago, and no others; and nobody is asked for
+// anything but SNS in the topic's region.
+func FuzzVerify(f *testing.F) {
+	m := notice(own[0].inner)
+	for i, tt := range own {
+		f.Add(uint16(1), uint8(0), i%2 == 0, "a subject", m.MessageID, tt.inner, m.Timestamp, "2", topicArn, certURL)
+	}
+	for _, inner := range webhooktest.Payloads(f, "amazon_ses") {
+		f.Add(uint16(1), uint8(0), false, "", m.MessageID, string(inner), m.Timestamp, "1", topicArn, certURL)
+	}
+	for _, host := range []string{"evil-sns.eu-south-1.amazonaws.com", "sns.eu-south-1.amazonaws.com:8443", "sns.us-east-1.amazonaws.com", "sns.eu-south-1.amazonaws.com.example.net"} {
+		f.Add(uint16(1), uint8(0), false, "", m.MessageID, "{}", m.Timestamp, "2", topicArn, "https://"+host+"/SimpleNotificationService-0123.pem")
+	}
+	for _, at := range []time.Time{clock.Add(-oldest - time.Millisecond), clock.Add(-oldest), clock.Add(webhook.Tolerance), clock.Add(webhook.Tolerance + time.Millisecond)} {
+		f.Add(uint16(1), uint8(2), false, "", m.MessageID, "{}", at.Format(time.RFC3339Nano), "2", topicArn, certURL)
+	}
+	f.Add(uint16(1), uint8(0), false, "", m.MessageID, "{}", m.Timestamp, "2", topicArn+"2", certURL)
+	f.Add(uint16(1), uint8(1), false, "", "", "a\nMessageId\nb", m.Timestamp, "2", topicArn, certURL)
+	f.Add(uint16(2*77+1), uint8(2), false, "", "", "", m.Timestamp, "2", topicArn+"2", "https://sns.eu-south-1.amazonaws.com@example.net/a.pem")
+	f.Add(uint16(0), uint8(0), false, "AAAA", "", "", "2026-12-01T10:55:00+00:00", "2", topicArn, "HTTPS://sns.eu-south-1.amazonaws.com/../a.pem?b#c")
+	f.Fuzz(func(t *testing.T, by uint16, kind uint8, titled bool, subject, id, inner, timestamp, version, arn, where string) {
+		for _, text := range []string{subject, id, inner, timestamp, version, arn, where} {
+			if !utf8.ValidString(text) {
+				return // no JSON holds it
+			}
+		}
+		m := message{
+			Type: []string{notification, confirmation, farewell}[kind%3], MessageID: id, TopicArn: arn, Message: inner, Timestamp: timestamp, Token: "2336",
+			SubscribeURL: invitation().SubscribeURL, SignatureVersion: version, Signature: subject, SigningCertURL: where,
+		}
+		over := "Message\n" + inner + "\nMessageId\n" + id + "\nSubscribeURL\n" + m.SubscribeURL + "\nTimestamp\n" + timestamp + "\nToken\n2336"
+		if m.Type == notification {
+			over = "Message\n" + inner + "\nMessageId\n" + id
+			if titled {
+				m.Subject = &subject
+				over += "\nSubject\n" + subject
+			}
+			over += "\nTimestamp\n" + timestamp
+		}
+		over += "\nTopicArn\n" + arn + "\nType\n" + m.Type + "\n"
+		fits := false
+		if tamper := webhooktest.Tamper(by); tamper.Signs() && (version == "1" || version == "2") {
+			signature := small().signature(over, version)
+			fits = tamper.Bend(signature)
+			m.Signature = base64.StdEncoding.EncodeToString(signature)
+		}
+		published, err := webhook.ISO(timestamp)
+		fits = fits && err == nil && arn == topicArn && !published.Before(clock.Add(-oldest)) && !published.After(clock.Add(webhook.Tolerance))
+		w := &web{pages: map[string][]byte{certURL: small().pem}}
+		got := webhooktest.Verified(t, newSource(t, w), request(t, m))
+		if got && !fits || fits && where == certURL && !got {
+			t.Fatalf("verified: %v", got)
+		}
+		for _, asked := range w.asked {
+			if !strings.HasPrefix(asked, "https://sns.eu-south-1.amazonaws.com/") {
+				t.Fatalf("%s was asked", asked)
+			}
+		}
+	})
+}
+
+// small is an authority whose short key signs fast: what is tried is not RSA.
+var small = sync.OnceValue(func() authority { return newAuthorityOf(&testing.B{}, "sns-signing.eu-south-1.amazonaws.com", 1024) })
+
+// signature is what SNS makes of what it signs.
+func (a authority) signature(over, version string) []byte {
+	hash, sum := crypto.SHA256, sha256.Sum256([]byte(over))
+	digest := sum[:]
+	if version == "1" {
+		old := sha1.Sum([]byte(over))
+		hash, digest = crypto.SHA1, old[:]
+	}
+	signature, err := rsa.SignPKCS1v15(nil, a.key, hash, digest)
+	if err != nil {
+		panic(err)
+	}
+	return signature
+}
+
+// FuzzBody: no body that the key has not signed is verified or answered, whatever it looks like, and nobody is asked for anything but SNS.
+func FuzzBody(f *testing.F) {
+	for _, m := range []message{notice("{}"), invitation(), {Type: farewell}} {
+		m.Signature = "AAAA"
+		text, err := json.Marshal(m)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(m.Type, topicArn, text)
+	}
+	for _, body := range webhooktest.Payloads(f, "amazon_ses") {
+		f.Add(notification, "", body)
+	}
+	f.Fuzz(func(t *testing.T, typ, arn string, body []byte) {
+		w := &web{pages: map[string][]byte{certURL: small().pem}}
+		s := newSource(t, w)
+		r := &webhook.Request{Method: http.MethodPost, Header: http.Header{typeHeader: {typ}, topicHeader: {arn}}, Body: body, Now: clock}
+		if webhooktest.Verified(t, s, r) {
+			t.Fatal("verified")
+		}
+		if _, ok, err := s.Shake(t.Context(), r); ok != (typ == confirmation) || ok && !errors.Is(err, webhook.ErrUnverified) {
+			t.Fatalf("answered: %v, %v", ok, err)
+		}
+		for _, asked := range w.asked {
+			if asked != certURL && !strings.HasPrefix(asked, "https://sns.eu-south-1.amazonaws.com/") {
+				t.Fatalf("%s was asked", asked)
+			}
+		}
+	})
+}
+
+// FuzzHandshake: a subscription is confirmed where the key has signed the invitation to one of the topic, at SNS in the topic's region, and
+// nowhere else.
+func FuzzHandshake(f *testing.F) {
+	for _, where := range []string{
+		invitation().SubscribeURL, strings.Replace(invitation().SubscribeURL, topicArn, topicArn+"2", 1), strings.Replace(invitation().SubscribeURL, "ConfirmSubscription", "DeleteTopic", 1),
+		"https://evil-sns.eu-south-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn=" + topicArn, "https://sns.eu-south-1.amazonaws.com/?TopicArn=" + topicArn + "&Action=ConfirmSubscription&Action=DeleteTopic",
+		"https://sns.eu-south-1.amazonaws.com:443/?Action=ConfirmSubscription&TopicArn=" + topicArn, "https://user@sns.eu-south-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn=" + topicArn,
+		"https:sns.eu-south-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn=" + topicArn, "//169.254.169.254/?Action=ConfirmSubscription&TopicArn=" + topicArn,
+	} {
+		f.Add(uint16(1), where, "2336")
+	}
+	f.Add(uint16(2*77+1), invitation().SubscribeURL, "2336")
+	f.Fuzz(func(t *testing.T, by uint16, where, token string) {
+		if !utf8.ValidString(where) || !utf8.ValidString(token) {
+			return
+		}
+		m := invitation()
+		m.SubscribeURL, m.Token, m.Signature = where, token, "AAAA"
+		fits := false
+		if tamper := webhooktest.Tamper(by); tamper.Signs() {
+			signature := small().signature("Message\n"+m.Message+"\nMessageId\n"+m.MessageID+"\nSubscribeURL\n"+where+"\nTimestamp\n"+m.Timestamp+"\nToken\n"+token+
+				"\nTopicArn\n"+topicArn+"\nType\n"+m.Type+"\n", "2")
+			fits = tamper.Bend(signature)
+			m.Signature = base64.StdEncoding.EncodeToString(signature)
+		}
+		var visited []string
+		s := newSource(t, &web{})
+		s.get = func(_ context.Context, where string) (int, []byte, error) {
+			if where == certURL {
+				return http.StatusOK, small().pem, nil
+			}
+			visited = append(visited, where)
+			return http.StatusOK, nil, nil
+		}
+		answer, ok, err := s.Shake(t.Context(), request(t, m))
+		if !ok || len(answer) != 0 || err != nil && !errors.Is(err, webhook.ErrUnverified) {
+			t.Fatalf("got %q, %v, %v", answer, ok, err)
+		}
+		if err == nil != (len(visited) == 1) || err == nil && !fits || fits && where == invitation().SubscribeURL && err != nil {
+			t.Fatalf("signed: %v, visited %q: %v", fits, visited, err)
+		}
+		for _, where := range visited {
+			u, err := url.Parse(where)
+			if err != nil || u.Scheme != "https" || u.Host != "sns.eu-south-1.amazonaws.com" || u.User != nil || u.Query().Get("Action") != "ConfirmSubscription" || u.Query().Get("TopicArn") != topicArn {
+				t.Fatalf("visited %s", where)
+			}
+		}
+	})
+}
+
+// FuzzCertificate: whatever stands at the URL, a message is taken only if it is a certificate of SNS's name that is valid, and its key has signed.
+func FuzzCertificate(f *testing.F) {
+	f.Add(sns().pem)
+	f.Add(small().pem)
+	f.Add(append([]byte("a page\n"), small().pem...))
+	f.Add(newAuthorityOf(f, "s3.amazonaws.com", 1024).pem)
+	f.Add([]byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"))
+	m := small().sign(notice("{}"))
+	f.Fuzz(func(t *testing.T, page []byte) {
+		s := newSource(t, &web{pages: map[string][]byte{certURL: page}})
+		if !webhooktest.Verified(t, s, request(t, m)) {
+			return
+		}
+		block, _ := pem.Decode(page)
+		want, _ := pem.Decode(small().pem)
+		if block == nil {
+			t.Fatal("verified without a certificate")
+		}
+		got, err := x509.ParseCertificate(block.Bytes)
+		if err != nil || !small().key.PublicKey.Equal(got.PublicKey) || got.VerifyHostname("sns-signing.eu-south-1.amazonaws.com") != nil && got.VerifyHostname("sns.amazonaws.com") != nil {
+			t.Fatalf("verified by %x, not by %x", block.Bytes, want.Bytes)
 		}
 	})
 }

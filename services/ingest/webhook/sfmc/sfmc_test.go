@@ -222,3 +222,53 @@ func FuzzRead(f *testing.F) {
 		webhooktest.Check(t, all)
 	})
 }
+
+// FuzzVerify: taken is what the key has signed, as it is or decoded, and is not old; and while a callback is set up, the request that tries
+// it, which is answered and carries no events.
+func FuzzVerify(f *testing.F) {
+	for _, tt := range own {
+		f.Add(uint16(1), false, "", []byte(tt.body))
+	}
+	f.Add(uint16(1), true, "", []byte(`[{"timestampUTC":1796126400000}]`))
+	f.Add(uint16(0), true, "", []byte(verification))
+	f.Add(uint16(0), true, "AAAA", []byte(verification))
+	f.Add(uint16(0), true, "", []byte(`{"callbackid":"c","VERIFICATIONKEY":"v","eventCategoryType":"EngagementEvents.EmailOpen"}`))
+	good := signed([]byte(key), `[]`)
+	f.Add(uint16(0), false, good.Header.Get(signatureHeader), good.Body)
+	open, closed := newSource(f, Config{Keys: config.Secret(key), Setup: true}), newSource(f, Config{Keys: config.Secret(key)})
+	open.Log = slog.New(slog.DiscardHandler)
+	f.Fuzz(func(t *testing.T, by uint16, decoded bool, signature string, body []byte) {
+		text, plain := []byte(key), webhook.Base64(key)
+		mac := func(key []byte) []byte {
+			h := hmac.New(sha256.New, key)
+			h.Write(body)
+			return h.Sum(nil)
+		}
+		if tamper := webhooktest.Tamper(by); tamper.Signs() {
+			sum := mac(text)
+			if decoded {
+				sum = mac(plain)
+			}
+			tamper.Bend(sum)
+			signature = base64.StdEncoding.EncodeToString(sum)
+		}
+		given := webhook.Base64(signature)
+		h := http.Header{}
+		h.Set(signatureHeader, signature)
+		r := &webhook.Request{Method: http.MethodPost, Header: h, Body: body, Now: clock}
+		fits := (bytes.Equal(given, mac(text)) || bytes.Equal(given, mac(plain))) && fresh(r) == nil
+		if got := webhooktest.Verified(t, closed, r); got != fits {
+			t.Fatalf("verified: %v", got)
+		}
+		if _, shaken, err := closed.Shake(t.Context(), r); shaken || err != nil {
+			t.Fatalf("a callback is set up that nobody has asked for: %v", err)
+		}
+		_, shaken, err := open.Shake(t.Context(), r)
+		if err != nil || shaken && signature != "" {
+			t.Fatalf("answered, with the signature %q: %v", signature, err)
+		}
+		if got := webhooktest.Verified(t, open, r); got != (fits || shaken) {
+			t.Fatalf("verified during the setup: %v, answered: %v", got, shaken)
+		}
+	})
+}
