@@ -44,6 +44,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tempismo/tempismo/pkg/outbound"
 	"github.com/tempismo/tempismo/services/ingest/webhook"
 )
 
@@ -379,11 +380,8 @@ func (s *Source) Shake(ctx context.Context, r *webhook.Request) ([]byte, bool, e
 	return nil, true, nil
 }
 
-// client follows no redirects: they would lead away from the hosts that were checked.
-var client = &http.Client{
-	Timeout:       patience,
-	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-}
+// client fetches from the hosts that were checked, which a redirect would lead away from.
+var client = outbound.New(patience, maxFetches, outbound.Public)
 
 func get(ctx context.Context, where string) (int, []byte, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, where, nil)
