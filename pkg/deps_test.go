@@ -24,7 +24,7 @@ const law = `
 	NONE < topics, stream, outbound;
 	kong < config;
 	stream, otel, prometheus < telemetry;
-	config, telemetry < app;
+	config, telemetry, x-net < app;
 	stream, topics, config, kafka-go, franz-go < kafka;
 	stream, config, go-redis, miniredis < redis;
 	stream < stream/streamtest;
@@ -39,6 +39,7 @@ var third = map[string]string{
 	"franz-go":   "github.com/twmb/franz-go",
 	"go-redis":   "github.com/redis/go-redis/",
 	"miniredis":  "github.com/alicebob/miniredis/",
+	"x-net":      "golang.org/x/net/netutil",
 }
 
 const module = "github.com/tempismo/tempismo/"

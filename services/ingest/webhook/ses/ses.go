@@ -115,7 +115,7 @@ var (
 
 // New returns the source that c describes.
 func New(c Config) (*Source, error) {
-	s := &Source{topics: map[string]topic{}, get: get, room: make(chan struct{}, maxFetches), certs: map[string]*x509.Certificate{}}
+	s := &Source{topics: map[string]topic{}, get: getter(outbound.Public), room: make(chan struct{}, maxFetches), certs: map[string]*x509.Certificate{}}
 	var problems []error
 	for _, arn := range c.topics() {
 		t, err := parseTopic(arn)
@@ -380,19 +380,20 @@ func (s *Source) Shake(ctx context.Context, r *webhook.Request) ([]byte, bool, e
 	return nil, true, nil
 }
 
-// client fetches from the hosts that were checked, which a redirect would lead away from.
-var client = outbound.New(patience, maxFetches, outbound.Public)
-
-func get(ctx context.Context, where string) (int, []byte, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, where, nil)
-	if err != nil {
-		return 0, nil, err
+// getter fetches from the hosts that were checked.
+func getter(guard outbound.Guard) func(ctx context.Context, url string) (int, []byte, error) {
+	client := outbound.New(patience, maxFetches, guard)
+	return func(ctx context.Context, url string) (int, []byte, error) {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return 0, nil, err
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			return 0, nil, err
+		}
+		defer response.Body.Close()
+		body, err := io.ReadAll(io.LimitReader(response.Body, maxFetched))
+		return response.StatusCode, body, err
 	}
-	response, err := client.Do(request)
-	if err != nil {
-		return 0, nil, err
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxFetched))
-	return response.StatusCode, body, err
 }
