@@ -34,16 +34,34 @@ func early() map[string]string {
 	}
 }
 
+// mapper is one that looks up consents in the rig's store.
+func (r *rig) mapper(c Config) *Mapper {
+	r.t.Helper()
+	m, err := NewMapper(c, nil, partitions)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	m.server.register.store = r.store
+	return m
+}
+
+// again maps a letter.
+func again(t *testing.T, m *Mapper, letter *stream.Record) Mapped {
+	t.Helper()
+	got, err := m.Map(t.Context(), letter)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
 // What is set aside of a webhook says all that it takes to map it once more: whatever the provider, the events are those that they
 // would have been if nothing had been wrong with them, to the byte.
 func TestWhatIsSetAsideOfAWebhookCanBeMappedAgain(t *testing.T) {
 	bodies := early()
 	key := config.Secret("a secret of some length")
-	r := newRig(t, Config{Pseudonym: key})
-	mapper, err := NewMapper(Config{Run: r.server.config.Run, Pseudonym: key})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := newRig(t, Config{Pseudonym: key, Pixels: config.Pixels{Consent: "assumed"}})
+	mapper := r.mapper(Config{Run: r.server.config.Run, Pseudonym: key, Pixels: config.Pixels{Consent: "assumed"}})
 	for i := range r.server.providers {
 		p := &r.server.providers[i]
 		t.Run(p.name, func(t *testing.T) {
@@ -64,11 +82,11 @@ func TestWhatIsSetAsideOfAWebhookCanBeMappedAgain(t *testing.T) {
 				}
 				record := &stream.Record{Key: letter.Key, Value: letter.Value, Headers: letter.Headers}
 				mapper.server.now = func() time.Time { return clock }
-				if still := mapper.Map(record); len(still.Events) != 0 || still.Wrong == nil || !strings.Contains(still.Wrong.Error(), "ahead") {
+				if still := again(t, mapper, record); len(still.Events) != 0 || still.Wrong == nil || !strings.Contains(still.Wrong.Error(), "ahead") {
 					t.Errorf("before its time came %d events, %v", len(still.Events), still.Wrong)
 				}
 				mapper.server.now = func() time.Time { return clock.Add(2 * time.Hour) }
-				got := mapper.Map(record)
+				got := again(t, mapper, record)
 				if got.Wrong != nil {
 					t.Fatalf("cannot be mapped: %v", got.Wrong)
 				}
@@ -92,20 +110,38 @@ func TestWhatIsSetAsideOfAWebhookCanBeMappedAgain(t *testing.T) {
 }
 
 func TestWhatStillCannotBeMappedSaysWhy(t *testing.T) {
-	mapper, err := NewMapper(Config{Run: config.Run{ID: "r1", Mode: "live"}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	r := newRig(t, Config{})
+	mapper := r.mapper(Config{Run: r.server.config.Run})
 	for _, tt := range []struct{ sentence, stage, value, want string }{
 		{"a field is missing", "ingest:sendgrid", `{"event":"open","email":"a@example.com","sg_event_id":"e2"}`, "timestamp: must be"},
 		{"it was cut", "ingest:segment", `{"type":"tra`, "this is no webhook of segment"},
 		{"a provider of another version", "ingest:pigeon", `{}`, `there is no provider "pigeon"`},
 	} {
 		t.Run(tt.sentence, func(t *testing.T) {
-			got := mapper.Map(&stream.Record{Value: []byte(tt.value), Headers: []stream.Header{{Key: letterStage, Value: []byte(tt.stage)}}})
+			got := again(t, mapper, &stream.Record{Value: []byte(tt.value), Headers: []stream.Header{{Key: letterStage, Value: []byte(tt.stage)}}})
 			if len(got.Events) != 0 || got.Wrong == nil || !strings.Contains(got.Wrong.Error(), tt.want) {
 				t.Errorf("%d events, %v; want an error with %q", len(got.Events), got.Wrong, tt.want)
 			}
 		})
+	}
+}
+
+// What a customer has answered counts for dead letters, too, whenever they were set aside; where it cannot be looked up they stay.
+func TestWhatIsNotConsentedToIsNotMappedAgain(t *testing.T) {
+	r := newRig(t, Config{})
+	mapper := r.mapper(Config{Run: r.server.config.Run}) // a live run asks first
+	letter := func(kind string) *stream.Record {
+		return &stream.Record{Value: []byte(`{"type":"track","event":"` + kind + `","messageId":"s1","timestamp":"2026-03-01T10:00:00Z","userId":"anna","context":{"userAgent":"Mail/1"}}`),
+			Headers: []stream.Header{{Key: letterStage, Value: []byte("ingest:segment")}}}
+	}
+	if got, err := mapper.Map(t.Context(), letter("Email Opened")); err == nil || len(got.Events) != 0 {
+		t.Errorf("without a register: %+v, %v", got, err)
+	}
+	r.registered(nil)
+	if got := again(t, mapper, letter("Email Opened")); len(got.Events) != 0 || got.Unconsented != 1 || got.Wrong != nil {
+		t.Errorf("an open: %+v", got)
+	}
+	if got := again(t, mapper, letter("Email Link Clicked")); len(got.Events) != 1 || got.Unconsented != 0 || strings.Contains(string(got.Events[0].Value), "Mail/1") {
+		t.Errorf("a click: %+v", got)
 	}
 }

@@ -24,6 +24,7 @@ type redoCmd struct {
 	DryRun    bool          `help:"Say what would be tried, and write nothing."`
 	Pseudonym config.Secret `name:"pseudonym-key" env:"PSEUDONYM_KEY" help:"As ingest has it."`
 	PlainIDs  bool          `name:"plain-ids" help:"Ids of customers are no pseudonyms, though they look like it."`
+	Pixels    config.Pixels `embed:""`
 	Machines  string        `name:"machine-lists" env:"MACHINE_LISTS" placeholder:"FILE" help:"As ingest has it."`
 	JSON      bool          `help:"Write the summary as a JSON object."`
 	target
@@ -136,16 +137,17 @@ func (l *letter) hopeless(t *topics.Topic) string {
 
 // redone is the summary.
 type redone struct {
-	Topic     string  `json:"topic"`
-	Into      string  `json:"into"`
-	Letters   int64   `json:"letters"`   // that were asked for
-	Tried     int64   `json:"tried"`     // again, now
-	Records   int64   `json:"records"`   // that were written as they were
-	Events    int64   `json:"events"`    // of webhooks, that were written; of one letter there may be several, or none
-	Settled   int64   `json:"settled"`   // were tried before and have not come back, or are a letter of the same record
-	Overtaken int64   `json:"overtaken"` // a newer record of the same key (of a table) or id is there
-	Left      []*left `json:"left"`      // cannot be tried, or still not be mapped
-	DryRun    bool    `json:"dry_run"`
+	Topic       string  `json:"topic"`
+	Into        string  `json:"into"`
+	Letters     int64   `json:"letters"`     // that were asked for
+	Tried       int64   `json:"tried"`       // again, now
+	Records     int64   `json:"records"`     // that were written as they were
+	Events      int64   `json:"events"`      // of webhooks, that were written; of one letter there may be several, or none
+	Settled     int64   `json:"settled"`     // were tried before and have not come back, or are a letter of the same record
+	Unconsented int64   `json:"unconsented"` // hold nothing but opens that their customers have not consented to
+	Overtaken   int64   `json:"overtaken"`   // a newer record of the same key (of a table) or id is there
+	Left        []*left `json:"left"`        // cannot be tried, or still not be mapped
+	DryRun      bool    `json:"dry_run"`
 }
 
 // left are letters that cannot be helped, for one reason.
@@ -187,6 +189,7 @@ func (s *redone) print(w io.Writer, readers []string) {
 	}
 	line(tried, s.Tried, fmt.Sprintf("%s events of webhooks and %s other records %s%s, which %s reads", grouped(s.Events), grouped(s.Records), events, s.Into, strings.Join(readers, ", ")))
 	line("settled", s.Settled, "were tried before, and have not come back")
+	line("unconsented", s.Unconsented, "hold nothing but opens that their customers have not consented to")
 	line("overtaken", s.Overtaken, "newer ones are there")
 	for _, x := range s.Left {
 		line("left", x.Letters, fmt.Sprintf("%s: %s (one is %s)", x.Stage, x.Reason, x.First))

@@ -88,8 +88,15 @@ func (c *redoCmd) begin(ctx context.Context, sys *system) (*redoing, error) {
 		return r, err
 	}
 	r.end = kafka.Offsets(ends) // what comes back meanwhile is for the next time
-	if name == topics.Events {
-		r.mapper, err = ingest.NewMapper(ingest.Config{Run: runOf(sys.run), Pseudonym: c.Pseudonym, Machines: c.Machines})
+	if name != topics.Events {
+		return r, nil
+	}
+	if err := sys.needStore(); err != nil { // it has what customers have consented to
+		return r, err
+	}
+	n, err := sys.partitions(ctx)
+	if err == nil {
+		r.mapper, err = ingest.NewMapper(ingest.Config{Run: runOf(sys.run), Pixels: c.Pixels, Pseudonym: c.Pseudonym, Machines: c.Machines}, sys.store, n)
 	}
 	return r, err
 }
@@ -125,7 +132,11 @@ func (r *redoing) look(ctx context.Context, bars *progress) error {
 		}
 		if r.hook(l) {
 			r.hooks = true
-			for _, m := range r.mapper.Map(l.Record).Events {
+			mapped, err := r.mapper.Map(ctx, l.Record)
+			if err != nil {
+				return err
+			}
+			for _, m := range mapped.Events {
 				id, err := eventOf(m.Value)
 				if err != nil {
 					return err
@@ -281,7 +292,10 @@ func (r *redoing) write(ctx context.Context, bars *progress) (err error) {
 
 // remap has a webhook's letter mapped, and what the topic does not have of its events written.
 func (r *redoing) remap(ctx context.Context, l *letter) error {
-	mapped := r.mapper.Map(l.Record)
+	mapped, err := r.mapper.Map(ctx, l.Record)
+	if err != nil {
+		return err
+	}
 	fresh := 0
 	for _, m := range mapped.Events {
 		id, err := eventOf(m.Value)
@@ -301,6 +315,8 @@ func (r *redoing) remap(ctx context.Context, l *letter) error {
 	switch {
 	case mapped.Wrong != nil:
 		r.sum.leave(l, mapped.Wrong.Error())
+	case mapped.Unconsented > 0 && len(mapped.Events) == 0:
+		r.sum.Unconsented++
 	case fresh > 0 || mapped.Ignored > 0 && len(mapped.Events) == 0:
 		r.sum.Tried++
 	default:
