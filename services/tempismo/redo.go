@@ -81,16 +81,16 @@ type letter struct {
 func letterOf(r *stream.Record) *letter {
 	l := &letter{Record: r, partition: -1}
 	for _, h := range r.Headers {
-		switch name, _ := strings.CutPrefix(h.Key, errorsHeader); name {
-		case "stage":
+		switch h.Key {
+		case errorsHeader + "stage":
 			l.stage = string(h.Value)
-		case "exception.message":
+		case errorsHeader + "exception.message":
 			l.reason = string(h.Value)
-		case "partition":
+		case errorsHeader + "partition":
 			if p, err := strconv.ParseInt(string(h.Value), 10, 32); err == nil {
 				l.partition = int32(p)
 			}
-		case "offset":
+		case errorsHeader + "offset":
 			l.offset, _ = strconv.ParseInt(string(h.Value), 10, 64)
 		case redoHeader:
 			l.root, l.back = string(h.Value), true
@@ -187,7 +187,7 @@ func (s *redone) print(w io.Writer, readers []string) {
 			fmt.Fprintf(w, "%-12s%11s   %s\n", name, grouped(n), more)
 		}
 	}
-	line(tried, s.Tried, fmt.Sprintf("%s events of webhooks and %s other records %s%s, which %s reads", grouped(s.Events), grouped(s.Records), events, s.Into, strings.Join(readers, ", ")))
+	line(tried, s.Tried, fmt.Sprintf("%s events of webhooks and %s other records %s%s, read by %s", grouped(s.Events), grouped(s.Records), events, s.Into, strings.Join(readers, ", ")))
 	line("settled", s.Settled, "were tried before, and have not come back")
 	line("unconsented", s.Unconsented, "hold nothing but opens that their customers have not consented to")
 	line("overtaken", s.Overtaken, "newer ones are there")

@@ -220,7 +220,7 @@ func TestWhatIsDoneWithADeadLetter(t *testing.T) {
 func TestARecordGoesBackAsItWas(t *testing.T) {
 	brokers, store := embedded(t)
 	r := newRedoRig(t, brokers, store, "redo-as-it-was", true)
-	r.aside(topics.Events, 7, "decode", "anna", "\xff\xfe no event", "content-type", "application/cloudevents+json", "source", "/tempismo/x", "sequence", "00000000000000000001.000", "traceparent", "t")
+	r.aside(topics.Events, 7, "decode", "anna", "\xff\xfe no event", "content-type", "application/cloudevents+json", "source", "/tempismo/x", "sequence", "00000000000000000001.000", "partition", "3")
 	if sum, code := r.redo(); sum.Tried != 1 || code != 0 {
 		t.Fatalf("%s, exit code %d", some(sum), code)
 	}
@@ -228,7 +228,7 @@ func TestARecordGoesBackAsItWas(t *testing.T) {
 	if len(all) != 1 || string(all[0].Key) != "anna" || string(all[0].Value) != "\xff\xfe no event" {
 		t.Fatalf("on the topic is %v", all)
 	}
-	if got := fmt.Sprintf("%s", all[0].Headers); got != "[{content-type application/cloudevents+json} {traceparent t} {tempismo.redo 0:7}]" {
+	if got := fmt.Sprintf("%s", all[0].Headers); got != "[{content-type application/cloudevents+json} {partition 3} {tempismo.redo 0:7}]" {
 		t.Errorf("its headers are %s", got)
 	}
 }
@@ -251,7 +251,7 @@ func TestLettersAreChosen(t *testing.T) {
 		}
 	}
 	out, errs, code := tempismo(t, "redo", "--kafka-brokers", brokers, "--redis-addr", store, "--run", r.run.ID)
-	for _, want := range []string{"3 letters", "tried again", "engagement.events.v1, which profiler, trainer reads", "ingest:segment: type: is required", "(one is 0:"} {
+	for _, want := range []string{"3 letters", "tried again", "engagement.events.v1, read by profiler, trainer", "ingest:segment: type: is required", "(one is 0:"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not in\n%s", want, out)
 		}
