@@ -21,10 +21,10 @@ const law = `
 	domain/timing, domain/calendar < domain/deviation, domain/timing/fit;
 	domain/deviation, domain/customer < domain/decision;
 
-	NONE < topics, stream;
+	NONE < topics, stream, outbound;
 	kong < config;
 	stream, otel, prometheus < telemetry;
-	config, telemetry < app;
+	config, telemetry, x-net < app;
 	stream, topics, config, kafka-go, franz-go < kafka;
 	stream, config, go-redis, miniredis < redis;
 	stream < stream/streamtest;
@@ -39,6 +39,7 @@ var third = map[string]string{
 	"franz-go":   "github.com/twmb/franz-go",
 	"go-redis":   "github.com/redis/go-redis/",
 	"miniredis":  "github.com/alicebob/miniredis/",
+	"x-net":      "golang.org/x/net/netutil",
 }
 
 const module = "github.com/tempismo/tempismo/"

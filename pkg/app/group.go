@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"time"
 )
 
@@ -78,23 +76,4 @@ func group(ctx context.Context, patience time.Duration, functions []func(context
 		}
 	}
 	return errors.Join(problems...)
-}
-
-// Serve serves HTTP on ln until ctx ends, then lets the requests that are being answered finish, up to half of
-// StopTimeout. It closes ln. A handler that streams for ever must end by itself when its service's context does.
-func Serve(ctx context.Context, ln net.Listener, h http.Handler) error {
-	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute}
-	failed := make(chan error, 1)
-	go func() { failed <- s.Serve(ln) }()
-	select {
-	case err := <-failed:
-		return fmt.Errorf("serve http on %s: %w", ln.Addr(), err)
-	case <-ctx.Done():
-	}
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), StopTimeout/2)
-	defer cancel()
-	if err := s.Shutdown(grace); err != nil {
-		return fmt.Errorf("stop http on %s: %w", ln.Addr(), errors.Join(err, s.Close()))
-	}
-	return nil
 }

@@ -92,7 +92,8 @@ func ready(ctx context.Context, admin string, stderr io.Writer) int {
 		fmt.Fprintln(stderr, err)
 		return exitUsage
 	}
-	resp, err := http.DefaultClient.Do(req)
+	// The instance is asked itself, and no proxy of the environment.
+	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
 	if err != nil {
 		fmt.Fprintf(stderr, "not ready: %v\n", err)
 		return exitFailed

@@ -225,11 +225,12 @@ func Variables(cfg any) ([]Variable, error) {
 	return vs, nil
 }
 
-// Secret is a string that is never printed: not by fmt, not by encoding/json, not by slog. string(s) gives the value.
+// Secret is a string that is never printed: not by fmt, not by encoding/json, not by slog, not by a panic. string(s) gives the
+// value. It is not asked by fmt where it stands in a field that is not exported, and for the verb %p, nor by encoding/json as a key.
 type Secret string
 
 var (
-	_ fmt.Stringer           = Secret("")
+	_ fmt.Formatter          = Secret("")
 	_ encoding.TextMarshaler = Secret("")
 )
 
@@ -240,8 +241,8 @@ func (s Secret) String() string {
 	return "***"
 }
 
-// GoString is what %#v prints.
-func (s Secret) GoString() string { return s.String() }
+// Format is what fmt prints for every verb. With String alone it would print the value for verbs that are none of a string.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
 
 // MarshalText is what encoding/json and slog's handlers print.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }

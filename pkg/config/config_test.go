@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -131,14 +133,55 @@ func TestVariables(t *testing.T) {
 }
 
 func TestASecretIsNeverPrinted(t *testing.T) {
-	s := struct{ Password Secret }{"hunter2"}
+	const value = "hunter2"
+	secret := Secret(value)
+	s := struct {
+		Password Secret
+		Pointer  *Secret
+		Many     []Secret
+		Keyed    map[string]Secret
+		Any      any
+	}{secret, &secret, []Secret{secret}, map[string]Secret{"key": secret}, secret}
+	var printed []string
+	for _, verb := range strings.Fields("%v %+v %#v %s %q %x %X %d %t %c %U %e %b %o %10.3s %-9v") {
+		for _, arg := range []any{s, &s, secret, s.Many, s.Keyed, s.Any} {
+			printed = append(printed, verb+": "+fmt.Sprintf(verb, arg))
+		}
+	}
 	j, err := json.Marshal(s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, printed := range []string{fmt.Sprint(s), fmt.Sprintf("%v %+v %#v %s %q", s, s, s, s.Password, s.Password), string(j)} {
-		if strings.Contains(printed, "hunter2") {
-			t.Errorf("printed %s", printed)
+	printed = append(printed, string(j), fmt.Sprint(s), fmt.Errorf("secret %s: %w", secret, errors.New(fmt.Sprint(secret))).Error())
+	for _, handler := range []func(io.Writer) slog.Handler{
+		func(w io.Writer) slog.Handler { return slog.NewJSONHandler(w, nil) },
+		func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, nil) },
+	} {
+		var b strings.Builder
+		slog.New(handler(&b)).Info("started", "secret", secret, "config", s, slog.Group("g", "secret", secret))
+		printed = append(printed, b.String())
+	}
+	func() {
+		defer func() { printed = append(printed, fmt.Sprintf("panic: %v", recover())) }()
+		panic(secret)
+	}()
+	hex := fmt.Sprintf("%x", value)
+	for _, p := range printed {
+		if strings.Contains(p, value) || strings.Contains(strings.ToLower(p), hex) {
+			t.Errorf("printed %s", p)
 		}
+	}
+}
+
+// What is wrong with a secret is said without it.
+func TestAProblemDoesNotTellTheSecret(t *testing.T) {
+	var c struct {
+		Password Secret `name:"password" env:"PASSWORD"`
+		Number   int    `name:"number" env:"NUMBER"`
+	}
+	env := map[string]string{"PASSWORD": "hunter2", "NUMBER": "many"}
+	err := Parse(&c, "test", []string{"--password=hunter3", "--none"}, func(name string) (string, bool) { v, ok := env[name]; return v, ok })
+	if err == nil || strings.Contains(err.Error(), "hunter") {
+		t.Errorf("got %v", err)
 	}
 }

@@ -24,7 +24,7 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, value []byte) {
 		r := &stream.Record{Value: bytes.Clone(value)}
-		d, err := parse(r)
+		d, err := parse(r, stream.Run{ID: "r1"})
 		if err != nil {
 			return
 		}
@@ -43,7 +43,7 @@ func FuzzParse(f *testing.F) {
 		for i := range r.Value {
 			r.Value[i] = '#'
 		}
-		if again, err := parse(&stream.Record{Value: value}); err != nil || !reflect.DeepEqual(d, again) {
+		if again, err := parse(&stream.Record{Value: value}, stream.Run{ID: "r1"}); err != nil || !reflect.DeepEqual(d, again) {
 			t.Fatalf("it was    %+v\nand is now %+v, %v", again, d, err)
 		}
 		o := decision.Outcome{Decision: d.id, Request: d.request, Connector: "c", Result: decision.Attempting, Attempts: 1}

@@ -20,12 +20,11 @@ import (
 // Cadence of the live stream.
 const (
 	beatEvery   = time.Second
-	slowEvery   = 5                // beats between two looks at what changes slowly
-	rateWindow  = 60               // beats that the rate is averaged over: digests close by the minute
-	rateSamples = 60               // points of the sparkline
-	rateStep    = 5                // beats between two points
-	maxViewers  = 64               // streams at once; a page beyond them stands still
-	writeWithin = 10 * time.Second // a viewer who takes longer is gone
+	slowEvery   = 5  // beats between two looks at what changes slowly
+	rateWindow  = 60 // beats that the rate is averaged over: digests close by the minute
+	rateSamples = 60 // points of the sparkline
+	rateStep    = 5  // beats between two points
+	maxViewers  = 64 // streams at once; a page beyond them stands still
 )
 
 // Names of the parts that the live stream replaces; each is a template and an element's id.
@@ -237,7 +236,6 @@ func (s *server) getLive(w http.ResponseWriter, r *http.Request) {
 		v.step(rows, last, first || count%slowEvery == 0)
 		seq = last
 		if v.out.Len() > 0 {
-			_ = control.SetWriteDeadline(time.Now().Add(writeWithin)) // recorders in tests have none
 			if _, err := v.out.WriteTo(w); err != nil {
 				return
 			}

@@ -50,7 +50,7 @@ type Config struct {
 	Pixels config.Pixels `embed:""`
 
 	Listen    string        `name:"listen" env:"LISTEN" default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Where the API and the webhooks are served."`
-	Tokens    config.Secret `name:"api-tokens" env:"API_TOKENS" help:"Bearer tokens of which the API wants one, separated by commas."`
+	Tokens    config.Secret `name:"api-tokens" env:"API_TOKENS" help:"Bearer tokens of which the API wants one, separated by commas or lines: NAME:TOKEN, or TOKEN alone. Metrics and traces tell by the name who has sent something; a name may have several tokens, while they are exchanged."`
 	Anonymous bool          `name:"anonymous" env:"ANONYMOUS" help:"Serve the API without a token beyond this machine; for a listener that something else guards."`
 	Pseudonym config.Secret `name:"pseudonym-key" env:"PSEUDONYM_KEY" help:"Replace customer ids by a keyed hash (HMAC-SHA256) of them. Everybody who writes customer ids has to use the same key."`
 	PublicURL string        `name:"public-url" env:"PUBLIC_URL" placeholder:"URL" help:"What the URLs of the webhooks begin with where their providers call them, such as https://mail.example.com; some sign it. Empty: as a request says, which is not what the provider has called where a proxy stands before this service."`
@@ -101,10 +101,8 @@ func (c Config) Validate() error {
 			problems = append(problems, fmt.Errorf("API_TOKENS: %q can be reached from other machines: set tokens, or ANONYMOUS=true where something else guards it", c.Listen))
 		}
 	}
-	for token := range strings.SplitSeq(string(c.Tokens), ",") {
-		if c.Tokens != "" && len(strings.TrimSpace(token)) < minToken {
-			problems = append(problems, fmt.Errorf("API_TOKENS: a token has fewer than %d characters: use long random ones", minToken))
-		}
+	if _, err := c.clients(); err != nil {
+		problems = append(problems, err)
 	}
 	if c.Pseudonym != "" && len(c.Pseudonym) < minToken {
 		problems = append(problems, fmt.Errorf("PSEUDONYM_KEY: has fewer than %d characters: use a long random one", minToken))
@@ -187,7 +185,7 @@ func Run(ctx context.Context, c Config, set app.Settings) error {
 			return fmt.Errorf("listen: %w: choose another LISTEN", err)
 		}
 	}
-	set.Log.InfoContext(ctx, "taking events and requests", "address", ln.Addr().String(), "run", c.Run.ID, "webhooks", strings.Join(s.served(), " "), "machines", s.machines)
+	set.Log.InfoContext(ctx, "taking events and requests", "address", ln.Addr().String(), "run", c.Run.ID, "webhooks", strings.Join(s.served(), " "), "clients", strings.Join(s.known(), " "), "machines", s.machines)
 	return app.Group(ctx,
 		func(ctx context.Context) error {
 			watch(ctx, log, run.Topic(topics.Events), set)

@@ -26,6 +26,15 @@ type provider struct {
 	taken     int            // the status that the provider takes for success
 	later     int            // the status upon which it tries again
 	source    webhook.Source // nil: not configured
+	bare      webhook.Source // one without settings, which reads all the same
+}
+
+// reader is the source, for reading alone.
+func (p *provider) reader() webhook.Source {
+	if p.source != nil {
+		return p.source
+	}
+	return p.bare
 }
 
 // Challenges. HTTP knows no scheme for signatures, but a 401 has to name one.
@@ -40,20 +49,20 @@ const (
 func (c Config) providers() ([]provider, error) {
 	const accepted, unavailable = http.StatusAccepted, http.StatusServiceUnavailable
 	t := table{}
-	add(&t, provider{"sendgrid", signature, accepted, unavailable, nil}, c.SendGrid, sendgrid.New)
+	add(&t, provider{name: "sendgrid", challenge: signature, taken: accepted, later: unavailable}, c.SendGrid, sendgrid.New)
 	// SNS takes a 4xx for an answer like any other, and does not send the message again.
-	add(&t, provider{"ses", signature, accepted, unavailable, nil}, c.SES, ses.New)
-	add(&t, provider{"customerio", signature, accepted, unavailable, nil}, c.CustomerIO, customerio.New)
-	add(&t, provider{"segment", signature, accepted, unavailable, nil}, c.Segment, segment.New)
-	add(&t, provider{"hubspot", signature, accepted, unavailable, nil}, c.HubSpot, hubspot.New)
+	add(&t, provider{name: "ses", challenge: signature, taken: accepted, later: unavailable}, c.SES, ses.New)
+	add(&t, provider{name: "customerio", challenge: signature, taken: accepted, later: unavailable}, c.CustomerIO, customerio.New)
+	add(&t, provider{name: "segment", challenge: signature, taken: accepted, later: unavailable}, c.Segment, segment.New)
+	add(&t, provider{name: "hubspot", challenge: signature, taken: accepted, later: unavailable}, c.HubSpot, hubspot.New)
 	// Mailgun takes 200 alone for success, and sends anything else again for eight hours.
-	add(&t, provider{"mailgun", signature, http.StatusOK, unavailable, nil}, c.Mailgun, mailgun.New)
+	add(&t, provider{name: "mailgun", challenge: signature, taken: http.StatusOK, later: unavailable}, c.Mailgun, mailgun.New)
 	// Postmark's page speaks of 200; whether another 2xx will do it does not say.
-	add(&t, provider{"postmark", password, http.StatusOK, unavailable, nil}, c.Postmark, postmark.New)
+	add(&t, provider{name: "postmark", challenge: password, taken: http.StatusOK, later: unavailable}, c.Postmark, postmark.New)
 	// Whether Brevo sends again after a 5xx can be read both ways. After 429 it does.
-	add(&t, provider{"brevo", password, http.StatusOK, http.StatusTooManyRequests, nil}, c.Brevo, brevo.New)
-	add(&t, provider{"resend", signature, accepted, unavailable, nil}, c.Resend, resend.New)
-	add(&t, provider{"sfmc", signature, accepted, unavailable, nil}, c.SFMC, sfmc.New)
+	add(&t, provider{name: "brevo", challenge: password, taken: http.StatusOK, later: http.StatusTooManyRequests}, c.Brevo, brevo.New)
+	add(&t, provider{name: "resend", challenge: signature, taken: accepted, later: unavailable}, c.Resend, resend.New)
+	add(&t, provider{name: "sfmc", challenge: signature, taken: accepted, later: unavailable}, c.SFMC, sfmc.New)
 	return t.rows, errors.Join(t.problems...)
 }
 
@@ -65,6 +74,8 @@ type table struct {
 
 // add adds p, with a source where its settings are there.
 func add[C interface{ Enabled() bool }, S webhook.Source](t *table, p provider, c C, open func(C) (S, error)) {
+	var bare S
+	p.bare = bare
 	if c.Enabled() {
 		source, err := open(c)
 		if err != nil {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -62,7 +61,7 @@ type server struct {
 	register  register
 	blind     atomic.Bool // the register cannot be asked
 	room      budget
-	tokens    [][sha256.Size]byte // hashed, so that comparing takes the same time whatever their lengths
+	clients   []client
 	providers []provider
 	machines  *engagement.Lists
 	now       func() time.Time
@@ -76,16 +75,12 @@ func newServer(c Config, out writer, store snapshots, partitions int32, set app.
 	run := stream.Run{ID: c.Run.ID, Simulated: c.Run.Simulated()}
 	s := &server{config: c, out: out, almanac: almanac{store: store, run: run, partitions: partitions},
 		register: register{store: store, run: run, partitions: partitions, assumed: c.Pixels.Assumed(run.Simulated)}, room: budget{limit: c.MaxFlight}, now: now, log: set.Log, tracer: set.Telemetry.Tracer()}
-	if c.Tokens != "" {
-		for token := range strings.SplitSeq(string(c.Tokens), ",") {
-			s.tokens = append(s.tokens, sha256.Sum256([]byte(strings.TrimSpace(token))))
-		}
-	}
-	var problems [5]error
+	var problems [6]error
+	s.clients, problems[5] = c.clients()
 	s.providers, problems[0] = c.providers()
 	m := set.Telemetry.Meter()
 	s.events, problems[1] = m.Int64Counter("tempismo.ingest.events", metric.WithUnit("{event}"),
-		metric.WithDescription("Events, requests and customers by endpoint, provider and what became of them: accepted, ignored (not engagement), unconsented (opens that the customer has not consented to), dead (of a webhook, and could not be mapped), rejected (not valid; a webhook that is not the provider's counts as one), unacknowledged (the sender was told to try again)."))
+		metric.WithDescription("Events, requests and customers by endpoint, provider, client (the name of its token) and what became of them: accepted, ignored (not engagement), unconsented (opens that the customer has not consented to), dead (of a webhook, and could not be mapped), rejected (not valid; a webhook that is not the provider's counts as one), unacknowledged (the sender was told to try again)."))
 	s.requests, problems[2] = m.Float64Histogram("http.server.request.duration", metric.WithUnit("s"), metric.WithDescription("Duration of requests by route and status."))
 	for _, p := range s.providers {
 		if source, ok := p.source.(*sfmc.Source); ok { // which has to tell the operator a key
@@ -199,16 +194,34 @@ func (s *server) endpoints() []endpoint {
 	return all
 }
 
-// take is everything that the ways in have in common.
-func (s *server) take(e *endpoint) http.Handler {
+// outcomes are what may become of what is sent to an endpoint, as its counter has them.
+type outcomes struct {
+	accepted, ignored, unconsented, dead, rejected, unacknowledged metric.MeasurementOption
+}
+
+// outcomes are those of a client; empty: of a provider, or of everybody.
+func (e *endpoint) outcomes(client string) *outcomes {
 	at := func(outcome string) metric.MeasurementOption {
 		set := []attribute.KeyValue{attribute.String("http.route", e.route), attribute.String("outcome", outcome)}
 		if e.provider != nil {
 			set = append(set, attribute.String("provider", e.provider.name))
 		}
+		if client != "" {
+			set = append(set, attribute.String("client", client))
+		}
 		return metric.WithAttributeSet(attribute.NewSet(set...))
 	}
-	accepted, ignored, unconsented, dead, rejected, unacknowledged := at("accepted"), at("ignored"), at("unconsented"), at("dead"), at("rejected"), at("unacknowledged")
+	return &outcomes{at("accepted"), at("ignored"), at("unconsented"), at("dead"), at("rejected"), at("unacknowledged")}
+}
+
+// take is everything that the ways in have in common.
+func (s *server) take(e *endpoint) http.Handler {
+	by := map[string]*outcomes{"": e.outcomes("")}
+	if e.provider == nil {
+		for _, name := range s.known() {
+			by[name] = e.outcomes(name)
+		}
+	}
 	taken, later := http.StatusAccepted, http.StatusServiceUnavailable
 	if e.provider != nil {
 		taken, later = e.provider.taken, e.provider.later
@@ -218,6 +231,13 @@ func (s *server) take(e *endpoint) http.Handler {
 		ctx, span, traceparent := span(s.tracer, r, "POST "+e.route)
 		defer span.End()
 		r = r.WithContext(ctx)
+		sent := by[""]
+		if e.provider == nil {
+			if name := s.client(r.Header); name != "" {
+				sent = by[name]
+				span.SetAttributes(attribute.String("tempismo.client", name))
+			}
+		}
 		var b batch
 		err := e.allow(r.Header)
 		if err == nil {
@@ -230,28 +250,28 @@ func (s *server) take(e *endpoint) http.Handler {
 			status = http.StatusOK
 			shake(w, b.answer)
 		case err == nil:
-			s.events.Add(ctx, int64(len(b.messages)), accepted)
-			s.events.Add(ctx, int64(b.ignored), ignored)
-			s.events.Add(ctx, int64(b.unconsented), unconsented)
+			s.events.Add(ctx, int64(len(b.messages)), sent.accepted)
+			s.events.Add(ctx, int64(b.ignored), sent.ignored)
+			s.events.Add(ctx, int64(b.unconsented), sent.unconsented)
 			if e.provider != nil {
-				s.events.Add(ctx, int64(b.dead), dead)
+				s.events.Add(ctx, int64(b.dead), sent.dead)
 			}
 			reply(w, status, "application/json", e.answer(&b))
 		case errors.As(err, &no):
 			switch {
 			case len(no.wrong) > 0:
-				s.events.Add(ctx, int64(len(b.messages)+b.ignored+len(b.wrong)), rejected)
+				s.events.Add(ctx, int64(len(b.messages)+b.ignored+len(b.wrong)), sent.rejected)
 			case no.status == http.StatusServiceUnavailable:
-				s.events.Add(ctx, int64(len(b.messages)+b.dead), unacknowledged)
+				s.events.Add(ctx, int64(len(b.messages)+b.dead), sent.unacknowledged)
 				no.status = later
 			case e.provider != nil:
-				s.events.Add(ctx, 1, rejected)
+				s.events.Add(ctx, 1, sent.rejected)
 			}
 			status = no.status
 			refuse(w, no)
 		default: // the client has gone
 			status = 499
-			s.events.Add(ctx, int64(len(b.messages)+b.dead), unacknowledged)
+			s.events.Add(ctx, int64(len(b.messages)+b.dead), sent.unacknowledged)
 		}
 		if status >= 500 {
 			span.SetStatus(codes.Error, err.Error())
@@ -261,10 +281,8 @@ func (s *server) take(e *endpoint) http.Handler {
 	})
 }
 
-// bodyTimeout bounds how long a sender may take to send what it has announced: the room for it is reserved meanwhile.
-const bodyTimeout = 30 * time.Second
-
-// append reads a request and has its elements appended. Errors are a *refusal, or that of a client that has gone.
+// append reads a request and has its elements appended. The room for a body is reserved while it comes; app.Serve bounds for how
+// long. Errors are a *refusal, or that of a client that has gone.
 func (s *server) append(ctx context.Context, w http.ResponseWriter, r *http.Request, e *endpoint, traceparent string) (batch, error) {
 	size := r.ContentLength
 	if size < 0 {
@@ -277,11 +295,7 @@ func (s *server) append(ctx context.Context, w http.ResponseWriter, r *http.Requ
 		return batch{}, &refusal{status: http.StatusServiceUnavailable, detail: "too many requests wait for Kafka; nothing of this one was taken, send it again later"}
 	}
 	defer s.room.give(size)
-	// Test writers have no deadlines. One that outlived the body would end a request that waits for Kafka.
-	connection := http.NewResponseController(w)
-	_ = connection.SetReadDeadline(time.Now().Add(bodyTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.config.MaxBody))
-	_ = connection.SetReadDeadline(time.Time{})
 	if err != nil {
 		if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
 			return batch{}, s.tooLarge()
@@ -354,22 +368,6 @@ func (s *server) customer(id string) string {
 	mac := hmac.New(sha256.New, []byte(s.config.Pseudonym))
 	mac.Write([]byte(id))
 	return hex.EncodeToString(mac.Sum(nil)[:16])
-}
-
-// authorized checks the bearer token (RFC 6750), if tokens are set.
-func (s *server) authorized(h http.Header) error {
-	if len(s.tokens) == 0 {
-		return nil
-	}
-	scheme, token, _ := strings.Cut(h.Get("Authorization"), " ")
-	got, fits := sha256.Sum256([]byte(strings.TrimSpace(token))), 0
-	for _, want := range s.tokens {
-		fits |= subtle.ConstantTimeCompare(got[:], want[:])
-	}
-	if !strings.EqualFold(scheme, "Bearer") || fits == 0 {
-		return &refusal{status: http.StatusUnauthorized, detail: "the Authorization header must carry a valid bearer token"}
-	}
-	return nil
 }
 
 // retryAfter is what senders are told when Kafka is behind, in seconds.

@@ -66,23 +66,28 @@ func (s *server) readWebhook(p *provider, r *http.Request, body []byte, tracepar
 			return batch{answer: answer, shaken: true}, nil
 		}
 	}
-	elements, err := p.source.Read(request)
+	return s.mapped(p, request, traceparent)
+}
+
+// mapped makes events of a verified request, and dead letters of what is none.
+func (s *server) mapped(p *provider, request *webhook.Request, traceparent string) (b batch, err error) {
+	elements, err := p.reader().Read(request)
 	if err != nil {
 		return b, &refusal{status: http.StatusBadRequest, detail: fmt.Sprintf("this is no webhook of %s: %v", p.name, err)}
 	}
 	for i := range elements {
 		x := &elements[i]
 		if len(x.Raw) == 0 {
-			x.Raw = body
+			x.Raw = request.Body
 		}
 		switch {
 		case x.Err != nil:
-			b.bury(i, p, x.Raw, x.Err)
+			b.bury(i, p, request.Header, x.Raw, x.Err)
 		case x.Event == nil:
 			b.ignored++
 		default:
 			if err := s.add(&b, x.Event, x.Machine, x.Address, traceparent); err != nil {
-				b.bury(i, p, x.Raw, err)
+				b.bury(i, p, request.Header, x.Raw, err)
 			}
 		}
 	}
@@ -108,9 +113,15 @@ const (
 	letterStage   = "__connect.errors.stage"
 )
 
+// What begins a dead letter's header that was one of the request, and a stage that was ours.
+const (
+	requestHeader = "http."
+	stageOfOurs   = "ingest:"
+)
+
 // bury makes a dead letter of element i of a request, which cannot be mapped. The answer lists the first of them. What is about
 // several recipients is several elements of the same bytes: they are one letter, which has the first reason.
-func (b *batch) bury(i int, p *provider, raw []byte, why error) {
+func (b *batch) bury(i int, p *provider, h http.Header, raw []byte, why error) {
 	if len(b.wrong) < maxWrong {
 		b.refuse(i, why)
 	}
@@ -118,14 +129,17 @@ func (b *batch) bury(i int, p *provider, raw []byte, why error) {
 	if n := len(b.letters); n > 0 && same(b.letters[n-1].Value, raw) {
 		return
 	}
-	b.letters = append(b.letters, stream.Message{
-		Key: []byte(p.name), Value: raw,
-		Headers: []stream.Header{
-			{Key: letterClass, Value: fmt.Appendf(nil, "%T", why)},
-			{Key: letterMessage, Value: []byte(why.Error())},
-			{Key: letterStage, Value: []byte("ingest:" + p.name)},
-		},
-	})
+	m := stream.Message{Key: []byte(p.name), Value: raw, Headers: []stream.Header{
+		{Key: letterClass, Value: fmt.Appendf(nil, "%T", why)},
+		{Key: letterMessage, Value: []byte(why.Error())},
+		{Key: letterStage, Value: []byte(stageOfOurs + p.name)},
+	}}
+	if source, ok := p.reader().(webhook.Wanting); ok {
+		for _, name := range source.Wants() {
+			m.Headers = append(m.Headers, stream.Header{Key: requestHeader + name, Value: []byte(h.Get(name))})
+		}
+	}
+	b.letters = append(b.letters, m)
 }
 
 // same reports whether two views are of the same bytes in the same place.

@@ -2,13 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"time"
 
+	"github.com/tempismo/tempismo/pkg/app"
 	"github.com/tempismo/tempismo/services/connector/crm/sandbox"
 )
 
@@ -70,24 +70,18 @@ func (c *crmSandboxCmd) Run(ctx context.Context, t terminal) error {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(ln) }()
+	go func() { ended <- app.Serve(ctx, ln, mux) }()
 	fmt.Fprintf(t.err, "Klaviyo, Braze, Customer.io, HubSpot, Mautic and Salesforce Marketing Cloud are imitated at http://%s; their key is %q\n", ln.Addr(), c.Key)
 	for {
 		select {
 		case s := <-lines:
 			fmt.Fprintf(t.out, "%s  %-10s  %s  %s\n", s.At.UTC().Format(time.TimeOnly), s.CRM, s.Decision, s.Customer)
 		case err := <-ended:
+			if ctx.Err() != nil { // who waits for a late answer waits no longer
+				return nil
+			}
 			return err
-		case <-ctx.Done():
-			if err := server.Close(); err != nil {
-				return err
-			}
-			if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
-				return err
-			}
-			return nil
 		}
 	}
 }

@@ -39,6 +39,7 @@ type commands struct {
 	Simulate    simulateCmd     `cmd:"" help:"Write the events of simulated customers into a file, and the truth about them beside."`
 	Evaluate    evaluateCmd     `cmd:"" help:"Judge predictions and tests of the unusual, on a simulated town or on a file of events."`
 	Replay      replayCmd       `cmd:"" help:"Copy a range of a topic into a file or a new run, or a file into a topic."`
+	Redo        redoCmd         `cmd:"" help:"Try dead letters again."`
 	Repartition repartitionCmd  `cmd:"" help:"Move a live run to another number of partitions."`
 	Doctor      doctorCmd       `cmd:"" help:"Check what Tempismo depends on, and say what to do."`
 	CRMSandbox  crmSandboxCmd   `cmd:"" name:"crm-sandbox" help:"Imitate CRMs, and show what they would have sent."`

@@ -11,8 +11,9 @@ import (
 	"net/netip"
 	"net/url"
 	"strconv"
-	"syscall"
 	"time"
+
+	"github.com/tempismo/tempismo/pkg/outbound"
 )
 
 // Calls are the settings that every CRM has.
@@ -60,33 +61,21 @@ func (c Calls) Validate(prefix, target, example string, simulated bool) error {
 	return errors.Join(errs...)
 }
 
-// Client makes the client for a run. Addresses that the run must not reach are refused when the connection is made, after
-// resolving; certificates are verified, and redirects are not followed.
+// Client makes the client for a run, which refuses addresses that the run must not reach (package outbound).
 func (c Calls) Client(prefix string, simulated bool) *http.Client {
-	dialer := &net.Dialer{Timeout: c.Timeout}
+	var guard outbound.Guard
 	switch {
 	case simulated:
-		dialer.Control = func(_, address string, _ syscall.RawConn) error { return loopback(address) }
+		guard = outbound.Loopback
 	case !c.AllowPrivate:
-		dialer.Control = func(_, address string, _ syscall.RawConn) error { return public(prefix, address) }
+		guard = func(ip netip.Addr) error {
+			if err := outbound.Public(ip); err != nil {
+				return fmt.Errorf("%w; set %sALLOW_PRIVATE=true if it is meant", err, prefix)
+			}
+			return nil
+		}
 	}
-	return &http.Client{
-		Timeout: c.Timeout,
-		// A redirect could lead past the guard of whoever configured the URL, and the call would not be what was signed.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		// No proxy: the guard must see the address that is really called.
-		Transport: &http.Transport{
-			DialContext:         dialer.DialContext,
-			ForceAttemptHTTP2:   true,
-			MaxIdleConnsPerHost: c.Concurrency,
-			// Shorter than what usual gateways allow (60 seconds): a call on a connection that the other side is just closing
-			// is one of which nobody knows whether it was taken.
-			IdleConnTimeout: 30 * time.Second,
-
-			TLSHandshakeTimeout:   c.Timeout,
-			ResponseHeaderTimeout: c.Timeout,
-		},
-	}
+	return outbound.New(c.Timeout, c.Concurrency, guard)
 }
 
 // MaxBody bounds what is read of an answer. The rest of a longer one is left, with its connection.
@@ -159,8 +148,8 @@ func unanswered(err error) Answer {
 	var dial *net.OpError
 	var certificate *tls.CertificateVerificationError
 	switch {
-	case errors.Is(err, errForbidden):
-		return Answer{Verdict: Forbidden, Detail: errForbidden.Error()}
+	case errors.Is(err, outbound.ErrForbidden):
+		return Answer{Verdict: Forbidden, Detail: outbound.ErrForbidden.Error()}
 	case errors.As(err, &dial) && dial.Op == "dial":
 		return Answer{Verdict: Retry, Detail: "no connection"}
 	case errors.As(err, &certificate): // before anything was said
@@ -185,64 +174,6 @@ func RetryAfter(h string, now time.Time) time.Duration {
 		return min(longest, max(0, t.Sub(now)))
 	}
 	return 0
-}
-
-// errForbidden says that an address is none that may be called.
-var errForbidden = errors.New("the target's address is forbidden")
-
-// public refuses addresses that a name in somebody else's DNS must not lead us to: this machine, its network and the
-// metadata service of a cloud (server-side request forgery). It is asked when the connection is made, after resolving.
-func public(prefix, address string) error {
-	ip, err := addressOf(address)
-	if err != nil {
-		return err
-	}
-	if !ip.IsGlobalUnicast() || ip.IsPrivate() {
-		return fmt.Errorf("%w: %s is not public; set %sALLOW_PRIVATE=true if it is meant", errForbidden, ip, prefix)
-	}
-	for _, p := range special {
-		if p.Contains(ip) {
-			return fmt.Errorf("%w: %s is in %s; set %sALLOW_PRIVATE=true if it is meant", errForbidden, ip, p, prefix)
-		}
-	}
-	return nil
-}
-
-// special are networks of the IANA special-purpose registries (RFC 6890) that netip counts among the global ones.
-var special = []netip.Prefix{
-	netip.MustParsePrefix("0.0.0.0/8"),       // this network
-	netip.MustParsePrefix("100.64.0.0/10"),   // carrier-grade NAT
-	netip.MustParsePrefix("192.0.0.0/24"),    // protocol assignments
-	netip.MustParsePrefix("192.0.2.0/24"),    // documentation
-	netip.MustParsePrefix("198.18.0.0/15"),   // benchmarks
-	netip.MustParsePrefix("198.51.100.0/24"), // documentation
-	netip.MustParsePrefix("203.0.113.0/24"),  // documentation
-	netip.MustParsePrefix("240.0.0.0/4"),     // reserved, and the limited broadcast
-	netip.MustParsePrefix("64:ff9b::/96"),    // NAT64, which leads into IPv4 again
-	netip.MustParsePrefix("64:ff9b:1::/48"),  // the same, locally used
-	netip.MustParsePrefix("2001:db8::/32"),   // documentation
-	netip.MustParsePrefix("2002::/16"),       // 6to4, which leads into IPv4 again
-	netip.MustParsePrefix("fec0::/10"),       // site-local, of old
-}
-
-// loopback refuses everything but this machine.
-func loopback(address string) error {
-	ip, err := addressOf(address)
-	if err != nil {
-		return err
-	}
-	if !ip.IsLoopback() {
-		return fmt.Errorf("%w: %s is not this machine, and a simulated run calls nobody else", errForbidden, ip)
-	}
-	return nil
-}
-
-func addressOf(address string) (netip.Addr, error) {
-	a, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return netip.Addr{}, fmt.Errorf("%w: %w", errForbidden, err)
-	}
-	return a.Addr().Unmap().WithZone(""), nil
 }
 
 func loopbackURL(s string) bool {

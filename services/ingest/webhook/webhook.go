@@ -50,8 +50,14 @@ type Source interface {
 	Verify(ctx context.Context, r *Request) error
 
 	// Read takes a verified request apart, in the order of its elements. Its error, which is for a body that is no such
-	// request at all, names what was expected.
+	// request at all, names what was expected. It needs no settings: what was set aside is read again by a Source that has none.
 	Read(r *Request) ([]Element, error)
+}
+
+// Wanting is an optional part of a Source whose Read wants more of a request than its body: the headers that it names. They are
+// kept with what is set aside.
+type Wanting interface {
+	Wants() []string
 }
 
 // Element is one thing that a request reports. Exactly one of Event, Ignored and Err is set.
@@ -59,7 +65,7 @@ type Element struct {
 	Event   *engagement.Event
 	Ignored string // the provider's name for what is no engagement, or what we have never heard of
 	Err     error  // why it cannot be mapped; an *engagement.FieldError names the provider's field
-	Raw     []byte // as it came, for the dead letters; a view of the body
+	Raw     []byte // as it came, for the dead letters; Read as the body of a request, it gives the element again
 
 	// What the server judges the actor of Event by, beside its UserAgent. A Source leaves Actor and ActorRule alone.
 	Machine bool       // the provider says that a machine did it

@@ -67,7 +67,11 @@ type raw struct {
 	zone    uint16 // 0: the event names none
 	kind    engagement.Kind
 	actor   engagement.Actor
+	rule    uint8 // index into rules
 }
+
+// rules are those that named an actor and that the rules which compare events ask for; of the others the verdict is enough.
+var rules = [...]string{"", engagement.RuleHoneypot, engagement.RuleSharedNetwork}
 
 // NewBuilder takes the zone of customers whose events name none.
 func NewBuilder(fallback *time.Location) *Builder {
@@ -90,6 +94,7 @@ func (b *Builder) Add(e *engagement.Event) {
 	p := b.people[i]
 	p.events = append(p.events, raw{
 		second: e.Time.Unix(), message: hash(e.Message), link: hash(e.Link), zone: b.zone(e.Zone), kind: e.Kind, actor: e.Actor,
+		rule: uint8(max(0, slices.Index(rules[:], e.ActorRule))),
 	})
 }
 
@@ -172,14 +177,11 @@ func (b *Builder) convert(g *gathered, sum *Summary, used []int) []event {
 		}
 		hour, minute := calendar.LocalHour(time.Unix(r.second, 0), b.zones[zone])
 		e := event{second: r.second, hour: int32(hour), age: fit.UnknownAge, minute: uint8(minute), kind: r.kind}
-		known := engagement.Event{Time: time.Unix(r.second, 0), Kind: r.kind, Actor: r.actor, Message: name(r.message), Link: name(r.link)}
+		known := engagement.Event{Time: time.Unix(r.second, 0), Kind: r.kind, Actor: r.actor, ActorRule: rules[r.rule], Message: name(r.message), Link: name(r.link)}
 		switch {
 		case e.delivered():
 			memory.Sent(&known)
 			sum.Deliveries++
-		case r.actor == engagement.Machine:
-			sum.Machine++
-			continue
 		default:
 			a := memory.Answered(&known)
 			if a.Actor != engagement.Human {

@@ -69,6 +69,27 @@ func TestALogKeepsWhatCounts(t *testing.T) {
 	}
 }
 
+// As in the profiler, a click on a link that no person sees gives the clicks around it away, and a click from a network of scanners
+// and of people is a person's once some minutes have passed.
+func TestALogKeepsTheRulesThatOthersAskFor(t *testing.T) {
+	b := NewBuilder(in(t, "Europe/Rome"))
+	click := func(seconds int, link string, actor engagement.Actor, rule string) {
+		e := at(600, engagement.Click, "m")
+		e.Time, e.Link, e.Actor, e.ActorRule = e.Time.Add(time.Duration(seconds)*time.Second), link, actor, rule
+		b.Add(&e)
+	}
+	delivered := at(0, engagement.Delivered, "m")
+	b.Add(&delivered)
+	click(0, "https://example.com/none", engagement.Machine, engagement.RuleHoneypot)
+	click(6, "https://example.com/a", engagement.Human, "")
+	click(3600, "https://example.com/b", engagement.Probable, engagement.RuleSharedNetwork)
+	click(7200, "https://example.com/c", engagement.Probable, engagement.RuleUserAgent)
+	l := b.Log()
+	if got := l.people[0].events; len(got) != 2 || got[1].age != 11 || l.Summary().Machine != 3 {
+		t.Errorf("%+v, of machines %d; want the delivery, the click 11 hours after it, and 3", got, l.Summary().Machine)
+	}
+}
+
 func TestALogDoesNotDependOnTheOrderOfItsEvents(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var events []engagement.Event

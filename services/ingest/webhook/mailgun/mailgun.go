@@ -46,6 +46,7 @@ import (
 	"net/http"
 	"net/mail"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -180,7 +181,7 @@ func (s *Source) Read(r *webhook.Request) ([]webhook.Element, error) {
 	}
 	element := read(m)
 	// Without the signature: whoever reads the dead letters could use it for other events, see the package comment.
-	element.Raw = q.Event
+	element.Raw = slices.Concat([]byte(`{"event-data":`), q.Event, []byte("}"))
 	return []webhook.Element{element}, nil
 }
 

@@ -75,7 +75,10 @@ type Source struct {
 	keys webhook.Keys
 }
 
-var _ webhook.Source = (*Source)(nil)
+var (
+	_ webhook.Source  = (*Source)(nil)
+	_ webhook.Wanting = (*Source)(nil)
+)
 
 // New returns the source that c describes.
 func New(c Config) (*Source, error) {
@@ -144,6 +147,9 @@ type request struct {
 	CreatedAt string          `json:"created_at"`
 	Data      json.RawMessage `json:"data"`
 }
+
+// Wants names the header that has the id of the event.
+func (s *Source) Wants() []string { return []string{idHeader} }
 
 // Read returns the event of a request, once for each recipient.
 func (s *Source) Read(r *webhook.Request) ([]webhook.Element, error) {

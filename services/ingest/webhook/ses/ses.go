@@ -44,6 +44,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tempismo/tempismo/pkg/outbound"
 	"github.com/tempismo/tempismo/services/ingest/webhook"
 )
 
@@ -119,7 +120,7 @@ var (
 func New(c Config) (*Source, error) {
 	s := &Source{topics: map[string]topic{}, get: c.Get, room: make(chan struct{}, maxFetches), certs: map[string]*x509.Certificate{}}
 	if s.get == nil {
-		s.get = get
+		s.get = getter(outbound.Public)
 	}
 	var problems []error
 	for _, arn := range c.topics() {
@@ -385,22 +386,20 @@ func (s *Source) Shake(ctx context.Context, r *webhook.Request) ([]byte, bool, e
 	return nil, true, nil
 }
 
-// client follows no redirects: they would lead away from the hosts that were checked.
-var client = &http.Client{
-	Timeout:       patience,
-	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-}
-
-func get(ctx context.Context, where string) (int, []byte, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, where, nil)
-	if err != nil {
-		return 0, nil, err
+// getter fetches from the hosts that were checked.
+func getter(guard outbound.Guard) func(ctx context.Context, url string) (int, []byte, error) {
+	client := outbound.New(patience, maxFetches, guard)
+	return func(ctx context.Context, url string) (int, []byte, error) {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return 0, nil, err
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			return 0, nil, err
+		}
+		defer response.Body.Close()
+		body, err := io.ReadAll(io.LimitReader(response.Body, maxFetched))
+		return response.StatusCode, body, err
 	}
-	response, err := client.Do(request)
-	if err != nil {
-		return 0, nil, err
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxFetched))
-	return response.StatusCode, body, err
 }

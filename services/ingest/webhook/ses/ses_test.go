@@ -30,6 +30,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/tempismo/tempismo/pkg/outbound"
 	"github.com/tempismo/tempismo/services/ingest/webhook"
 	"github.com/tempismo/tempismo/services/ingest/webhook/webhooktest"
 )
@@ -423,11 +424,19 @@ func TestFetchStaysWhereItIs(t *testing.T) {
 		w.Write(make([]byte, 2*maxFetched))
 	}))
 	defer server.Close()
+	get := getter(outbound.Loopback)
 	if status, _, err := get(context.Background(), server.URL+"/away"); status != http.StatusFound || err != nil || visited != 0 {
 		t.Errorf("got status %d, %v, and %d visits elsewhere", status, err, visited)
 	}
 	if _, body, err := get(context.Background(), server.URL); len(body) != maxFetched || err != nil {
 		t.Errorf("got %d bytes, %v", len(body), err)
+	}
+	s, err := New(Config{Topics: []string{topicArn}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := s.get(context.Background(), server.URL); !errors.Is(err, outbound.ErrForbidden) {
+		t.Errorf("where a name leads to this machine: %v", err)
 	}
 }
 
