@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/tempismo/tempismo/pkg/app"
+	"github.com/tempismo/tempismo/pkg/config"
 	"github.com/tempismo/tempismo/pkg/domain/engagement"
 	"github.com/tempismo/tempismo/pkg/kafka"
 	"github.com/tempismo/tempismo/pkg/stream"
@@ -67,6 +68,15 @@ type feed struct {
 // service is what reads a source, in groups and metrics.
 func service(s *foreign.Source) string { return "ingest-" + s.Name }
 
+// group is the consumer group that reads a source. All live runs write to the same topic, so that one of them going on where another
+// ended, as after a move to other partitions, must not read everything again.
+func group(c config.Run, s *foreign.Source) string {
+	if c.Simulated() {
+		return stream.Run{ID: c.ID, Simulated: true}.Group(service(s))
+	}
+	return "tempismo." + service(s)
+}
+
 // What becomes of a record.
 const (
 	accepted = "accepted"
@@ -106,7 +116,6 @@ func (s *server) feed(source *foreign.Source, records stream.Log, set app.Settin
 
 // run reads every partition that the consumer group assigns to this process, until ctx ends.
 func (f *feed) run(ctx context.Context) error {
-	run := stream.Run{ID: f.config.Run.ID, Simulated: f.config.Run.Simulated()}
 	// Whoever joins a group for a topic that does not exist asks the broker for it in a way that may make it.
 	err := f.retry(ctx, -1, "topic", func() error {
 		_, _, err := f.records.Bounds(ctx, f.source.Topic, 0)
@@ -115,7 +124,7 @@ func (f *feed) run(ctx context.Context) error {
 	if err != nil {
 		return nil // ctx has ended
 	}
-	return f.records.Consume(ctx, run.Group(service(f.source)), f.source.Topic, f.partition)
+	return f.records.Consume(ctx, group(f.config.Run, f.source), f.source.Topic, f.partition)
 }
 
 const (

@@ -54,7 +54,7 @@ type stall struct {
 
 const (
 	theirs     = "shop.mail"
-	theirGroup = "tempismo.r1.ingest-shop"
+	theirGroup = "tempismo.ingest-shop"
 )
 
 func newStall(t testing.TB, c Config) *stall {
@@ -465,6 +465,23 @@ func TestSourcesAreShared(t *testing.T) {
 		got := s.ids()
 		if distinct := slices.Compact(slices.Clone(got)); len(got) != n || len(distinct) != n {
 			t.Errorf("%d events, %d of them different, want %d", len(got), len(distinct), n)
+		}
+	})
+}
+
+// All live runs write to the same topic: who goes on under another name must not read everything again.
+func TestAnotherLiveRunReadsOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStall(t, Config{})
+		for _, run := range []string{"r1", "r2"} {
+			s.server.config.Run.ID = run
+			s.puts(0, opened(run, "C-1"))
+			stop := s.open(s.out.log)
+			synctest.Wait()
+			stop()
+		}
+		if got := s.ids(); !slices.Equal(got, []string{"shop-r1", "shop-r2"}) {
+			t.Errorf("got %q", got)
 		}
 	})
 }
