@@ -9,7 +9,9 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -20,6 +22,7 @@ import (
 	"github.com/tempismo/tempismo/pkg/domain/engagement"
 	"github.com/tempismo/tempismo/pkg/kafka"
 	"github.com/tempismo/tempismo/pkg/stream"
+	"github.com/tempismo/tempismo/pkg/telemetry"
 	"github.com/tempismo/tempismo/pkg/topics"
 	"github.com/tempismo/tempismo/services/ingest/foreign"
 )
@@ -63,6 +66,9 @@ type feed struct {
 	health   *app.Health
 	counts   map[string]metric.MeasurementOption
 	logger   *slog.Logger
+
+	mu     sync.Mutex
+	unsaid map[string]bool // kinds that the file does not name, as far as the log has told them
 }
 
 // service is what reads a source, in groups and metrics.
@@ -106,7 +112,7 @@ func (s *server) feed(source *foreign.Source, records stream.Log, set app.Settin
 	if err != nil {
 		return nil, fmt.Errorf("instruments of %s: %w", service(source), err)
 	}
-	f := &feed{server: s, source: source, records: records, observer: observer, health: set.Health, counts: map[string]metric.MeasurementOption{},
+	f := &feed{server: s, source: source, records: records, observer: observer, health: set.Health, counts: map[string]metric.MeasurementOption{}, unsaid: map[string]bool{},
 		logger: set.Log.With("source", source.Name, "topic", source.Topic)}
 	for _, outcome := range []string{accepted, ignored, unknown, dead, missed} {
 		f.counts[outcome] = metric.WithAttributeSet(attribute.NewSet(attribute.String("source", source.Name), attribute.String("outcome", outcome)))
@@ -240,6 +246,20 @@ func (f *feed) begin(ctx context.Context, partition int32, stored int64) (next i
 	return stored, nil
 }
 
+// maxUnsaid bounds the kinds that the log tells, and maxKind their length: a field that is no kind at all has many.
+const maxUnsaid, maxKind = 32, 64
+
+// tell has the log name a kind that the file does not, once.
+func (f *feed) tell(kind string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.unsaid[kind] || len(f.unsaid) == maxUnsaid || len(kind) > maxKind {
+		return
+	}
+	f.unsaid[kind] = true
+	f.logger.Info("records of a kind that the file of sources does not name are ignored", "kind", kind)
+}
+
 // letter is a record that could not be mapped, and why.
 type letter struct {
 	record *stream.Record
@@ -263,6 +283,7 @@ func (f *feed) take(ctx context.Context, records []stream.Record, lag int64) err
 			letters = append(letters, letter{r, m.Err})
 		case m.Unknown:
 			counts[unknown]++
+			f.tell(m.Ignored)
 		case m.Event == nil:
 			counts[ignored]++
 		default:
@@ -361,9 +382,10 @@ func traceOf(r *stream.Record) string {
 	return "00-" + hex.EncodeToString(sum[:16]) + "-" + hex.EncodeToString(sum[16:24]) + "-00"
 }
 
-// link adds a trace that is sampled (the last bit of a traceparent), as far as the report has room.
+// link adds a trace that is sampled, as far as a report has room.
 func link(links []string, trace string) []string {
-	if (trace[len(trace)-1]-'0')&1 == 0 || len(links) >= stream.MaxLinks {
+	sc, ok := telemetry.ParseTraceparent(trace)
+	if !ok || !sc.IsSampled() || len(links) >= stream.MaxLinks || slices.Contains(links, trace) {
 		return links
 	}
 	return append(links, trace)

@@ -1,9 +1,11 @@
 package ingest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -165,12 +167,14 @@ func (s *stall) read(want ...int64) {
 func TestRecordsOfOthersBecomeEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStall(t, Config{Pseudonym: "a key of some length"})
+		var log bytes.Buffer
+		s.set.Log = slog.New(slog.NewTextHandler(&log, nil))
 		stop := s.open(s.out.log)
 		s.puts(0, opened("human", "C-1", `,"agent":"Mozilla/5.0 (X11; Linux x86_64) Chrome/130"`),
 			opened("flagged", "C-1", `,"bot":true`),
 			opened("agent", "C-1", `,"agent":"curl/8"`),
 			opened("network", "C-1", `,"ip":"40.92.0.1"`),
-			`{"event":"deferred"}`, `{"event":"printed"}`)
+			`{"event":"deferred"}`, `{"event":"printed"}`, `{"event":"printed"}`)
 		s.puts(1, "\x00\x00\x00\x00\x07"+opened("framed", "C-2", `,"zone":"Europe/Rome"`), "")
 		synctest.Wait()
 		got := map[string]engagement.Event{}
@@ -191,9 +195,12 @@ func TestRecordsOfOthersBecomeEvents(t *testing.T) {
 		}
 		s.counts(accepted, 5)
 		s.counts(ignored, 2)
-		s.counts(unknown, 1)
+		s.counts(unknown, 2)
 		s.counts(dead, 0)
-		s.read(6, 2)
+		s.read(7, 2)
+		if n := strings.Count(log.String(), "kind=printed"); n != 1 {
+			t.Errorf("the log names the kind %d times: %s", n, &log)
+		}
 		if n := len(s.letters()); n > 0 {
 			t.Errorf("%d dead letters", n)
 		}
