@@ -24,7 +24,8 @@ const (
 )
 
 // DeadLetter names the topic that holds what a reader of topic could not read, byte for byte. That of Events also holds what
-// providers' webhooks told ingest and could not be made an event; such a record comes from no topic, and its headers name none.
+// providers' webhooks told ingest and could not be made an event, which comes from no topic, so that its headers name none; and
+// what could not be made one of records on topics of others.
 func DeadLetter(topic string) string { return topic + ".dlq" }
 
 // Kind says how records of a topic relate to each other.

@@ -150,6 +150,17 @@ func observed(e *engagement.Event) bool { return e.Kind == engagement.Open || e.
 // withhold takes out of a batch what customers have not consented to: opens, and the user agents of everything else. The error is a
 // *refusal: what they have answered cannot be found out now, and the sender is to keep it meanwhile.
 func (s *server) withhold(ctx context.Context, b *batch) error {
+	if err := s.empty(ctx, b); err != nil {
+		return err
+	}
+	if b.unconsented > 0 {
+		b.messages = slices.DeleteFunc(b.messages, func(m stream.Message) bool { return m.Value == nil })
+	}
+	return nil
+}
+
+// empty is withhold, and leaves what is taken out as messages without a value in their places.
+func (s *server) empty(ctx context.Context, b *batch) error {
 	if len(b.watched) == 0 {
 		return nil
 	}
@@ -160,11 +171,11 @@ func (s *server) withhold(ctx context.Context, b *batch) error {
 	if err != nil {
 		return &refusal{status: http.StatusServiceUnavailable, detail: "whether the customers have consented to tracking pixels cannot be looked up now; nothing of this was taken, send it again later"}
 	}
-	for i := len(b.watched) - 1; i >= 0; i-- {
-		switch w := b.watched[i]; {
+	for i, w := range b.watched {
+		switch {
 		case may[i]:
 		case w.event.Kind == engagement.Open:
-			b.messages = slices.Delete(b.messages, w.at, w.at+1)
+			b.messages[w.at].Value = nil
 			b.unconsented++
 		default:
 			w.event.UserAgent = ""

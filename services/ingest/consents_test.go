@@ -78,7 +78,7 @@ func (r *rig) registered(answers map[string]timing.Pixel) {
 	}
 }
 
-func opened(who string, ago time.Duration) string {
+func openedBy(who string, ago time.Duration) string {
 	return fmt.Sprintf(`{"specversion":"1.0","id":"o-%s","source":"/test","type":"io.tempismo.engagement.v1","subject":%q,"time":%q,"data":{"kind":"open","channel":"email","user_agent":"Mail/1"}}`, who, who, clock.Add(-ago).Format(time.RFC3339))
 }
 
@@ -86,8 +86,8 @@ func opened(who string, ago time.Duration) string {
 // the user agent; what needs no pixel stays.
 func TestWhatIsNotConsentedToReachesNoTopic(t *testing.T) {
 	yes, no := timing.Pixel{At: clock.Add(-time.Hour).UnixMilli(), Granted: true}, timing.Pixel{At: clock.Add(-time.Hour).UnixMilli()}
-	click := strings.NewReplacer(`"open"`, `"click"`, `o-never`, `c-never`).Replace(opened("never", 0))
-	body := "[" + strings.Join([]string{opened("yes", 0), opened("no", 0), opened("never", 0), opened("early", 2*time.Hour), click}, ",") + "]"
+	click := strings.NewReplacer(`"open"`, `"click"`, `o-never`, `c-never`).Replace(openedBy("never", 0))
+	body := "[" + strings.Join([]string{openedBy("yes", 0), openedBy("no", 0), openedBy("never", 0), openedBy("early", 2*time.Hour), click}, ",") + "]"
 	for _, row := range []struct {
 		consent string
 		want    map[string]string // user agents of what is appended, by id
@@ -122,10 +122,10 @@ func TestWhatIsNotConsentedToReachesNoTopic(t *testing.T) {
 // need it, and nothing is lost; the rest goes on.
 func TestWithoutTheRegisterTheSenderKeepsIt(t *testing.T) {
 	r := newRig(t, Config{Pixels: config.Pixels{Consent: "required"}}) // no profiler has run
-	if answer := r.send("/v1/events", map[string]string{"Content-Type": "application/json"}, opened("anna", 0)); answer.StatusCode != http.StatusServiceUnavailable || answer.Header.Get("Retry-After") == "" {
+	if answer := r.send("/v1/events", map[string]string{"Content-Type": "application/json"}, openedBy("anna", 0)); answer.StatusCode != http.StatusServiceUnavailable || answer.Header.Get("Retry-After") == "" {
 		t.Errorf("%d", answer.StatusCode)
 	}
-	delivered := strings.NewReplacer(`"open"`, `"delivered"`, `,"user_agent":"Mail/1"`, ``).Replace(opened("anna", 0))
+	delivered := strings.NewReplacer(`"open"`, `"delivered"`, `,"user_agent":"Mail/1"`, ``).Replace(openedBy("anna", 0))
 	if answer := r.send("/v1/events", map[string]string{"Content-Type": "application/json"}, delivered); answer.StatusCode != http.StatusAccepted {
 		t.Errorf("a delivery is answered %d", answer.StatusCode)
 	}
@@ -133,7 +133,7 @@ func TestWithoutTheRegisterTheSenderKeepsIt(t *testing.T) {
 		t.Errorf("%d events were appended", len(got))
 	}
 	r.registered(map[string]timing.Pixel{"anna": {At: 1, Granted: true}})
-	if answer := r.send("/v1/events", map[string]string{"Content-Type": "application/json"}, opened("anna", 0)); answer.StatusCode != http.StatusAccepted {
+	if answer := r.send("/v1/events", map[string]string{"Content-Type": "application/json"}, openedBy("anna", 0)); answer.StatusCode != http.StatusAccepted {
 		t.Errorf("once the profiler is there: %d", answer.StatusCode)
 	}
 }

@@ -1,6 +1,7 @@
 // Package ingest is the way in: over HTTP it takes engagement events, as CloudEvents or as webhooks of email service
 // providers, messages that are to wait for their moment, and what is known of customers and was answered by them, and appends them to
 // engagement.events.v1, send.requests.v1, customer.attributes.v1 and customer.consents.v1. It also answers when a customer is best written to.
+// Events on topics of others it reads by itself, as a file declares them, and appends them to engagement.events.v1 as well.
 //
 // What is sent is answered with 202 only after Kafka has acknowledged all of it; whatever else happens, the answer
 // says that the sender still owns it. It is taken whole or not at all. A webhook's is another matter: its sender would send
@@ -55,6 +56,7 @@ type Config struct {
 	Pseudonym config.Secret `name:"pseudonym-key" env:"PSEUDONYM_KEY" help:"Replace customer ids by a keyed hash (HMAC-SHA256) of them. Everybody who writes customer ids has to use the same key."`
 	PublicURL string        `name:"public-url" env:"PUBLIC_URL" placeholder:"URL" help:"What the URLs of the webhooks begin with where their providers call them, such as https://mail.example.com; some sign it. Empty: as a request says, which is not what the provider has called where a proxy stands before this service."`
 	Machines  string        `name:"machine-lists" env:"MACHINE_LISTS" placeholder:"FILE" help:"Lists of machines that open and click (docs/machine-opens.md), in place of those that come with this version. Read at the start."`
+	Sources   string        `name:"sources" env:"SOURCES" placeholder:"FILE" help:"Topics of others on the same Kafka that hold engagement, and how their records are read (docs/sources.md). Read at the start."`
 
 	SendGrid   sendgrid.Config   `embed:"" prefix:"sendgrid-" envprefix:"SENDGRID_"`
 	SES        ses.Config        `embed:"" prefix:"ses-" envprefix:"SES_"`
@@ -119,6 +121,9 @@ func (c Config) Validate() error {
 	if _, err := c.providers(); err != nil {
 		problems = append(problems, err)
 	}
+	if _, err := c.sources(); err != nil {
+		problems = append(problems, err)
+	}
 	if c.MaxBody < 1<<10 {
 		problems = append(problems, fmt.Errorf("MAX_BODY: %d bytes do not hold an event: give at least 1024", c.MaxBody))
 	}
@@ -179,20 +184,28 @@ func Run(ctx context.Context, c Config, set app.Settings) error {
 	if err != nil {
 		return err
 	}
+	feeds, err := s.feeds(log, set)
+	if err != nil {
+		return err
+	}
 	ln := c.Listener
 	if ln == nil {
 		if ln, err = net.Listen("tcp", c.Listen); err != nil {
 			return fmt.Errorf("listen: %w: choose another LISTEN", err)
 		}
 	}
-	set.Log.InfoContext(ctx, "taking events and requests", "address", ln.Addr().String(), "run", c.Run.ID, "webhooks", strings.Join(s.served(), " "), "clients", strings.Join(s.known(), " "), "machines", s.machines)
-	return app.Group(ctx,
+	work := []func(context.Context) error{
 		func(ctx context.Context) error {
 			watch(ctx, log, run.Topic(topics.Events), set)
 			return nil
 		},
 		func(ctx context.Context) error { return app.Serve(ctx, ln, s.handler()) },
-	)
+	}
+	for _, f := range feeds {
+		work = append(work, f.run)
+	}
+	set.Log.InfoContext(ctx, "taking events and requests", "address", ln.Addr().String(), "run", c.Run.ID, "webhooks", strings.Join(s.served(), " "), "sources", len(feeds), "clients", strings.Join(s.known(), " "), "machines", s.machines)
+	return app.Group(ctx, work...)
 }
 
 // watchEvery is how often Kafka is asked whether it is there.

@@ -80,7 +80,7 @@ func newServer(c Config, out writer, store snapshots, partitions int32, set app.
 	s.providers, problems[0] = c.providers()
 	m := set.Telemetry.Meter()
 	s.events, problems[1] = m.Int64Counter("tempismo.ingest.events", metric.WithUnit("{event}"),
-		metric.WithDescription("Events, requests and customers by endpoint, provider, client (the name of its token) and what became of them: accepted, ignored (not engagement), unconsented (opens that the customer has not consented to), dead (of a webhook, and could not be mapped), rejected (not valid; a webhook that is not the provider's counts as one), unacknowledged (the sender was told to try again)."))
+		metric.WithDescription("Events, requests and customers by endpoint, provider, client (the name of its token) and what became of them: accepted, ignored (not engagement), unconsented (opens that the customer has not consented to), dead (of a webhook, and could not be mapped), rejected (not valid; a webhook that is not the provider's counts as one), unacknowledged (the sender was told to try again); of topics of others by source: unknown (ignored, and the file does not name the kind), missed (no longer there when it was to be read)."))
 	s.requests, problems[2] = m.Float64Histogram("http.server.request.duration", metric.WithUnit("s"), metric.WithDescription("Duration of requests by route and status."))
 	for _, p := range s.providers {
 		if source, ok := p.source.(*sfmc.Source); ok { // which has to tell the operator a key

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/tempismo/tempismo/pkg/kafka"
@@ -105,12 +106,14 @@ func (s *server) called(r *http.Request) string {
 	return "http://" + r.Host + r.URL.RequestURI()
 }
 
-// Headers of dead letters, named as Kafka Connect and the runtime name them. There is no topic, partition and offset: what came
-// over HTTP has none.
+// Headers of dead letters, named as Kafka Connect and the runtime name them. What came over HTTP has no topic, partition and offset.
 const (
-	letterClass   = "__connect.errors.class.name"
-	letterMessage = "__connect.errors.exception.message"
-	letterStage   = "__connect.errors.stage"
+	letterTopic     = "__connect.errors.topic"
+	letterPartition = "__connect.errors.partition"
+	letterOffset    = "__connect.errors.offset"
+	letterClass     = "__connect.errors.class.name"
+	letterMessage   = "__connect.errors.exception.message"
+	letterStage     = "__connect.errors.stage"
 )
 
 // What begins a dead letter's header that was one of the request, and a stage that was ours.
@@ -147,14 +150,20 @@ func same(a, b []byte) bool { return len(a) == len(b) && (len(a) == 0 || &a[0] =
 
 // setAside writes the dead letters of a request.
 func (s *server) setAside(ctx context.Context, p *provider, b *batch) error {
-	topic := topics.DeadLetter(topics.Events)
-	err := s.out.WriteAll(ctx, topic, b.letters)
-	if errors.Is(err, kafka.ErrTooLarge) {
-		err = s.setAsideInPart(ctx, topic, b.letters)
-	}
+	err := s.writeLetters(ctx, b.letters)
 	if err == nil {
 		s.log.WarnContext(ctx, "events of a webhook could not be mapped and went to the dead letters", "provider", p.name, "events", b.dead, "letters", len(b.letters),
 			"index", b.wrong[0].Index, "field", b.wrong[0].Field, "reason", b.wrong[0].Reason)
+	}
+	return err
+}
+
+// writeLetters writes dead letters.
+func (s *server) writeLetters(ctx context.Context, letters []stream.Message) error {
+	topic := topics.DeadLetter(topics.Events)
+	err := s.out.WriteAll(ctx, topic, letters)
+	if errors.Is(err, kafka.ErrTooLarge) {
+		return s.setAsideInPart(ctx, topic, letters)
 	}
 	return err
 }
@@ -167,8 +176,14 @@ func (s *server) setAsideInPart(ctx context.Context, topic string, letters []str
 		err := s.out.WriteAll(ctx, topic, []stream.Message{m})
 		for errors.Is(err, kafka.ErrTooLarge) && len(m.Value) > 0 {
 			m.Value = m.Value[:len(m.Value)/2]
-			m.Headers = append([]stream.Header{}, letters[i].Headers...)
-			m.Headers[1].Value = fmt.Appendf(nil, "%s (of %d bytes %d fit this topic: raise its max.message.bytes)", letters[i].Headers[1].Value, len(letters[i].Value), len(m.Value))
+			m.Headers = slices.Clone(letters[i].Headers)
+			// The last of that name: a record may have come with one.
+			for why := len(m.Headers) - 1; why >= 0; why-- {
+				if m.Headers[why].Key == letterMessage {
+					m.Headers[why].Value = fmt.Appendf(nil, "%s (of %d bytes %d fit this topic: raise its max.message.bytes)", m.Headers[why].Value, len(letters[i].Value), len(m.Value))
+					break
+				}
+			}
 			err = s.out.WriteAll(ctx, topic, []stream.Message{m})
 		}
 		if err != nil {

@@ -110,7 +110,7 @@ type exportedRecord struct {
 
 // whatCannotBeKnown goes into every report.
 var whatCannotBeKnown = []string{
-	"Dead letters of ingest are keyed by the provider that told them, because what could not be read has no customer: engagement.events.v1.dlq may name this one. They are kept for 30 days.",
+	"Dead letters of ingest are keyed by the provider that told them, or as they were on a topic of others, because what could not be read has no customer: engagement.events.v1.dlq may name this one. They are kept for 30 days.",
 	"Records and states under other ids of the same person, such as an address, or an id without its pseudonym.",
 	"States of other runs: give --run for each.",
 	"What services had in hand and not yet published while this was read.",

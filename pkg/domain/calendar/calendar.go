@@ -117,6 +117,12 @@ func (d Day) At(minute int, loc *time.Location) time.Time {
 	return instant(d.unix()+int64(minute)*60, loc)
 }
 
+// Shown returns the instant at which the wall clock of loc shows what t shows in its own zone. Minutes that are skipped, or
+// lived through twice, go by the rules of Instant.
+func Shown(t time.Time, loc *time.Location) time.Time {
+	return DayOf(t, t.Location()).At(t.Hour()*60+t.Minute(), loc).Add(time.Duration(t.Second())*time.Second + time.Duration(t.Nanosecond()))
+}
+
 // Next returns the day after d.
 func (d Day) Next() Day { return d.Add(1) }
 

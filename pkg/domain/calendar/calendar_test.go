@@ -152,6 +152,30 @@ func TestInstantIsTheFirstMomentOfItsHour(t *testing.T) {
 	})
 }
 
+func TestShown(t *testing.T) {
+	rome, err := Zone("Europe/Rome")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct{ sentence, shows, want string }{
+		{"in winter", "2026-12-03T10:41:52.25Z", "2026-12-03T09:41:52.25Z"},
+		{"in summer", "2026-07-03T10:41:52Z", "2026-07-03T08:41:52Z"},
+		{"whatever the zone is in which it was read", "2026-07-03T10:41:52+09:00", "2026-07-03T08:41:52Z"},
+		{"a minute that is skipped is the next one that there is", "2026-03-29T02:30:15Z", "2026-03-29T01:00:15Z"},
+		{"of two the first", "2026-10-25T02:30:15Z", "2026-10-25T00:30:15Z"},
+	} {
+		t.Run(row.sentence, func(t *testing.T) {
+			shows, err := time.Parse(time.RFC3339Nano, row.shows)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := Shown(shows, rome).Format(time.RFC3339Nano); got != row.want {
+				t.Errorf("got %s, want %s", got, row.want)
+			}
+		})
+	}
+}
+
 func TestParseWindow(t *testing.T) {
 	rows := []struct {
 		name, text string

@@ -539,11 +539,7 @@ func local(t time.Time, zone *time.Location) (time.Time, error) {
 	if zone == nil {
 		return time.Time{}, errNoClock
 	}
-	if zone == time.UTC {
-		return t.UTC(), nil
-	}
-	day := calendar.Day{Year: t.Year(), Month: t.Month(), Day: t.Day()}
-	return day.At(t.Hour()*60+t.Minute(), zone).Add(time.Duration(t.Second())*time.Second + time.Duration(t.Nanosecond())), nil
+	return calendar.Shown(t, zone), nil
 }
 
 func (x *Reader) formats() []string {
