@@ -21,7 +21,7 @@ const law = `
 	domain/timing, domain/calendar < domain/deviation, domain/timing/fit;
 	domain/deviation, domain/customer < domain/decision;
 
-	NONE < topics, stream;
+	NONE < topics, stream, outgoing;
 	kong < config;
 	stream, otel, prometheus < telemetry;
 	config, telemetry < app;

@@ -8,11 +8,11 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strconv"
-	"syscall"
 	"time"
+
+	"github.com/tempismo/tempismo/pkg/outgoing"
 )
 
 // Calls are the settings that every CRM has.
@@ -45,7 +45,7 @@ func (c Calls) Validate(prefix, target, example string, simulated bool) error {
 			wrong("URL", "%q: use https, or set %sALLOW_PRIVATE=true for a target of your own network", target, prefix)
 		}
 	}
-	if c.SimulatedTarget != "" && !loopbackURL(c.SimulatedTarget) {
+	if c.SimulatedTarget != "" && !outgoing.LoopbackURL(c.SimulatedTarget) {
 		wrong("SIMULATED_TARGET", "%q: a simulated run may only call this machine, e.g. http://127.0.0.1:8089/", c.SimulatedTarget)
 	}
 	if c.Timeout < time.Second || c.Timeout > 30*time.Second {
@@ -63,30 +63,13 @@ func (c Calls) Validate(prefix, target, example string, simulated bool) error {
 // Client makes the client for a run. Addresses that the run must not reach are refused when the connection is made, after
 // resolving; certificates are verified, and redirects are not followed.
 func (c Calls) Client(prefix string, simulated bool) *http.Client {
-	dialer := &net.Dialer{Timeout: c.Timeout}
 	switch {
 	case simulated:
-		dialer.Control = func(_, address string, _ syscall.RawConn) error { return loopback(address) }
-	case !c.AllowPrivate:
-		dialer.Control = func(_, address string, _ syscall.RawConn) error { return public(prefix, address) }
+		return outgoing.Client(c.Timeout, c.Concurrency, outgoing.Loopback)
+	case c.AllowPrivate:
+		return outgoing.Client(c.Timeout, c.Concurrency, nil)
 	}
-	return &http.Client{
-		Timeout: c.Timeout,
-		// A redirect could lead past the guard of whoever configured the URL, and the call would not be what was signed.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		// No proxy: the guard must see the address that is really called.
-		Transport: &http.Transport{
-			DialContext:         dialer.DialContext,
-			ForceAttemptHTTP2:   true,
-			MaxIdleConnsPerHost: c.Concurrency,
-			// Shorter than what usual gateways allow (60 seconds): a call on a connection that the other side is just closing
-			// is one of which nobody knows whether it was taken.
-			IdleConnTimeout: 30 * time.Second,
-
-			TLSHandshakeTimeout:   c.Timeout,
-			ResponseHeaderTimeout: c.Timeout,
-		},
-	}
+	return outgoing.Client(c.Timeout, c.Concurrency, outgoing.Public(prefix+"ALLOW_PRIVATE"))
 }
 
 // MaxBody bounds what is read of an answer. The rest of a longer one is left, with its connection.
@@ -116,9 +99,9 @@ func Sort(code int, header http.Header, now time.Time) Answer {
 	case code >= 200 && code < 300:
 		a.Verdict, a.Detail = Accepted, ""
 	case code == http.StatusTooManyRequests, code == http.StatusTooEarly:
-		a.Verdict, a.After = Retry, min(longest, RetryAfter(header.Get("Retry-After"), now))
+		a.Verdict, a.After = Retry, min(longest, outgoing.RetryAfter(header.Get("Retry-After"), now))
 	case code == http.StatusRequestTimeout, code >= 500:
-		a.Verdict, a.After = Unknown, min(longest, RetryAfter(header.Get("Retry-After"), now))
+		a.Verdict, a.After = Unknown, min(longest, outgoing.RetryAfter(header.Get("Retry-After"), now))
 	case code == http.StatusUnauthorized, code == http.StatusForbidden, code == http.StatusNotFound, code == http.StatusMethodNotAllowed, code < 400:
 		a.Verdict = Denied
 	default:
@@ -152,8 +135,8 @@ func unanswered(err error) Answer {
 	var dial *net.OpError
 	var certificate *tls.CertificateVerificationError
 	switch {
-	case errors.Is(err, errForbidden):
-		return Answer{Verdict: Forbidden, Detail: errForbidden.Error()}
+	case errors.Is(err, outgoing.ErrForbidden):
+		return Answer{Verdict: Forbidden, Detail: outgoing.ErrForbidden.Error()}
 	case errors.As(err, &dial) && dial.Op == "dial":
 		return Answer{Verdict: Retry, Detail: "no connection"}
 	case errors.As(err, &certificate): // before anything was said
@@ -167,82 +150,4 @@ func unanswered(err error) Answer {
 func isTimeout(err error) bool {
 	var n net.Error
 	return errors.As(err, &n) && n.Timeout()
-}
-
-// RetryAfter reads a Retry-After header, seconds or a date (RFC 9110, section 10.2.3).
-func RetryAfter(h string, now time.Time) time.Duration {
-	if s, err := strconv.ParseInt(h, 10, 32); err == nil {
-		return max(0, time.Duration(s)*time.Second)
-	}
-	if t, err := http.ParseTime(h); err == nil {
-		return max(0, t.Sub(now))
-	}
-	return 0
-}
-
-// errForbidden says that an address is none that may be called.
-var errForbidden = errors.New("the target's address is forbidden")
-
-// public refuses addresses that a name in somebody else's DNS must not lead us to: this machine, its network and the
-// metadata service of a cloud (server-side request forgery). It is asked when the connection is made, after resolving.
-func public(prefix, address string) error {
-	ip, err := addressOf(address)
-	if err != nil {
-		return err
-	}
-	if !ip.IsGlobalUnicast() || ip.IsPrivate() {
-		return fmt.Errorf("%w: %s is not public; set %sALLOW_PRIVATE=true if it is meant", errForbidden, ip, prefix)
-	}
-	for _, p := range special {
-		if p.Contains(ip) {
-			return fmt.Errorf("%w: %s is in %s; set %sALLOW_PRIVATE=true if it is meant", errForbidden, ip, p, prefix)
-		}
-	}
-	return nil
-}
-
-// special are networks of the IANA special-purpose registries (RFC 6890) that netip counts among the global ones.
-var special = []netip.Prefix{
-	netip.MustParsePrefix("0.0.0.0/8"),       // this network
-	netip.MustParsePrefix("100.64.0.0/10"),   // carrier-grade NAT
-	netip.MustParsePrefix("192.0.0.0/24"),    // protocol assignments
-	netip.MustParsePrefix("192.0.2.0/24"),    // documentation
-	netip.MustParsePrefix("198.18.0.0/15"),   // benchmarks
-	netip.MustParsePrefix("198.51.100.0/24"), // documentation
-	netip.MustParsePrefix("203.0.113.0/24"),  // documentation
-	netip.MustParsePrefix("240.0.0.0/4"),     // reserved, and the limited broadcast
-	netip.MustParsePrefix("64:ff9b::/96"),    // NAT64, which leads into IPv4 again
-	netip.MustParsePrefix("64:ff9b:1::/48"),  // the same, locally used
-	netip.MustParsePrefix("2001:db8::/32"),   // documentation
-	netip.MustParsePrefix("2002::/16"),       // 6to4, which leads into IPv4 again
-	netip.MustParsePrefix("fec0::/10"),       // site-local, of old
-}
-
-// loopback refuses everything but this machine.
-func loopback(address string) error {
-	ip, err := addressOf(address)
-	if err != nil {
-		return err
-	}
-	if !ip.IsLoopback() {
-		return fmt.Errorf("%w: %s is not this machine, and a simulated run calls nobody else", errForbidden, ip)
-	}
-	return nil
-}
-
-func addressOf(address string) (netip.Addr, error) {
-	a, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return netip.Addr{}, fmt.Errorf("%w: %w", errForbidden, err)
-	}
-	return a.Addr().Unmap().WithZone(""), nil
-}
-
-func loopbackURL(s string) bool {
-	u, err := url.Parse(s)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" {
-		return false
-	}
-	ip, err := netip.ParseAddr(u.Hostname())
-	return u.Hostname() == "localhost" || err == nil && ip.Unmap().IsLoopback()
 }

@@ -1,7 +1,6 @@
 package crm
 
 import (
-	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -9,67 +8,9 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/tempismo/tempismo/pkg/outgoing"
 )
-
-func TestGuard(t *testing.T) {
-	rows := []struct {
-		name, address    string
-		public, loopback bool
-	}{
-		{"a public address", "93.184.216.34:443", true, false},
-		{"a public address in IPv6", "[2606:2800:220:1::1]:443", true, false},
-		{"this machine", "127.0.0.1:80", false, true},
-		{"this machine by another name", "127.9.8.7:80", false, true},
-		{"this machine in IPv6", "[::1]:80", false, true},
-		{"this machine, IPv4 in IPv6", "[::ffff:127.0.0.1]:80", false, true},
-		{"no address", "0.0.0.0:80", false, false},
-		{"no address in IPv6", "[::]:80", false, false},
-		{"a private network", "10.1.2.3:80", false, false},
-		{"another private network", "192.168.0.1:80", false, false},
-		{"a private network, IPv4 in IPv6", "[::ffff:172.16.0.1]:80", false, false},
-		{"a private network in IPv6", "[fd00::1]:80", false, false},
-		{"a cloud's metadata service", "169.254.169.254:80", false, false},
-		{"link-local with a zone", "[fe80::1%eth0]:80", false, false},
-		{"carrier-grade NAT", "100.64.0.1:80", false, false},
-		{"NAT64 of a private address", "[64:ff9b::a00:1]:80", false, false},
-		{"6to4 of a private address", "[2002:a00:1::]:80", false, false},
-		{"multicast", "224.0.0.1:80", false, false},
-		{"broadcast", "255.255.255.255:80", false, false},
-		{"a name that was not resolved", "example.com:80", false, false},
-	}
-	for _, r := range rows {
-		t.Run(r.name, func(t *testing.T) {
-			if err := public("WEBHOOK_", r.address); (err == nil) != r.public || err != nil && !errors.Is(err, errForbidden) {
-				t.Errorf("public: %v", err)
-			}
-			if err := loopback(r.address); (err == nil) != r.loopback || err != nil && !errors.Is(err, errForbidden) {
-				t.Errorf("loopback: %v", err)
-			}
-		})
-	}
-}
-
-func TestRetryAfter(t *testing.T) {
-	now := time.Date(2026, 12, 3, 9, 0, 0, 0, time.UTC)
-	rows := []struct {
-		name, header string
-		want         time.Duration
-	}{
-		{"seconds", "120", 2 * time.Minute},
-		{"a date", "Thu, 03 Dec 2026 09:05:00 GMT", 5 * time.Minute},
-		{"a date that has passed", "Thu, 03 Dec 2026 08:05:00 GMT", 0},
-		{"a negative number", "-5", 0},
-		{"nonsense", "soon", 0},
-		{"nothing", "", 0},
-	}
-	for _, r := range rows {
-		t.Run(r.name, func(t *testing.T) {
-			if got := RetryAfter(r.header, now); got != r.want {
-				t.Errorf("got %v, want %v", got, r.want)
-			}
-		})
-	}
-}
 
 func TestSort(t *testing.T) {
 	rows := []struct {
@@ -127,7 +68,7 @@ func TestWithoutAnAnswer(t *testing.T) {
 		{"the connection breaks", calls.Client("X_", false), plain.URL, Answer{Verdict: Unknown, Detail: "connection lost"}},
 		{"nobody listens", calls.Client("X_", false), nobody.URL, Answer{Verdict: Retry, Detail: "no connection"}},
 		{"a certificate of nobody", calls.Client("X_", false), secure.URL, Answer{Verdict: Denied, Detail: "its certificate is not valid"}},
-		{"an address of this machine", Calls{Timeout: time.Second, Concurrency: 1}.Client("X_", false), plain.URL, Answer{Verdict: Forbidden, Detail: errForbidden.Error()}},
+		{"an address of this machine", Calls{Timeout: time.Second, Concurrency: 1}.Client("X_", false), plain.URL, Answer{Verdict: Forbidden, Detail: outgoing.ErrForbidden.Error()}},
 		{"the same in a simulated run", Calls{Timeout: time.Second, Concurrency: 1}.Client("X_", true), plain.URL, Answer{Verdict: Unknown, Detail: "connection lost"}},
 	}
 	for _, r := range rows {

@@ -34,6 +34,7 @@ import (
 	"time"
 
 	"github.com/tempismo/tempismo/pkg/config"
+	"github.com/tempismo/tempismo/pkg/outgoing"
 	"github.com/tempismo/tempismo/services/connector/crm"
 )
 
@@ -163,7 +164,7 @@ func (h *HubSpot) sort(code int, header http.Header, body []byte, now time.Time)
 	case a.Verdict == crm.Accepted:
 		return a
 	case code == http.StatusLocked, code == 477: // locked for a moment, and being moved to another data centre
-		a.Verdict, a.After = crm.Retry, min(max(crm.RetryAfter(header.Get("Retry-After"), now), 2*time.Second), time.Hour)
+		a.Verdict, a.After = crm.Retry, min(max(outgoing.RetryAfter(header.Get("Retry-After"), now), 2*time.Second), time.Hour)
 	case code == http.StatusTooManyRequests && a.After == 0:
 		a.After = 10 * time.Second
 		if said.Policy == "DAILY" {
