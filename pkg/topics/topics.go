@@ -52,7 +52,7 @@ const day = 24 * time.Hour
 var All = []Topic{
 	{Events, Log, 400 * day, []string{"ingest"}, []string{"profiler", "trainer"}, true},
 	{Attributes, Table, 0, []string{"ingest", "others"}, []string{"profiler", "decider", "trainer"}, true},
-	{Erasures, Log, 800 * day, []string{"profiler", "tempismo erase"}, []string{"profiler", "detector", "decider", "trainer"}, true},
+	{Erasures, Log, 800 * day, []string{"ingest", "profiler", "tempismo erase"}, []string{"profiler", "detector", "decider", "trainer"}, true},
 	{Scored, Log, 30 * day, []string{"profiler"}, []string{"detector"}, true},
 	{Digests, Log, 400 * day, []string{"profiler"}, []string{"console", "trainer"}, false},
 	{Deviations, Log, 90 * day, []string{"detector"}, []string{"decider", "console", "alert consumers"}, true},

@@ -1,6 +1,7 @@
 // Package ingest is the way in: over HTTP it takes engagement events, as CloudEvents or as webhooks of email service
 // providers, messages that are to wait for their moment, and what is known of customers, and appends them to
-// engagement.events.v1, send.requests.v1 and customer.attributes.v1. It also answers when a customer is best written to.
+// engagement.events.v1, send.requests.v1 and customer.attributes.v1; whom a provider was told to erase, to customer.erasures.v1. It
+// also answers when a customer is best written to.
 //
 // What is sent is answered with 202 only after Kafka has acknowledged all of it; whatever else happens, the answer
 // says that the sender still owns it. It is taken whole or not at all. A webhook's is another matter: its sender would send
@@ -163,7 +164,7 @@ func Run(ctx context.Context, c Config, set app.Settings) error {
 	}
 	defer log.Close()
 	run := stream.Run{ID: c.Run.ID, Simulated: c.Run.Simulated()}
-	infos, err := log.Topics(ctx, run.Topic(topics.Events), run.Topic(topics.DeadLetter(topics.Events)), run.Topic(topics.Requests), run.Topic(topics.Attributes))
+	infos, err := log.Topics(ctx, run.Topic(topics.Events), run.Topic(topics.DeadLetter(topics.Events)), run.Topic(topics.Requests), run.Topic(topics.Attributes), run.Topic(topics.Erasures))
 	if err != nil {
 		return fmt.Errorf("look up the topics (tempismo topics creates what is missing): %w", err)
 	}

@@ -82,7 +82,7 @@ func newServer(c Config, out writer, store snapshots, partitions int32, set app.
 	s.providers, problems[0] = c.providers()
 	m := set.Telemetry.Meter()
 	s.events, problems[1] = m.Int64Counter("tempismo.ingest.events", metric.WithUnit("{event}"),
-		metric.WithDescription("Events, requests and customers by endpoint, provider and what became of them: accepted, ignored (not engagement), dead (of a webhook, and could not be mapped), rejected (not valid; a webhook that is not the provider's counts as one), unacknowledged (the sender was told to try again)."))
+		metric.WithDescription("Events, requests and customers by endpoint, provider and what became of them: accepted, ignored (not engagement), dead (of a webhook, and could not be mapped), erased (a customer who is to be forgotten), rejected (not valid; a webhook that is not the provider's counts as one), unacknowledged (the sender was told to try again)."))
 	s.requests, problems[2] = m.Float64Histogram("http.server.request.duration", metric.WithUnit("s"), metric.WithDescription("Duration of requests by route and status."))
 	for _, p := range s.providers {
 		if source, ok := p.source.(*sfmc.Source); ok { // which has to tell the operator a key
@@ -101,6 +101,7 @@ type batch struct {
 	ids      []string // by which its elements are known, where the sender is to be told
 	ignored  int      // valid, but not engagement
 	wrong    []wrong
+	erasures []stream.Message // of customers who are to be forgotten
 	letters  []stream.Message // what cannot be taken, where the rest is taken all the same
 	answer   []byte           // of a request that is no batch but wants this answer
 	shaken   bool             // whether it is one
@@ -200,7 +201,7 @@ func (s *server) take(e *endpoint) http.Handler {
 		}
 		return metric.WithAttributeSet(attribute.NewSet(set...))
 	}
-	accepted, ignored, dead, rejected, unacknowledged := at("accepted"), at("ignored"), at("dead"), at("rejected"), at("unacknowledged")
+	accepted, ignored, dead, erased, rejected, unacknowledged := at("accepted"), at("ignored"), at("dead"), at("erased"), at("rejected"), at("unacknowledged")
 	taken, later := http.StatusAccepted, http.StatusServiceUnavailable
 	if e.provider != nil {
 		taken, later = e.provider.taken, e.provider.later
@@ -226,6 +227,7 @@ func (s *server) take(e *endpoint) http.Handler {
 			s.events.Add(ctx, int64(b.ignored), ignored)
 			if e.provider != nil {
 				s.events.Add(ctx, int64(len(b.letters)), dead)
+				s.events.Add(ctx, int64(len(b.erasures)), erased)
 			}
 			reply(w, status, "application/json", e.answer(&b))
 		case errors.As(err, &no):
@@ -233,7 +235,7 @@ func (s *server) take(e *endpoint) http.Handler {
 			case len(no.wrong) > 0:
 				s.events.Add(ctx, int64(len(b.messages)+b.ignored+len(b.wrong)), rejected)
 			case no.status == http.StatusServiceUnavailable:
-				s.events.Add(ctx, int64(len(b.messages)+len(b.letters)), unacknowledged)
+				s.events.Add(ctx, int64(len(b.messages)+len(b.erasures)+len(b.letters)), unacknowledged)
 				no.status = later
 			case e.provider != nil:
 				s.events.Add(ctx, 1, rejected)
@@ -242,7 +244,7 @@ func (s *server) take(e *endpoint) http.Handler {
 			refuse(w, no)
 		default: // the client has gone
 			status = 499
-			s.events.Add(ctx, int64(len(b.messages)+len(b.letters)), unacknowledged)
+			s.events.Add(ctx, int64(len(b.messages)+len(b.erasures)+len(b.letters)), unacknowledged)
 		}
 		if status >= 500 {
 			span.SetStatus(codes.Error, err.Error())
@@ -288,11 +290,7 @@ func (s *server) append(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	}
 	waiting, cancel := context.WithTimeout(ctx, s.config.Patience)
 	defer cancel()
-	// Dead letters come last: they have no ids by which somebody could tell that one was written twice.
-	err = s.out.WriteAll(waiting, e.topic, b.messages)
-	if err == nil && len(b.letters) > 0 {
-		err = s.setAside(waiting, e.provider, &b)
-	}
+	err = s.keep(waiting, e.topic, e.provider, &b)
 	switch {
 	case err == nil:
 		return b, nil
