@@ -1,8 +1,7 @@
 // Package hubspot takes the webhooks of a HubSpot app, as far as they tell what contacts have done with mail.
 //
 // It is not HubSpot's list of email events, which has the message, the link and HubSpot's verdict on bots for each event, and
-// which must be fetched (https://developers.hubspot.com/docs/api-reference/legacy/email-analytics-v1/guide): apps are sent no
-// email events. They can be sent changes of contact properties, and some of those are the traces that email leaves on a contact:
+// which must be fetched, as package pull/hubspot does: apps are sent no email events. They can be sent changes of contact properties, and some of those are the traces that email leaves on a contact:
 //
 //	hs_email_last_send_date       sent, a marketing email
 //	hs_email_last_open_date       opened
