@@ -88,6 +88,8 @@ func (s *server) pull(ctx context.Context, log stream.Log, run stream.Run, clien
 		})); err != nil {
 		return err
 	}
+	idle := func() { set.Health.Set(from.name, true, "its events are another instance's turn") }
+	idle()
 	topic := run.Topic(topics.Events)
 	return log.Consume(ctx, run.Group(pullService), topic, func(ctx context.Context, a stream.Assignment) {
 		if a.Partition() != 0 {
@@ -106,7 +108,7 @@ func (s *server) pull(ctx context.Context, log stream.Log, run stream.Run, clien
 		turn.Store(true)
 		p.Run(ctx, settled)
 		turn.Store(false)
-		set.Health.Set(from.name, true, "its events are another instance's turn")
+		idle()
 	})
 }
 

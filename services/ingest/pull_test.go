@@ -136,10 +136,10 @@ func TestHubSpotsListIsFetched(t *testing.T) {
 		}
 		// Everybody is ready, and the one whose turn it is not says so.
 		working, idle := &one, &two
-		if strings.Contains(one.says(), "another") {
+		if !strings.Contains(one.says(), "fetched up to") {
 			working, idle = &two, &one
 		}
-		if !strings.Contains(working.says(), "{true its events are fetched up to ") || strings.Contains(idle.says(), "fetched up to") {
+		if !strings.Contains(working.says(), "{true its events are fetched up to ") || !strings.Contains(idle.says(), "{true its events are another instance's turn}") {
 			t.Errorf("%q, %q", working.says(), idle.says())
 		}
 		counts := working.counted()
