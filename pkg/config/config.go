@@ -262,3 +262,14 @@ func (r Run) Validate() error {
 	}
 	return nil
 }
+
+// Pixels is what counts of customers who have not said whether tracking pixels may observe them. Ingest, profiler and trainer of a
+// run must agree on it.
+type Pixels struct {
+	Consent string `name:"pixel-consent" env:"PIXEL_CONSENT" enum:",required,assumed" default:"" help:"Opens of customers who have not said whether tracking pixels may observe them: required, they are not taken; assumed, they are, until somebody refuses. Empty: required in a live run, assumed in a simulated one. The same for ingest, profiler and trainer."`
+}
+
+// Assumed reports whether they may be observed, in a live run or in a simulated one.
+func (p Pixels) Assumed(simulated bool) bool {
+	return p.Consent == "assumed" || p.Consent == "" && simulated
+}

@@ -41,6 +41,7 @@ var contract = map[string]struct {
 }{
 	topics.Events:     {[]string{engagement.Type}, nil, "engagement"},
 	topics.Attributes: {[]string{customer.Type}, customer.Attributes{}, "customer"},
+	topics.Consents:   {[]string{customer.ConsentType}, customer.Answer{}, "answer"},
 	topics.Erasures:   {[]string{customer.ErasureType}, customer.Erasure{}, "erasure"},
 	topics.Scored:     {[]string{timing.ScoredType}, timing.Scored{}, "scored"},
 	topics.Digests:    {[]string{timing.DigestType}, timing.Digest{}, "digest"},
@@ -102,6 +103,12 @@ func recode(topic string, record []byte) ([]byte, error) {
 	switch topic {
 	case topics.Attributes:
 		var a customer.Attributes
+		if err := a.Parse(e.Data); err != nil {
+			return nil, err
+		}
+		e.Data = a.Append(nil)
+	case topics.Consents:
+		var a customer.Answer
 		if err := a.Parse(e.Data); err != nil {
 			return nil, err
 		}

@@ -10,6 +10,7 @@ import "time"
 const (
 	Events     = "engagement.events.v1"
 	Attributes = "customer.attributes.v1"
+	Consents   = "customer.consents.v1"
 	Erasures   = "customer.erasures.v1"
 	Scored     = "engagement.scored.v1"
 	Digests    = "timing.digests.v1"
@@ -51,8 +52,9 @@ const day = 24 * time.Hour
 // All lists the topics in the order of the flow.
 var All = []Topic{
 	{Events, Log, 400 * day, []string{"ingest"}, []string{"profiler", "trainer"}, true},
-	{Attributes, Table, 0, []string{"ingest", "others"}, []string{"profiler", "decider", "trainer"}, true},
-	{Erasures, Log, 800 * day, []string{"ingest", "profiler", "tempismo erase"}, []string{"profiler", "detector", "decider", "trainer"}, true},
+	{Attributes, Table, 0, []string{"ingest", "others"}, []string{"profiler", "decider", "connector", "trainer"}, true},
+	{Consents, Log, 3650 * day, []string{"ingest", "profiler", "others"}, []string{"profiler", "decider", "connector", "trainer"}, true},
+	{Erasures, Log, 3650 * day, []string{"ingest", "profiler", "tempismo erase"}, []string{"profiler", "detector", "decider", "connector", "trainer"}, true},
 	{Scored, Log, 30 * day, []string{"profiler"}, []string{"detector"}, true},
 	{Digests, Log, 400 * day, []string{"profiler"}, []string{"console", "trainer"}, false},
 	{Deviations, Log, 90 * day, []string{"detector"}, []string{"decider", "console", "alert consumers"}, true},

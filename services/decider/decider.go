@@ -96,7 +96,7 @@ func Job(run stream.Run, count metric.Int64Counter) stream.Job[Input, decision.S
 	return stream.Job[Input, decision.State, Partition]{
 		Service: Service,
 		Inputs: []stream.Input{
-			{Topic: topics.Deviations}, {Topic: topics.Requests}, {Topic: topics.Attributes, Table: true}, {Topic: topics.Erasures}, {Topic: topics.Outcomes},
+			{Topic: topics.Deviations}, {Topic: topics.Requests}, {Topic: topics.Attributes, Table: true}, {Topic: topics.Consents}, {Topic: topics.Erasures}, {Topic: topics.Outcomes},
 			{Topic: topics.Policies, Broadcast: true}, {Topic: topics.Models, Broadcast: true},
 		},
 		Outputs: []string{topics.Decisions},
@@ -220,6 +220,8 @@ func (d *decider) step(c *stream.Context, s *decision.State, p *Partition, in *I
 		out, reason = m.Place(s, &in.request)
 	case topics.Attributes:
 		out, err = m.Know(s, in.attributes)
+	case topics.Consents:
+		out = m.Answer(s, &in.answer)
 	case topics.Erasures:
 		if in.erasure.All() {
 			out = m.Erase(s)

@@ -22,6 +22,7 @@ type Input struct {
 	deviation  deviation.Deviation
 	request    decision.Request
 	attributes []byte // the data object; nil: a tombstone
+	answer     customer.Answer
 	erasure    customer.Erasure
 	outcome    decision.Outcome
 }
@@ -56,6 +57,9 @@ func decode(r *stream.Record, in *Input, topic string) (stream.Cause, error) {
 	case topics.Attributes:
 		cause.Time = time.Time{} // what is told is true when it is read: a replay tells it before all events
 		in.attributes = e.Data
+	case topics.Consents:
+		cause.Time = time.Time{}
+		err = in.answer.Parse(e.Data)
 	case topics.Erasures:
 		cause.Time = time.Time{}
 		err = in.erasure.Parse(e.Data)
@@ -74,7 +78,7 @@ func stamp(e *stream.Event) string {
 
 // types are the CloudEvents types of the topics that are read.
 var types = map[string]string{
-	topics.Deviations: deviation.Type, topics.Requests: decision.RequestType, topics.Attributes: customer.Type, topics.Erasures: customer.ErasureType,
+	topics.Deviations: deviation.Type, topics.Requests: decision.RequestType, topics.Attributes: customer.Type, topics.Consents: customer.ConsentType, topics.Erasures: customer.ErasureType,
 	topics.Outcomes: decision.OutcomeType, topics.Policies: decision.PolicyType, topics.Models: timing.ModelType,
 }
 

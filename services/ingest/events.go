@@ -22,19 +22,32 @@ func (s *server) readEvents(r *http.Request, body []byte, traceparent string) (b
 		return b, err
 	}
 	for i, document := range documents {
-		var e engagement.Event
+		e := new(engagement.Event)
 		if err := e.Parse(document); err != nil {
 			b.refuse(i, err)
 			continue
 		}
-		m, err := s.event(&e, false, netip.Addr{}, traceparent)
-		b.take(i, m, err)
+		if err := s.add(&b, e, false, netip.Addr{}, traceparent); err != nil {
+			b.refuse(i, err)
+		}
 	}
 	return b, nil
 }
 
-// event checks what only a live system can check, names the actor, and encodes the event. machine is a provider's own verdict on
-// it, from the address where it was caused, if that is known.
+// add adds an event to a batch. machine is a provider's own verdict on it, from the address where it was caused, if that is known.
+func (s *server) add(b *batch, e *engagement.Event, machine bool, from netip.Addr, traceparent string) error {
+	m, err := s.event(e, machine, from, traceparent)
+	if err != nil {
+		return err
+	}
+	if observed(e) {
+		b.watched = append(b.watched, watched{len(b.messages), e})
+	}
+	b.messages = append(b.messages, m)
+	return nil
+}
+
+// event checks what only a live system can check, names the actor, and encodes the event.
 func (s *server) event(e *engagement.Event, machine bool, from netip.Addr, traceparent string) (stream.Message, error) {
 	if s.ahead(e.Time) {
 		return stream.Message{}, &engagement.FieldError{Field: "time", Reason: errAhead}

@@ -1,11 +1,12 @@
 // Package ingest is the way in: over HTTP it takes engagement events, as CloudEvents or as webhooks of email service
-// providers, messages that are to wait for their moment, and what is known of customers, and appends them to
-// engagement.events.v1, send.requests.v1 and customer.attributes.v1; whom a provider was told to erase, to customer.erasures.v1. It
-// also answers when a customer is best written to. What HubSpot tells nobody it fetches itself.
+// providers, messages that are to wait for their moment, and what is known of customers and was answered by them, and appends them to
+// engagement.events.v1, send.requests.v1, customer.attributes.v1 and customer.consents.v1; whom a provider was told to erase, to
+// customer.erasures.v1. It also answers when a customer is best written to. What HubSpot tells nobody it fetches itself.
 //
 // What is sent is answered with 202 only after Kafka has acknowledged all of it; whatever else happens, the answer
 // says that the sender still owns it. It is taken whole or not at all. A webhook's is another matter: its sender would send
 // it again for days and change nothing, so what can be mapped is taken, and what cannot goes to the dead letters as it came.
+// Opens that customers have not consented to, and their user agents, are left out: it looks that up among what the profiler knows.
 // It is not a queue: what it has in flight is bounded, and beyond that it says 503. It does not drop duplicates, which are
 // normal and which are recognised by their ids, and it remembers nothing from one event to the next: rules that compare
 // events are the profiler's.
@@ -47,6 +48,8 @@ type Config struct {
 	Kafka kafka.Config `embed:"" prefix:"kafka-" envprefix:"KAFKA_"`
 	Redis redis.Config `embed:"" prefix:"redis-" envprefix:"REDIS_"`
 	Run   config.Run   `embed:"" prefix:"run-" envprefix:"RUN_"`
+
+	Pixels config.Pixels `embed:""`
 
 	Listen    string        `name:"listen" env:"LISTEN" default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Where the API and the webhooks are served."`
 	Tokens    config.Secret `name:"api-tokens" env:"API_TOKENS" help:"Bearer tokens of which the API wants one, separated by commas."`
@@ -168,7 +171,7 @@ func Run(ctx context.Context, c Config, set app.Settings) error {
 	}
 	defer log.Close()
 	run := stream.Run{ID: c.Run.ID, Simulated: c.Run.Simulated()}
-	infos, err := log.Topics(ctx, run.Topic(topics.Events), run.Topic(topics.DeadLetter(topics.Events)), run.Topic(topics.Requests), run.Topic(topics.Attributes), run.Topic(topics.Erasures))
+	infos, err := log.Topics(ctx, run.Topic(topics.Events), run.Topic(topics.DeadLetter(topics.Events)), run.Topic(topics.Requests), run.Topic(topics.Attributes), run.Topic(topics.Consents), run.Topic(topics.Erasures))
 	if err != nil {
 		return fmt.Errorf("look up the topics (tempismo topics creates what is missing): %w", err)
 	}

@@ -20,7 +20,7 @@ import (
 )
 
 // pullService names the group of those who can fetch from HubSpot. Its member that has partition 0 of the events does, and the
-// group's offset there is no offset but the time up to which HubSpot's list is settled, in Unix milliseconds (ADR 015).
+// group's offset there is no offset but the time up to which HubSpot's list is settled, in Unix milliseconds (ADR 016).
 const pullService = "ingest.hubspot"
 
 // pull fetches the events of HubSpot's list until ctx ends, whenever it is this instance's turn. What it finds goes the way of a
@@ -38,7 +38,7 @@ func (s *server) pull(ctx context.Context, log stream.Log, run stream.Run, clien
 	at := func(outcome string) metric.MeasurementOption {
 		return metric.WithAttributeSet(attribute.NewSet(attribute.String("provider", from.name), attribute.String("outcome", outcome)))
 	}
-	accepted, ignored, dead, known, unacknowledged := at("accepted"), at("ignored"), at("dead"), at("known"), at("unacknowledged")
+	accepted, ignored, unconsented, dead, known, unacknowledged := at("accepted"), at("ignored"), at("unconsented"), at("dead"), at("known"), at("unacknowledged")
 	p.Append = func(ctx context.Context, elements []webhook.Element) error {
 		ctx, span := s.tracer.Start(ctx, "fetch "+from.name, trace.WithSpanKind(trace.SpanKindClient))
 		defer span.End()
@@ -46,12 +46,17 @@ func (s *server) pull(ctx context.Context, log stream.Log, run stream.Run, clien
 		s.gather(&b, from, elements, nil, parent(ctx, span))
 		waiting, cancel := context.WithTimeout(ctx, s.config.Patience)
 		defer cancel()
-		if err := s.keep(waiting, topics.Events, from, &b); err != nil {
+		err := s.withhold(waiting, &b)
+		if err == nil {
+			err = s.keep(waiting, topics.Events, from, &b)
+		}
+		if err != nil {
 			s.events.Add(ctx, int64(len(b.messages)+len(b.letters)), unacknowledged)
 			return err
 		}
 		s.events.Add(ctx, int64(len(b.messages)), accepted)
 		s.events.Add(ctx, int64(b.ignored), ignored)
+		s.events.Add(ctx, int64(b.unconsented), unconsented)
 		s.events.Add(ctx, int64(len(b.letters)), dead)
 		return nil
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/tempismo/tempismo/pkg/config"
 	"github.com/tempismo/tempismo/pkg/domain/engagement"
 	"github.com/tempismo/tempismo/pkg/kafka"
+	"github.com/tempismo/tempismo/pkg/redis"
 	"github.com/tempismo/tempismo/pkg/stream"
 	"github.com/tempismo/tempismo/pkg/telemetry"
 	"github.com/tempismo/tempismo/pkg/topics"
@@ -40,7 +41,7 @@ func (r *rig) pulls(a *hubspottest.Account, c Config) pulling {
 		r.t.Fatal(err)
 	}
 	p := pulling{rig: r, set: app.Settings{Telemetry: tel, Health: &app.Health{}, Log: slog.New(slog.DiscardHandler)}}
-	c.Run, c.Pull.Token = config.Run{ID: "r1", Mode: "live"}, hubspottest.Token
+	c.Run, c.Pixels, c.Pull.Token = r.server.config.Run, r.server.config.Pixels, hubspottest.Token
 	c = c.withDefaults()
 	server, err := newServer(c, r.out, r.store, partitions, p.set, time.Now)
 	if err != nil {
@@ -236,6 +237,25 @@ func TestWhereFetchingBegins(t *testing.T) {
 	}
 }
 
+// As long as nobody can tell whether customers have consented to pixels no open is taken, and nothing of that time is settled.
+func TestFetchingWaitsUntilConsentsAreKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		today()
+		r := newRig(t, Config{Pixels: config.Pixels{Consent: "required"}}) // no profiler has run
+		a := &hubspottest.Account{}
+		open := time.Now().Add(-5 * time.Hour)
+		a.Happen(hubspottest.Event{ID: "e-1", Created: open})
+		p := r.pulls(a, Config{Pull: hubspot.Config{Since: 6 * time.Hour}})
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		kept := r.out.log.Offsets(r.out.run.Group(pullService), liveTopic)[0]
+		if events := r.events(liveTopic); len(events) != 0 || kept > open.UnixMilli() || !strings.Contains(p.says(), "consented") || p.counted()["failed"] == "" {
+			t.Errorf("%d events, kept %d, %s, %v", len(events), kept, p.says(), p.counted())
+		}
+		p.stop()
+	})
+}
+
 // On a broker, with HTTP between, and stopped at any moment: every event stands on the topic in the end, under one id each.
 func TestFetchingOnABroker(t *testing.T) {
 	broker, err := kafka.StartEmbedded(kafka.EmbeddedConfig{Dir: t.TempDir()})
@@ -243,11 +263,16 @@ func TestFetchingOnABroker(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer broker.Close()
+	store, err := redis.StartEmbedded("", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
 	run := stream.Run{ID: "r1"}
 	account := &hubspottest.Account{}
 	api := httptest.NewServer(account)
 	defer api.Close()
-	c := Config{Kafka: broker.Config(), Run: config.Run{ID: "r1", Mode: "live"}, Pull: hubspot.Config{Token: hubspottest.Token, URL: api.URL, AllowPrivate: true, Since: 12 * time.Hour, Every: 10 * time.Second}}
+	c := Config{Kafka: broker.Config(), Redis: redis.Config{Addr: store.Addr()}, Run: config.Run{ID: "r1", Mode: "live"}, Pixels: config.Pixels{Consent: "assumed"}, Pull: hubspot.Config{Token: hubspottest.Token, URL: api.URL, AllowPrivate: true, Since: 12 * time.Hour, Every: 10 * time.Second}}
 	if err := kafka.EnsureTopics(t.Context(), c.Kafka, run, partitions); err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/tempismo/tempismo/pkg/config"
 	"github.com/tempismo/tempismo/pkg/domain/engagement"
 	"github.com/tempismo/tempismo/pkg/kafka"
+	"github.com/tempismo/tempismo/pkg/redis"
 	"github.com/tempismo/tempismo/pkg/stream"
 	"github.com/tempismo/tempismo/pkg/topics"
 	"github.com/tempismo/tempismo/services/ingest/webhook/segment"
@@ -30,9 +31,14 @@ func TestRunOnABroker(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer broker.Close()
+	store, err := redis.StartEmbedded("", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
 	run := stream.Run{ID: "r1"}
 	const secret = "a secret of some length"
-	c := Config{Kafka: broker.Config(), Run: config.Run{ID: "r1", Mode: "live"}, Segment: segment.Config{Secrets: secret}}
+	c := Config{Kafka: broker.Config(), Redis: redis.Config{Addr: store.Addr()}, Pixels: config.Pixels{Consent: "assumed"}, Run: config.Run{ID: "r1", Mode: "live"}, Segment: segment.Config{Secrets: secret}}
 
 	if err := Run(t.Context(), c, app.Settings{}); !errors.Is(err, stream.ErrUnknownTopic) {
 		t.Fatalf("without topics: %v, want stream.ErrUnknownTopic", err)

@@ -59,6 +59,8 @@ type server struct {
 	config    Config
 	out       writer
 	almanac   almanac
+	register  register
+	blind     atomic.Bool // the register cannot be asked
 	room      budget
 	tokens    [][sha256.Size]byte // hashed, so that comparing takes the same time whatever their lengths
 	providers []provider
@@ -72,7 +74,8 @@ type server struct {
 
 func newServer(c Config, out writer, store snapshots, partitions int32, set app.Settings, now func() time.Time) (*server, error) {
 	run := stream.Run{ID: c.Run.ID, Simulated: c.Run.Simulated()}
-	s := &server{config: c, out: out, almanac: almanac{store: store, run: run, partitions: partitions}, room: budget{limit: c.MaxFlight}, now: now, log: set.Log, tracer: set.Telemetry.Tracer()}
+	s := &server{config: c, out: out, almanac: almanac{store: store, run: run, partitions: partitions},
+		register: register{store: store, run: run, partitions: partitions, assumed: c.Pixels.Assumed(run.Simulated)}, room: budget{limit: c.MaxFlight}, now: now, log: set.Log, tracer: set.Telemetry.Tracer()}
 	if c.Tokens != "" {
 		for token := range strings.SplitSeq(string(c.Tokens), ",") {
 			s.tokens = append(s.tokens, sha256.Sum256([]byte(strings.TrimSpace(token))))
@@ -82,7 +85,7 @@ func newServer(c Config, out writer, store snapshots, partitions int32, set app.
 	s.providers, problems[0] = c.providers()
 	m := set.Telemetry.Meter()
 	s.events, problems[1] = m.Int64Counter("tempismo.ingest.events", metric.WithUnit("{event}"),
-		metric.WithDescription("Events, requests and customers by endpoint, provider and what became of them: accepted, ignored (not engagement), dead (of a webhook, and could not be mapped), erased (a customer who is to be forgotten), rejected (not valid; a webhook that is not the provider's counts as one), unacknowledged (the sender was told to try again)."))
+		metric.WithDescription("Events, requests and customers by endpoint, provider and what became of them: accepted, ignored (not engagement), unconsented (opens that the customer has not consented to), dead (of a webhook, and could not be mapped), erased (a customer who is to be forgotten), rejected (not valid; a webhook that is not the provider's counts as one), unacknowledged (the sender was told to try again)."))
 	s.requests, problems[2] = m.Float64Histogram("http.server.request.duration", metric.WithUnit("s"), metric.WithDescription("Duration of requests by route and status."))
 	for _, p := range s.providers {
 		if source, ok := p.source.(*sfmc.Source); ok { // which has to tell the operator a key
@@ -97,14 +100,16 @@ func newServer(c Config, out writer, store snapshots, partitions int32, set app.
 
 // batch is what a request says.
 type batch struct {
-	messages []stream.Message
-	ids      []string // by which its elements are known, where the sender is to be told
-	ignored  int      // valid, but not engagement
-	wrong    []wrong
-	erasures []stream.Message // of customers who are to be forgotten
-	letters  []stream.Message // what cannot be taken, where the rest is taken all the same
-	answer   []byte           // of a request that is no batch but wants this answer
-	shaken   bool             // whether it is one
+	messages    []stream.Message
+	ids         []string // by which its elements are known, where the sender is to be told
+	ignored     int      // valid, but not engagement
+	watched     []watched
+	unconsented int // opens that were withheld
+	wrong       []wrong
+	erasures    []stream.Message // of customers who are to be forgotten
+	letters     []stream.Message // what cannot be taken, where the rest is taken all the same
+	answer      []byte           // of a request that is no batch but wants this answer
+	shaken      bool             // whether it is one
 }
 
 // take keeps element i of the request as m, or err as a mistake in it.
@@ -174,15 +179,17 @@ func (s *server) handler() http.Handler {
 }
 
 func (s *server) endpoints() []endpoint {
-	counts := func(b *batch) any { return map[string]int{"accepted": len(b.messages), "ignored": b.ignored} }
+	counts := func(b *batch) any {
+		return map[string]int{"accepted": len(b.messages), "ignored": b.ignored, "unconsented": b.unconsented}
+	}
+	accepted := func(b *batch) any { return map[string]int{"accepted": len(b.messages)} }
 	all := []endpoint{
 		{"/v1/events", topics.Events, "event", s.authorized, s.readEvents, counts, nil},
 		{"/v1/requests", topics.Requests, "request", s.authorized, s.readRequests, func(b *batch) any {
 			return map[string]any{"accepted": len(b.messages), "ids": b.ids}
 		}, nil},
-		{"/v1/customers", topics.Attributes, "customer", s.authorized, s.readCustomers, func(b *batch) any {
-			return map[string]int{"accepted": len(b.messages)}
-		}, nil},
+		{"/v1/customers", topics.Attributes, "customer", s.authorized, s.readCustomers, accepted, nil},
+		{"/v1/consents", topics.Consents, "answer", s.authorized, s.readConsents, accepted, nil},
 	}
 	for i := range s.providers {
 		if s.providers[i].source != nil {
@@ -201,7 +208,7 @@ func (s *server) take(e *endpoint) http.Handler {
 		}
 		return metric.WithAttributeSet(attribute.NewSet(set...))
 	}
-	accepted, ignored, dead, erased, rejected, unacknowledged := at("accepted"), at("ignored"), at("dead"), at("erased"), at("rejected"), at("unacknowledged")
+	accepted, ignored, unconsented, dead, erased, rejected, unacknowledged := at("accepted"), at("ignored"), at("unconsented"), at("dead"), at("erased"), at("rejected"), at("unacknowledged")
 	taken, later := http.StatusAccepted, http.StatusServiceUnavailable
 	if e.provider != nil {
 		taken, later = e.provider.taken, e.provider.later
@@ -225,6 +232,7 @@ func (s *server) take(e *endpoint) http.Handler {
 		case err == nil:
 			s.events.Add(ctx, int64(len(b.messages)), accepted)
 			s.events.Add(ctx, int64(b.ignored), ignored)
+			s.events.Add(ctx, int64(b.unconsented), unconsented)
 			if e.provider != nil {
 				s.events.Add(ctx, int64(len(b.letters)), dead)
 				s.events.Add(ctx, int64(len(b.erasures)), erased)
@@ -290,6 +298,9 @@ func (s *server) append(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	}
 	waiting, cancel := context.WithTimeout(ctx, s.config.Patience)
 	defer cancel()
+	if err := s.withhold(waiting, &b); err != nil {
+		return b, err
+	}
 	err = s.keep(waiting, e.topic, e.provider, &b)
 	switch {
 	case err == nil:

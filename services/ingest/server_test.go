@@ -107,10 +107,13 @@ func newRig(t testing.TB, c Config) *rig {
 	if c.Run.ID == "" {
 		c.Run = config.Run{ID: "r1", Mode: "live"}
 	}
+	if c.Pixels.Consent == "" {
+		c.Pixels.Consent = "assumed" // no profiler runs beside it
+	}
 	c = c.withDefaults()
 	run := stream.Run{ID: c.Run.ID, Simulated: c.Run.Simulated()}
 	r := &rig{t: t, out: &heldWriter{log: streamtest.NewLog(), run: run}, store: streamtest.NewStore()}
-	for _, topic := range []string{topics.Events, topics.DeadLetter(topics.Events), topics.Requests, topics.Attributes, topics.Erasures} {
+	for _, topic := range []string{topics.Events, topics.DeadLetter(topics.Events), topics.Requests, topics.Attributes, topics.Consents, topics.Erasures} {
 		r.out.log.Create(run.Topic(topic), stream.TopicInfo{Partitions: partitions, MaxMessageBytes: 1 << 20})
 	}
 	var err error

@@ -25,12 +25,13 @@ func (s *server) webhook(p *provider) endpoint {
 		},
 		answer: func(b *batch) any {
 			return struct {
-				Accepted int     `json:"accepted"`
-				Ignored  int     `json:"ignored"`
-				Dead     int     `json:"dead"`
-				Erased   int     `json:"erased"`
-				Refused  []wrong `json:"refused"`
-			}{len(b.messages), b.ignored, len(b.letters), len(b.erasures), append([]wrong{}, b.wrong...)}
+				Accepted    int     `json:"accepted"`
+				Ignored     int     `json:"ignored"`
+				Unconsented int     `json:"unconsented"`
+				Dead        int     `json:"dead"`
+				Erased      int     `json:"erased"`
+				Refused     []wrong `json:"refused"`
+			}{len(b.messages), b.ignored, b.unconsented, len(b.letters), len(b.erasures), append([]wrong{}, b.wrong...)}
 		},
 	}
 }
@@ -91,12 +92,9 @@ func (s *server) gather(b *batch, p *provider, elements []webhook.Element, body 
 		case x.Event == nil:
 			b.ignored++
 		default:
-			m, err := s.event(x.Event, x.Machine, x.Address, traceparent)
-			if err != nil {
+			if err := s.add(b, x.Event, x.Machine, x.Address, traceparent); err != nil {
 				b.bury(i, p, x.Raw, err)
-				continue
 			}
-			b.messages = append(b.messages, m)
 		}
 	}
 }

@@ -1,7 +1,8 @@
 // Package profiler is the service that keeps the time profile of every customer: it reads engagement.events.v1, tests each
 // event against the customer's profile as it was, notes it (customer.attributes.v1 tells zones and segments), and publishes what was surprising (engagement.scored.v1) and
-// what was counted (timing.digests.v1). Opens of customers who have refused pixels it does not learn from, and it forgets what
-// customer.erasures.v1 names, to which it adds the refusals that it finds.
+// what was counted (timing.digests.v1). Opens of customers who have not consented to pixels (customer.consents.v1) it does not learn
+// from, and it forgets what customer.erasures.v1 names, to which it adds the refusals that it finds. Who unsubscribes or complains
+// refuses mail: it says so on customer.consents.v1.
 //
 // It measures. Whether a surprise is worth a word is the detector's to say; the mathematics are in pkg/domain/timing, the
 // care for crashes is in pkg/stream.
@@ -31,6 +32,7 @@ type Config struct {
 	Kafka       kafka.Config  `embed:"" prefix:"kafka-" envprefix:"KAFKA_"`
 	Redis       redis.Config  `embed:"" prefix:"redis-" envprefix:"REDIS_"`
 	Run         config.Run    `embed:"" prefix:"run-" envprefix:"RUN_"`
+	Pixels      config.Pixels `embed:""`
 	Model       string        `name:"model" env:"MODEL" enum:",builtin.1" default:"" help:"Pin this model (builtin.1) and read none. Empty: the model that timing.models.v1 has last, builtin.1 before the first."`
 	DefaultZone string        `name:"default-zone" env:"DEFAULT_ZONE" default:"Europe/Rome" placeholder:"ZONE" help:"IANA zone of customers whose events name none."`
 	ScoredBelow float64       `name:"scored-below" env:"SCORED_BELOW" default:"0.1" help:"Publish tests whose p is below this; 1 publishes every test."`
@@ -104,11 +106,11 @@ func Job(c Config) (stream.Job[Input, timing.Profile, Partition], error) {
 			every = 3600
 		}
 	}
-	s := stepper{run: run(c), builtin: timing.Builtin(), zone: zone, zoneName: c.DefaultZone, below: c.ScoredBelow, every: every}
+	s := stepper{run: run(c), builtin: timing.Builtin(), zone: zone, zoneName: c.DefaultZone, below: c.ScoredBelow, assumed: c.Pixels.Assumed(c.Run.Simulated()), every: every}
 	job := stream.Job[Input, timing.Profile, Partition]{
 		Service: Service,
-		Inputs:  []stream.Input{{Topic: topics.Events}, {Topic: topics.Attributes, Table: true}, {Topic: topics.Erasures}},
-		Outputs: []string{topics.Scored, topics.Digests, topics.Erasures},
+		Inputs:  []stream.Input{{Topic: topics.Events}, {Topic: topics.Attributes, Table: true}, {Topic: topics.Consents}, {Topic: topics.Erasures}},
+		Outputs: []string{topics.Scored, topics.Digests, topics.Consents, topics.Erasures},
 		Decode:  s.decode,
 		Step:    s.step,
 		State: stream.Codec[timing.Profile]{

@@ -23,8 +23,9 @@ type Input struct {
 	event engagement.Event
 
 	topic      string // declared name of the topic that it stands on
-	customer   string // of attributes and erasures
+	customer   string // of what is told of one
 	attributes customer.Attributes
+	answer     customer.Answer
 	erasure    customer.Erasure
 }
 
@@ -35,6 +36,7 @@ type stepper struct {
 	zone     *time.Location
 	zoneName string
 	below    float64
+	assumed  bool  // who has not answered may be observed by tracking pixels
 	every    int64 // seconds of event time to a digest
 }
 
@@ -45,7 +47,7 @@ func (s *stepper) decode(r *stream.Record, in *Input) (cause stream.Cause, err e
 		var e stream.Event
 		e, err = stream.ParseEvent(r.Value)
 		cause = stream.Cause{ID: e.ID, Time: e.Time, Trace: e.Traceparent}
-	case topics.Attributes, topics.Erasures:
+	case topics.Attributes, topics.Consents, topics.Erasures:
 		cause, err = s.told(r, in)
 	default:
 		e := &in.event
@@ -68,6 +70,9 @@ func (s *stepper) step(c *stream.Context, p *timing.Profile, part *Partition, in
 	case topics.Attributes:
 		s.attribute(c, p, in)
 		return nil
+	case topics.Consents:
+		s.consent(c, p, in)
+		return nil
 	case topics.Erasures:
 		erase(p, &in.erasure)
 		return nil
@@ -76,7 +81,8 @@ func (s *stepper) step(c *stream.Context, p *timing.Profile, part *Partition, in
 	if !s.run.Simulated && e.Time.After(c.Now().Add(ahead)) {
 		return stream.Permanent(&engagement.FieldError{Field: "time", Reason: "lies more than a minute in the future"})
 	}
-	erased, unconsented := p.Erased(e.Time), p.Refused && e.Kind == engagement.Open
+	erased, observable := p.Erased(e.Time), p.Observable(e.Time, s.assumed)
+	unconsented := !observable && e.Kind == engagement.Open
 	heard := !erased && !unconsented
 	if heard && len(p.Channels) >= timing.MaxChannels && p.Find(e.Channel) == nil {
 		return stream.Permanent(&engagement.FieldError{Field: "data.channel", Reason: fmt.Sprintf("is one more than the %d channels that a customer may have", timing.MaxChannels)})
@@ -101,6 +107,9 @@ func (s *stepper) step(c *stream.Context, p *timing.Profile, part *Partition, in
 		}
 		c.Emit(stream.Emission{Topic: topics.Digests, Type: timing.DigestType, Prefix: "dg-", Time: d.Minute, Data: data})
 	}
+	if leaving[e.Kind] != "" {
+		leave(c, e)
+	}
 	if !heard {
 		part.ignore(e.Kind, erased)
 		return nil
@@ -111,7 +120,7 @@ func (s *stepper) step(c *stream.Context, p *timing.Profile, part *Partition, in
 	if part.world.Model == nil {
 		part.world.Model = s.builtin
 	}
-	n := note{s: s, c: c, p: p, part: part, e: e, zone: zone, zoneName: zoneName, hour: hour, minute: minute}
+	n := note{s: s, c: c, p: p, part: part, e: e, zone: zone, zoneName: zoneName, hour: hour, minute: minute, observable: observable}
 	switch {
 	case e.Kind == engagement.Delivered:
 		n.delivered()
@@ -154,6 +163,8 @@ type note struct {
 	zoneName string
 	hour     timing.Hour
 	minute   int
+
+	observable bool // opens of that time may be noted
 }
 
 // expectations is of how many deliveries one is asked what it lets expect, chosen by hash: it counts for all of them. A view
@@ -170,7 +181,7 @@ func (n *note) delivered() {
 	}
 	n.p.Sent(n.e)
 	expect := false
-	if change.Result == timing.Counted && !n.p.Refused { // opens would be missed that cannot come
+	if change.Result == timing.Counted && n.observable { // opens would be missed that cannot come
 		tally.cells[timing.HourOfWeek(n.hour)].delivered++
 		expect = timing.Hash(n.e.Subject, n.hour, "expected")*expectations < 1
 	}
@@ -203,7 +214,7 @@ func (n *note) engaged() {
 		return
 	}
 	counted, all := change.Result == timing.Counted, n.s.below >= 1
-	compared := counted && !n.p.Refused // clicks alone are not held against what the mail of everybody lets expect
+	compared := counted && n.observable // clicks alone are not held against what the mail of everybody lets expect
 	if compared {
 		tally.cells[timing.HourOfWeek(n.hour)].engaged++
 		part.feed.engaged(day)

@@ -61,7 +61,7 @@ func TestRefusal(t *testing.T) {
 	if got := ordered(t, out); len(got) != 1 || !got[0].Before.Equal(start.Add(30*day+time.Hour)) || got[0].All() || got[0].Reason != withdrawn {
 		t.Fatalf("ordered %+v", got)
 	}
-	if p := d.State("anna"); len(p.Channels) != 0 || !p.Refused {
+	if p := d.State("anna"); len(p.Channels) != 0 || p.Pixel().At == 0 || p.Pixel().Granted {
 		t.Fatalf("%+v is left, although some of it came after the answer and before we knew", p)
 	}
 	if got := d.Pipe(pixel("anna", "no", 30*day+time.Hour)); len(got) != 0 {
@@ -90,7 +90,7 @@ func TestRefusal(t *testing.T) {
 		t.Fatalf("ordered %+v", got)
 	}
 	pipe(d, event(engagement.Open, "anna", "m-41", 41*day+5*time.Hour)) // of before the consent
-	if p := d.State("anna"); len(p.Channels) != 0 || p.Refused {
+	if p := d.State("anna"); len(p.Channels) != 0 || p.Pixel().At != 0 && !p.Pixel().Granted {
 		t.Errorf("the profile does not begin anew: %+v", p)
 	}
 	pipe(d, event(engagement.Open, "anna", "m-43", 43*day))
@@ -117,7 +117,7 @@ func TestRefusalLapses(t *testing.T) {
 				t.Errorf("ordered %+v", got)
 			}
 			pipe(d, event(engagement.Open, "anna", "", 9*day-time.Hour))
-			if p := d.State("anna"); len(p.Channels) != 0 || p.Refused || p.Zone != "" || p.Segment != "" {
+			if p := d.State("anna"); len(p.Channels) != 0 || p.Pixel().At != 0 || p.Zone != "" || p.Segment != "" {
 				t.Errorf("%+v", p)
 			}
 		})

@@ -12,7 +12,7 @@ import (
 
 // units says what numbers of the states are times, by package, type and field. What is missing here is exported as a number.
 var units = map[string]string{
-	"timing.Profile.erased": "ms",
+	"timing.Profile.erased": "ms", "timing.Pixel.At": "ms",
 	"timing.State.head":     "hour", "timing.State.last": "hour", "timing.State.first": "day",
 	"timing.send.second": "s", "timing.click.second": "s",
 	"deviation.Memory.burst": "s", "deviation.Memory.acting": "s", "deviation.Memory.reactivation": "s",
@@ -20,7 +20,7 @@ var units = map[string]string{
 	"decision.pending.notBefore": "ms", "decision.pending.deadline": "ms", "decision.pending.due": "ms",
 	"decision.plan.at": "ms", "decision.plan.from": "ms", "decision.plan.to": "ms", "decision.plan.bestAt": "ms", "decision.plan.hour": "hour",
 	"decision.sent.at": "ms", "decision.sent.hour": "hour",
-	"decision.ended.until": "ms", "decision.member.until": "day",
+	"decision.ended.until": "ms", "decision.answer.at": "ms", "decision.member.until": "day",
 }
 
 // legible turns the state that v points at into what can be written as JSON: every field that is set, under its name, the hidden

@@ -176,6 +176,7 @@ func judgeRetention(run stream.Run, there map[string]kafka.Topic) (found []findi
 	}
 	for _, pair := range []struct{ longer, shorter, why string }{
 		{topics.Erasures, topics.Events, "a replay would learn again what is erased"},
+		{topics.Erasures, topics.Consents, "a replay would remember again what an erased customer had answered"},
 		{topics.Ticks, topics.Requests, "a rebuilt decider would let timers fire again that have fired"},
 		{topics.Ticks, topics.Deviations, "a rebuilt decider would let timers fire again that have fired"},
 		{topics.Outcomes, topics.Requests, "a rebuilt decider would not know what was sent"},

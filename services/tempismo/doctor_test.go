@@ -81,7 +81,7 @@ func TestDoctorJudgesTopics(t *testing.T) {
 		"unclean leaders":            {set(topics.Events, "unclean.leader.election.enable", "true"), failed, "unclean"},
 		"events are kept for a week": {set(topics.Events, "retention.ms", "604800000"), warning, "7 days, 400 days are declared; a lost profile"},
 		"decisions bounded by size":  {set(topics.Decisions, "retention.bytes", "1000000"), warning, "retention.bytes"},
-		"events kept for ever":       {set(topics.Events, "retention.ms", "-1"), failed, "customer.erasures.v1 keeps 800 days, less than engagement.events.v1 with everything"},
+		"events kept for ever":       {set(topics.Events, "retention.ms", "-1"), failed, "customer.erasures.v1 keeps 3650 days, less than engagement.events.v1 with everything"},
 		"requests outlive ticks":     {set(topics.Requests, "retention.ms", fmt.Sprint((100 * 24 * time.Hour).Milliseconds())), failed, "send.ticks.v1 keeps 90 days, less than send.requests.v1"},
 		"deviations outlive ticks":   {set(topics.Deviations, "retention.ms", fmt.Sprint((100 * 24 * time.Hour).Milliseconds())), failed, "send.ticks.v1 keeps 90 days, less than timing.deviations.v1"},
 		"outcomes for less than requests": {func(all map[string]kafka.Topic) {

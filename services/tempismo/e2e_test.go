@@ -126,7 +126,7 @@ func fromSignedWebhookToTheCRM(t *testing.T, brokers, redisAddr, id string) {
 	api := "http://" + listener.Addr().String()
 
 	env := map[string]string{
-		"KAFKA_BROKERS": brokers, "REDIS_ADDR": redisAddr, "RUN_ID": id, "RUN_MODE": "live", "MODEL": "builtin.1",
+		"KAFKA_BROKERS": brokers, "REDIS_ADDR": redisAddr, "RUN_ID": id, "RUN_MODE": "live", "MODEL": "builtin.1", "PIXEL_CONSENT": "assumed",
 		"WEBHOOK_URL": crm.URL, "WEBHOOK_SECRET": webhookSecret, "WEBHOOK_ALLOW_PRIVATE": "true",
 		"SENDGRID_PUBLIC_KEYS": base64.StdEncoding.EncodeToString(der),
 	}

@@ -28,6 +28,7 @@ import (
 type importCmd struct {
 	Files []string `arg:"" optional:"" name:"file" help:"CSV with a header, or NDJSON; .gz for compressed; - for standard input. Files that belong together, such as those of opens and of clicks, belong into one import."`
 	columns
+	consent
 	AsIs bool `help:"Keep the order of the files instead of sorting by time."`
 
 	target
@@ -164,7 +165,7 @@ func (c *importCmd) prepare(ctx context.Context) (sys *system, temporary string,
 func (c *importCmd) through(ctx context.Context, t terminal, sys *system) error {
 	var run []func(context.Context) error
 	if !c.NoServices {
-		crew := newCrew(sys, slog.New(slog.NewJSONHandler(t.err, &slog.HandlerOptions{Level: slog.LevelError})), map[string]string{"MODEL": "builtin.1"})
+		crew := newCrew(sys, slog.New(slog.NewJSONHandler(t.err, &slog.HandlerOptions{Level: slog.LevelError})), map[string]string{"MODEL": "builtin.1", "PIXEL_CONSENT": c.Consent})
 		crew.pipeline()
 		var err error
 		if run, err = crew.ready(); err != nil {

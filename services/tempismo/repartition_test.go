@@ -188,7 +188,7 @@ func (m *mover) called(request string) int {
 func (m *mover) serve(run stream.Run) (stop func()) {
 	t := m.t
 	env := map[string]string{
-		"KAFKA_BROKERS": m.brokers, "REDIS_ADDR": m.store, "RUN_ID": run.ID, "RUN_MODE": "live", "MODEL": "builtin.1",
+		"KAFKA_BROKERS": m.brokers, "REDIS_ADDR": m.store, "RUN_ID": run.ID, "RUN_MODE": "live", "MODEL": "builtin.1", "PIXEL_CONSENT": "assumed",
 		"WEBHOOK_URL": m.crm.URL, "WEBHOOK_SECRET": webhookSecret, "WEBHOOK_ALLOW_PRIVATE": "true",
 	}
 	set := app.Settings{Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))}

@@ -35,8 +35,8 @@ type replayCmd struct {
 // Help is the example.
 func (*replayCmd) Help() string {
 	return `Records keep their key, value and partition order; their ids stay the same, so that whoever has seen them can tell.
-Events go into a run together with what is told of customers: first all of customer.erasures.v1 and customer.attributes.v1 as they
-are now, so that no service learns again what was erased, or what is not consented to any more.
+Events go into a run together with what is told of customers: first all of customer.consents.v1, customer.erasures.v1 and
+customer.attributes.v1 as they are now, so that no service learns again what was erased, or what is not consented to any more.
 
 Examples:
   tempismo replay --from 2026-11-01T00:00:00Z --out november.ndjson
@@ -162,7 +162,7 @@ func (c *replayCmd) Run(ctx context.Context, t terminal) (err error) {
 	}
 	fmt.Fprintf(t.err, "%s %s records, %s bytes, of %s (%d partitions)\n", verb, grouped(sum.Records), grouped(sum.Bytes), sum.Topic, len(sum.Partitions))
 	if sum.Told > 0 {
-		fmt.Fprintf(t.err, "%s %s erasures and attributes of customers before them\n", verb, grouped(sum.Told))
+		fmt.Fprintf(t.err, "%s %s answers, erasures and attributes of customers before them\n", verb, grouped(sum.Told))
 	}
 	return nil
 }
@@ -174,7 +174,7 @@ func (c *replayCmd) tell(ctx context.Context, sys *system) (n int64, err error) 
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, into.Close()) }()
-	for _, topic := range [...]string{topics.Erasures, topics.Attributes} {
+	for _, topic := range [...]string{topics.Consents, topics.Erasures, topics.Attributes} {
 		var msgs []stream.Message
 		flush := func() error {
 			if n += int64(len(msgs)); c.DryRun || len(msgs) == 0 {

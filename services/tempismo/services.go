@@ -22,6 +22,11 @@ import (
 	"github.com/tempismo/tempismo/services/trainer"
 )
 
+// consent is config.Pixels by the name under which a command has it.
+type consent struct {
+	Consent string `name:"consent" env:"PIXEL_CONSENT" enum:",assumed,required" default:"" help:"Opens of customers who have not said whether tracking pixels may observe them: required, they are not taken; assumed, they are, until somebody refuses. Default: required in a live run, assumed in a simulated one."`
+}
+
 // crew is a set of services to be run in this process. Each reads the environment as it would alone; what the command
 // has decided goes before it.
 type crew struct {

@@ -28,6 +28,7 @@ type upCmd struct {
 	Partitions int32  `default:"8" help:"Partitions of topics that do not exist yet."`
 	Policy     string `placeholder:"FILE" help:"Policy file to put into force, as tempismo policy apply does. Default: what is in force stays."`
 	Demo       demo   `embed:""`
+	consent
 	target
 }
 
@@ -96,7 +97,7 @@ func (c *upCmd) Run(ctx context.Context, t terminal) (err error) {
 	}
 	defer closeLog()
 	var receiver net.Listener
-	env := map[string]string{"CONSOLE_LISTEN": c.Console, "LISTEN": c.Ingest}
+	env := map[string]string{"CONSOLE_LISTEN": c.Console, "LISTEN": c.Ingest, "PIXEL_CONSENT": c.Consent}
 	if c.Demo.Demo {
 		if receiver, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 			return err

@@ -42,7 +42,7 @@ type Counted struct {
 	Machine    int64     `json:"machine"`    // engagements that machines made, certainly or probably
 	Late       int64     `json:"late"`       // older than what a profile still counts
 	Dropped    int64     `json:"dropped"`    // older than the newest that are kept of one customer
-	Erased     int64     `json:"erased"`     // of before an erasure, or of customers who have refused pixels
+	Erased     int64     `json:"erased"`     // of before an erasure, or of customers who have not consented to pixels
 	Customers  int       `json:"customers"`
 	Events     int       `json:"events"` // deliveries and engagements kept, at most one of each kind in a quarter of an hour
 	From       time.Time `json:"from"`   // first of them
@@ -56,6 +56,7 @@ type sample struct {
 	customers, events int            // bounds
 	fallback          *time.Location // zone of customers whose events name none
 	latest            time.Time      // later events are mistakes; zero: none are
+	assumed           bool           // who has not answered may be observed by tracking pixels
 
 	by     map[string]*person
 	heap   []*person // the largest hash first
@@ -69,11 +70,10 @@ type sample struct {
 type person struct {
 	id       string
 	hash     float64
-	memory   timing.Profile // no channels: only what tells machines from people
+	memory   timing.Profile // no channels: only what tells machines from people, and what was answered
 	zone     uint8          // last zone that an event named; 0: none did
 	home     uint8          // zone by the customer's attributes; 0: none
 	segment  string
-	refused  bool // pixels
 	channels []channel
 	moments  []moment // in order of time
 
@@ -96,9 +96,9 @@ type moment struct {
 
 const delivered = 1 << 7
 
-func newSample(f Fitting, zone *time.Location, latest time.Time) *sample {
+func newSample(f Fitting, zone *time.Location, latest time.Time, assumed bool) *sample {
 	return &sample{
-		customers: f.Customers, events: f.Events, fallback: zone, latest: latest,
+		customers: f.Customers, events: f.Events, fallback: zone, latest: latest, assumed: assumed,
 		by: map[string]*person{}, named: map[string]uint8{},
 	}
 }
@@ -192,7 +192,32 @@ func (s *sample) know(r *stream.Record) {
 	if home, ok := s.zone(a.Zone); ok {
 		c.home = home
 	}
-	c.refused = a.PixelRefused()
+	c.memory.Told = answerOf(a.Consents.Pixel)
+}
+
+// hear takes one record of the consents topic, after all events.
+func (s *sample) hear(r *stream.Record) {
+	c := s.by[string(r.Key)]
+	if c == nil {
+		return
+	}
+	var a customer.Answer
+	e, err := stream.ParseEvent(r.Value)
+	if err == nil {
+		err = a.Parse(e.Data)
+	}
+	if err != nil {
+		s.counts.Unreadable++
+	} else if a.Pixel != nil {
+		c.memory.Say(answerOf(a.Pixel))
+	}
+}
+
+func answerOf(c *customer.Consent) timing.Pixel {
+	if c == nil {
+		return timing.Pixel{}
+	}
+	return timing.Pixel{At: max(1, timing.Millis(c.At)), Granted: c.Granted}
 }
 
 // forget takes one record of the erasures topic, after all events.
@@ -210,7 +235,15 @@ func (s *sample) forget(r *stream.Record) {
 		s.counts.Unreadable++
 		return
 	}
-	n, _ := slices.BinarySearchFunc(c.moments, x.Before, func(m moment, at time.Time) int { return instant(m.minute).Compare(at) })
+	if x.All() {
+		c.memory.EraseAll(x.Before)
+	}
+	c.eraseBefore(x.Before)
+}
+
+// eraseBefore leaves out what is of before an instant.
+func (c *person) eraseBefore(at time.Time) {
+	n, _ := slices.BinarySearchFunc(c.moments, at, func(m moment, at time.Time) int { return instant(m.minute).Compare(at) })
 	c.erase(n)
 }
 
@@ -323,8 +356,11 @@ func (s *sample) histories() (learn, judge []fit.History, counts Counted) {
 	customers := slices.SortedFunc(slices.Values(s.heap), func(a, b *person) int { return cmp.Compare(a.id, b.id) })
 	newest := uint32(0)
 	for _, c := range customers {
-		if c.refused {
-			c.erase(len(c.moments)) // mail whose opens nobody may see would look ignored
+		// Mail whose opens nobody may see would look ignored.
+		if pixel := c.memory.Pixel(); pixel.At == 0 && !s.assumed || pixel.At != 0 && !pixel.Granted {
+			c.erase(len(c.moments))
+		} else if !s.assumed {
+			c.eraseBefore(time.UnixMilli(pixel.At))
 		}
 		s.drop(c)
 		if n := len(c.moments); n > 0 {

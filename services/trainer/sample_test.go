@@ -65,7 +65,7 @@ func TestTheSampleIsBounded(t *testing.T) {
 			}
 			slices.SortStableFunc(all, func(a, b engagement.Event) int { return order[a.Subject] - order[b.Subject] })
 		}
-		s := newSample(Fitting{Customers: most, Events: events}, time.UTC, time.Time{})
+		s := newSample(Fitting{Customers: most, Events: events}, time.UTC, time.Time{}, true)
 		for i := range all {
 			s.add(record(all[i]))
 			if len(s.by) > most || len(s.heap) > most {
@@ -163,7 +163,7 @@ func TestHistories(t *testing.T) {
 		},
 	} {
 		t.Run(row.sentence, func(t *testing.T) {
-			s := newSample(Fitting{Customers: 10, Events: 100}, time.UTC, time.Time{})
+			s := newSample(Fitting{Customers: 10, Events: 100}, time.UTC, time.Time{}, true)
 			for _, e := range row.events {
 				s.add(record(e))
 			}
@@ -186,7 +186,7 @@ func TestHistories(t *testing.T) {
 }
 
 func TestChannelsAreHistoriesOfTheirOwn(t *testing.T) {
-	s := newSample(Fitting{Customers: 10, Events: 100}, time.UTC, time.Time{})
+	s := newSample(Fitting{Customers: 10, Events: 100}, time.UTC, time.Time{}, true)
 	for i, channel := range []string{"email", "sms", "email"} {
 		e := event("c", "", engagement.Click, noon.Add(time.Duration(i)*time.Hour))
 		e.Channel = channel
@@ -199,7 +199,7 @@ func TestChannelsAreHistoriesOfTheirOwn(t *testing.T) {
 }
 
 func TestWhatIsNoEventIsCountedAndLeftOut(t *testing.T) {
-	s := newSample(Fitting{Customers: 10, Events: 100}, time.UTC, noon)
+	s := newSample(Fitting{Customers: 10, Events: 100}, time.UTC, noon, true)
 	good := event("c", "m", engagement.Open, noon)
 	s.add(&stream.Record{Key: []byte("c"), Value: []byte("{")})
 	s.add(&stream.Record{Key: []byte("somebody else"), Value: good.Append(nil)})
@@ -222,7 +222,7 @@ func attributes(id, data string) *stream.Record { return told(id, "io.tempismo.c
 // after.
 func TestNoModelIsFittedOnWhatIsErased(t *testing.T) {
 	const yes, no = `{"consents":{"pixel":{"granted":true,"at":"2026-03-01T00:00:00Z"}}}`, `{"consents":{"pixel":{"granted":false,"at":"2026-03-01T00:00:00Z"}}}`
-	s := newSample(Fitting{Customers: 10, Events: 100}, time.UTC, time.Time{})
+	s := newSample(Fitting{Customers: 10, Events: 100}, time.UTC, time.Time{}, true)
 	for _, id := range []string{"erased", "refusing", "refused", "gone", "asked", "broken"} {
 		for day := range 10 {
 			s.add(record(event(id, fmt.Sprint("m-", day), engagement.Delivered, noon.AddDate(0, 0, day))))
@@ -254,7 +254,7 @@ func TestNoModelIsFittedOnWhatIsErased(t *testing.T) {
 }
 
 func TestAttributes(t *testing.T) {
-	s := newSample(Fitting{Customers: 10, Events: 100}, time.UTC, time.Time{})
+	s := newSample(Fitting{Customers: 10, Events: 100}, time.UTC, time.Time{}, true)
 	for _, id := range []string{"at home", "travelling", "gone", "broken"} {
 		e := event(id, "m", engagement.Open, noon)
 		if e.Zone = ""; id == "travelling" {
@@ -283,7 +283,7 @@ func TestAttributes(t *testing.T) {
 func TestTheSampleCountsWhatProfilesCount(t *testing.T) {
 	kinds := []engagement.Kind{engagement.Delivered, engagement.Delivered, engagement.Open, engagement.Open, engagement.Click, engagement.Reply, engagement.Bounce}
 	rapid.Check(t, func(t *rapid.T) {
-		s := newSample(Fitting{Customers: 1, Events: 10_000}, time.UTC, time.Time{})
+		s := newSample(Fitting{Customers: 1, Events: 10_000}, time.UTC, time.Time{}, true)
 		w := timing.World{Model: timing.Builtin()}
 		var p timing.Profile
 		engaged, sent := 0, 0

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"time"
 
+	"github.com/tempismo/tempismo/pkg/config"
 	"github.com/tempismo/tempismo/pkg/domain/calendar"
 	"github.com/tempismo/tempismo/pkg/domain/timing"
 	"github.com/tempismo/tempismo/pkg/domain/timing/fit"
@@ -17,10 +18,11 @@ import (
 
 // Fitting is how models are fitted, as operators set it.
 type Fitting struct {
-	Customers  int    `name:"sample-customers" env:"SAMPLE_CUSTOMERS" default:"10000" help:"Most customers that a model is fitted on and judged by, chosen by hash. An event of theirs takes up to 24 bytes while it is fitted."`
-	Events     int    `name:"sample-events" env:"SAMPLE_EVENTS" default:"1000" help:"Most events of one of them, the newest."`
-	Zone       string `name:"default-zone" env:"DEFAULT_ZONE" default:"Europe/Rome" placeholder:"ZONE" help:"IANA zone of customers whose events name none, and of the hour at which models are fitted."`
-	ClosedDays string `name:"closed-days" env:"CLOSED_DAYS" enum:"it,none" default:"it" help:"Days that may be unlike others for everybody: it (Italian national holidays) or none."`
+	Customers  int           `name:"sample-customers" env:"SAMPLE_CUSTOMERS" default:"10000" help:"Most customers that a model is fitted on and judged by, chosen by hash. An event of theirs takes up to 24 bytes while it is fitted."`
+	Events     int           `name:"sample-events" env:"SAMPLE_EVENTS" default:"1000" help:"Most events of one of them, the newest."`
+	Zone       string        `name:"default-zone" env:"DEFAULT_ZONE" default:"Europe/Rome" placeholder:"ZONE" help:"IANA zone of customers whose events name none, and of the hour at which models are fitted."`
+	Pixels     config.Pixels `embed:""`
+	ClosedDays string        `name:"closed-days" env:"CLOSED_DAYS" enum:"it,none" default:"it" help:"Days that may be unlike others for everybody: it (Italian national holidays) or none."`
 }
 
 // Validate names everything that is wrong with the settings.
@@ -156,7 +158,7 @@ func Train(ctx context.Context, log *kafka.Log, run stream.Run, f Fitting, tell 
 // read reads the sample.
 func (o *Outcome) read(ctx context.Context, log *kafka.Log, run stream.Run, f Fitting, zone *time.Location, now time.Time, tell func(Progress)) (learn, judge []fit.History, err error) {
 	topic := run.Topic(topics.Events)
-	s := newSample(f, zone, time.Time{})
+	s := newSample(f, zone, time.Time{}, f.Pixels.Assumed(run.Simulated))
 	position := kafka.Position(kafka.Earliest)
 	if !run.Simulated {
 		s.latest = now
@@ -184,19 +186,17 @@ func (o *Outcome) read(ctx context.Context, log *kafka.Log, run stream.Run, f Fi
 		return nil, nil, fmt.Errorf("read the events: %w", err)
 	}
 	tell(Progress{"reading", total, total})
-	err = kafka.Range(ctx, log, run.Topic(topics.Attributes), kafka.Earliest, kafka.Latest, func(r *stream.Record) error {
-		s.know(r)
-		return nil
-	})
-	if err != nil {
-		return nil, nil, fmt.Errorf("read the customers' attributes: %w", err)
-	}
-	err = kafka.Range(ctx, log, run.Topic(topics.Erasures), kafka.Earliest, kafka.Latest, func(r *stream.Record) error {
-		s.forget(r)
-		return nil
-	})
-	if err != nil {
-		return nil, nil, fmt.Errorf("read what was erased: %w", err)
+	for _, told := range [...]struct {
+		topic string
+		take  func(*stream.Record)
+	}{{topics.Attributes, s.know}, {topics.Consents, s.hear}, {topics.Erasures, s.forget}} {
+		err = kafka.Range(ctx, log, run.Topic(told.topic), kafka.Earliest, kafka.Latest, func(r *stream.Record) error {
+			told.take(r)
+			return nil
+		})
+		if err != nil {
+			return nil, nil, fmt.Errorf("read what is told of customers: %w", err)
+		}
 	}
 	learn, judge, o.Sample = s.histories()
 	seen := map[string]bool{}

@@ -40,7 +40,7 @@ func (l *lines) String() string {
 func start(t *testing.T, k kafka.Config, run stream.Run, says string) string {
 	t.Helper()
 	c := Config{Kafka: k, Run: config.Run{ID: run.ID, Mode: "live"}, Fitting: fitting(t), At: time.Now().In(time.UTC).Hour()}
-	c.Fitting.Zone = "UTC"
+	c.Fitting.Zone, c.Fitting.Pixels.Consent = "UTC", "assumed"
 	if run.Simulated {
 		c.Run.Mode = "simulated"
 	}

@@ -1,5 +1,5 @@
-// Package customer is what is known of a customer beside engagement: the data of customer.attributes.v1 and of
-// customer.erasures.v1.
+// Package customer is what is known of a customer beside engagement: the data of customer.attributes.v1, of customer.consents.v1
+// and of customer.erasures.v1.
 //
 // It is not the customer's profile (package timing), which is learned from engagement, and decides nothing: it says what was
 // consented to, not what follows from that.
@@ -73,10 +73,14 @@ func (a *Attributes) Parse(data []byte) error {
 	if err != nil {
 		return err
 	}
+	consents := fields{path: "data.consents"}
 	err = cmp.Or(
 		f.read("zone", &a.Zone), f.read("place", &a.Place), f.read("segment", &a.Segment), f.read("value", &a.Value), f.read("channels", &a.Channels),
-		f.read("preferred", &a.Preferred), f.read("attributes", &a.More), a.Consents.parse(f),
+		f.read("preferred", &a.Preferred), f.read("attributes", &a.More), f.read("consents", &consents.raw),
 	)
+	if err == nil {
+		err = a.Consents.parse(consents)
+	}
 	if err != nil {
 		return err
 	}
@@ -124,18 +128,14 @@ func channel(s string) bool {
 	return len(s) > 0 && len(s) <= maxName && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-_") == ""
 }
 
+// parse reads the answers, which are members of f.
 func (c *Consents) parse(f fields) error {
-	var raw map[string]json.RawMessage
-	if err := f.read("consents", &raw); err != nil {
-		return err
-	}
-	inner := fields{"data.consents", raw}
 	for _, to := range [...]struct {
 		name    string
 		consent **Consent
 	}{{"mailing", &c.Mailing}, {"pixel", &c.Pixel}} {
 		var answer map[string]json.RawMessage
-		if err := inner.read(to.name, &answer); err != nil {
+		if err := f.read(to.name, &answer); err != nil {
 			return err
 		}
 		if answer == nil {
@@ -143,7 +143,7 @@ func (c *Consents) parse(f fields) error {
 		}
 		var granted *bool
 		var at string
-		one := fields{"data.consents." + to.name, answer}
+		one := fields{f.path + "." + to.name, answer}
 		if err := cmp.Or(one.read("granted", &granted), one.read("at", &at)); err != nil {
 			return err
 		}
@@ -176,15 +176,6 @@ func instant(path, s string) (time.Time, error) {
 
 // Append writes the data object in its one canonical form: equal attributes have equal bytes.
 func (a *Attributes) Append(dst []byte) []byte { return appendJSON(dst, a) }
-
-// MailingRefused reports whether the customer has said not to want mail. Who was never asked has not.
-func (a *Attributes) MailingRefused() bool { return a.Consents.Mailing.refused() }
-
-// PixelRefused reports whether the customer has said not to want to be observed by tracking pixels. Who was never asked has
-// not.
-func (a *Attributes) PixelRefused() bool { return a.Consents.Pixel.refused() }
-
-func (c *Consent) refused() bool { return c != nil && !c.Granted }
 
 // Openings are the times that the customer has asked for, in the order told.
 func (a *Attributes) Openings() []calendar.Opening {

@@ -88,17 +88,6 @@ func TestParseNamesTheField(t *testing.T) {
 	}
 }
 
-func TestWhoWasNeverAskedHasNotRefused(t *testing.T) {
-	var a Attributes
-	if a.MailingRefused() || a.PixelRefused() {
-		t.Error("who was never asked has refused")
-	}
-	a.Consents = Consents{Mailing: &Consent{Granted: false}, Pixel: &Consent{Granted: true}}
-	if !a.MailingRefused() || a.PixelRefused() {
-		t.Error("the answers are mixed up")
-	}
-}
-
 func TestOpenings(t *testing.T) {
 	a := Attributes{Preferred: []Preference{{From: "21:30", To: "00:30"}, {Days: []string{"sun", "mon"}, From: "10:00", To: "12:00"}}}
 	want := []calendar.Opening{

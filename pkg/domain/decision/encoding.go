@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// stateVersion begins every encoding of a State. Version 1 held the seconds of sends alone.
-const stateVersion = 2
+// stateVersion begins every encoding of a State. Version 1 held the seconds of sends alone, version 2 no answers.
+const stateVersion = 3
 
 // Append writes the state: numbers as varints, times as distances from those before them.
 func (s *State) Append(dst []byte) []byte {
@@ -41,6 +41,16 @@ func (s *State) Append(dst []byte) []byte {
 	for _, m := range s.members {
 		e.text(m.audience)
 		e.number(m.until)
+	}
+	e.count(len(s.answers))
+	for _, a := range s.answers {
+		e.text(a.channel)
+		e.number(a.at)
+		var granted int
+		if a.granted {
+			granted = 1
+		}
+		e.count(granted)
 	}
 	return e.b
 }
@@ -73,7 +83,7 @@ func (e *encoder) pending(p *pending) {
 	e.b = binary.LittleEndian.AppendUint64(e.b, math.Float64bits(p.propensity))
 }
 
-// Decode reads what Append wrote, and what version 1 did.
+// Decode reads what Append wrote, and what the versions before did.
 func (s *State) Decode(b []byte) error {
 	*s = State{}
 	if len(b) == 0 {
@@ -87,6 +97,9 @@ func (s *State) Decode(b []byte) error {
 		d.first(s)
 	} else {
 		d.state(s)
+	}
+	if b[0] > 2 {
+		d.answers(s)
 	}
 	if err := d.end(); err != nil {
 		*s = State{}
@@ -121,6 +134,14 @@ func (d *decoder) state(s *State) {
 	}
 	for range d.count(maxMembers) {
 		s.members = append(s.members, member{d.text(), d.number()})
+	}
+}
+
+func (d *decoder) answers(s *State) {
+	for range d.count(maxAnswers) {
+		a := answer{channel: d.text(), at: d.number()}
+		a.granted = d.count(1) == 1
+		s.answers = append(s.answers, a)
 	}
 }
 

@@ -129,7 +129,7 @@ func (d *desk) refuse(p *pending) (typ string, why Reason) {
 		return ExpiredType, UnknownChannel
 	case len(d.s.pending) >= MaxPending:
 		return ExpiredType, TooManyPending
-	case d.a.MailingRefused():
+	case d.s.mailingRefused(p.channel):
 		return CancelledType, NoConsent
 	}
 	return "", ""
@@ -161,7 +161,7 @@ func (m *Moment) Tick(s *State, request string) []Decision {
 }
 
 // Know takes what is known of the customer from now on, the data of customer.attributes.v1; nil: nothing any more. Who has
-// refused mail waits for none: all requests end. Otherwise they are looked at again at once. The error names the field, and
+// refused mail waits for none: the requests end. Others they are looked at again at once. The error names the field, and
 // then nothing has changed.
 func (m *Moment) Know(s *State, data []byte) ([]Decision, error) {
 	a, canonical := new(customer.Attributes), []byte(nil)
@@ -175,12 +175,29 @@ func (m *Moment) Know(s *State, data []byte) ([]Decision, error) {
 		return nil, nil
 	}
 	s.learn(canonical)
+	return m.consented(s), nil
+}
+
+// Answer takes what the customer has answered, as Know does.
+func (m *Moment) Answer(s *State, a *customer.Answer) []Decision {
+	if a.Mailing == nil || !s.answer(a.Channel, a.Mailing) {
+		return nil
+	}
+	return m.consented(s)
+}
+
+// consented ends the requests that the customer does not consent to any more, and has the others looked at again.
+func (m *Moment) consented(s *State) []Decision {
 	d := m.open(s, m.Now.UnixMilli(), "")
-	if d.a.MailingRefused() {
-		d.cancel(NoConsent)
+	for i := 0; i < len(s.pending); {
+		if s.mailingRefused(s.pending[i].channel) {
+			d.finish(i, CancelledType, NoConsent)
+		} else {
+			i++
+		}
 	}
 	d.wake()
-	return d.done(), nil
+	return d.done()
 }
 
 // Erase forgets the customer: requests end, and nothing is remembered but that they have.

@@ -430,7 +430,7 @@ func (d *desk) slot(r *pending, c *Channel, list []commitment) *survey {
 
 // barred is why a customer may not be written to in a channel at all, whatever the hour.
 func (d *desk) barred(r *pending) Reason {
-	if ok, _ := d.consent(); !ok {
+	if ok, _ := d.consent(r.channel); !ok {
 		return NoConsent
 	}
 	if ok, _ := d.reachable(r.channel); !ok {

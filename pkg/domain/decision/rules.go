@@ -17,7 +17,7 @@ func (d *desk) rules(r *pending, c *Channel, list []commitment, at int64) []Rule
 	if r.deadline != 0 {
 		add(RuleDeadline, r.notBefore <= at && at < r.deadline, d.term(r))
 	}
-	ok, detail := d.consent()
+	ok, detail := d.consent(r.channel)
 	add(RuleConsent, ok, detail)
 	ok, detail = d.reachable(r.channel)
 	add(RuleChannel, ok, detail)
@@ -82,8 +82,8 @@ func (d *desk) term(r *pending) string {
 	return "from " + d.local(r.notBefore) + " until " + to
 }
 
-func (d *desk) consent() (bool, string) {
-	switch m := d.a.Consents.Mailing; {
+func (d *desk) consent(channel string) (bool, string) {
+	switch m := d.s.mailing(channel); {
 	case m == nil && d.Policy.Consent == Required:
 		return false, "never given, and the policy asks for it"
 	case m == nil:

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"hash/fnv"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tempismo/tempismo/pkg/domain/customer"
@@ -15,6 +16,7 @@ const (
 	maxSent    = 64      // sends of the last 7 days; more are not made, whatever the caps say
 	maxEnded   = 128     // requests that have ended
 	maxMembers = 32      // audiences
+	maxAnswers = 16      // channels that were answered for
 	remembered = 7 * day // how long after its deadline an ended request is known as such
 	again      = day     // after this long a request without a slot is looked at again
 )
@@ -27,6 +29,7 @@ type State struct {
 	sent       []sent    // of the last 7 days, oldest first
 	ended      []ended   // whose deadline is not long over, in any order
 	members    []member  // audiences that the customer belongs to
+	answers    []answer  // to being written to, at most one for a channel
 
 	parsed *customer.Attributes // attributes, once they were asked for; never changed
 }
@@ -75,6 +78,13 @@ type member struct {
 	until    int64
 }
 
+// answer is the last that the customer has answered, beside the attributes, to being written to.
+type answer struct {
+	channel string // empty: in every one
+	granted bool
+	at      int64
+}
+
 // Pending calls each for every request that waits, with the time at which it is to be looked at again.
 func (s *State) Pending(each func(request string, due time.Time)) {
 	for i := range s.pending {
@@ -92,6 +102,44 @@ func (s *State) known() *customer.Attributes {
 		}
 	}
 	return s.parsed
+}
+
+// mailing is the customer's answer to being written to in a channel; nil: there is none.
+func (s *State) mailing(channel string) *customer.Consent {
+	last := s.known().Consents.Mailing
+	for _, a := range s.answers {
+		if a.channel == "" || a.channel == channel {
+			last = customer.Latest(last, &customer.Consent{Granted: a.granted, At: instant(a.at)})
+		}
+	}
+	return last
+}
+
+func (s *State) mailingRefused(channel string) bool {
+	c := s.mailing(channel)
+	return c != nil && !c.Granted
+}
+
+// answer notes what the customer has answered for a channel, and reports whether it is news.
+func (s *State) answer(channel string, c *customer.Consent) bool {
+	next := answer{channel, c.Granted, c.At.UnixMilli()}
+	i := slices.IndexFunc(s.answers, func(a answer) bool { return a.channel == channel })
+	switch {
+	case i >= 0:
+		have := &s.answers[i]
+		if next.at < have.at || next.at == have.at && (next.granted || !have.granted) {
+			return false
+		}
+		*have = next
+	case len(s.answers) < maxAnswers:
+		next.channel = strings.Clone(channel)
+		s.answers = append(s.answers, next)
+	case c.Granted:
+		return false
+	default: // rather too few messages than one too many
+		s.answers = []answer{{at: next.at}}
+	}
+	return true
 }
 
 // learn replaces the attributes; nil: nothing is known any more.

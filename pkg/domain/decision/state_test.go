@@ -62,6 +62,17 @@ func TestStateOnDisk(t *testing.T) {
 	}
 }
 
+// TestStateOfVersion2: it had no answers; what is written now ends with their number.
+func TestStateOfVersion2(t *testing.T) {
+	s, _ := filled(t)
+	now := s.Append(nil)
+	then := append([]byte{2}, now[1:len(now)-1]...)
+	var again State
+	if err := again.Decode(then); err != nil || !bytes.Equal(again.Append(nil), now) {
+		t.Errorf("%x is read as %x, %v", then, again.Append(nil), err)
+	}
+}
+
 // TestStateOfVersion1: the sends of a decider that knew nothing else count in every channel, and collide with none.
 func TestStateOfVersion1(t *testing.T) {
 	e := encoder{[]byte{1, 2}}

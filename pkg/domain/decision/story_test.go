@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/tempismo/tempismo/pkg/domain/calendar"
+	known "github.com/tempismo/tempismo/pkg/domain/customer"
 	"github.com/tempismo/tempismo/pkg/domain/deviation"
 	"github.com/tempismo/tempismo/pkg/domain/timing"
 )
@@ -307,6 +308,13 @@ func (w *world) act(customer, verb string, args []string, line string) error {
 		_, data, _ := strings.Cut(line, " know ")
 		w.step(customer, false, func(m *Moment, s *State) (out []Decision) { out, err = m.Know(s, []byte(data)); return out })
 		return err
+	case "answer":
+		var a known.Answer
+		_, data, _ := strings.Cut(line, " answer ")
+		if err := a.Parse([]byte(data)); err != nil {
+			return err
+		}
+		w.step(customer, false, func(m *Moment, s *State) []Decision { return m.Answer(s, &a) })
 	case "forget":
 		w.step(customer, false, func(m *Moment, s *State) []Decision { out, _ := m.Know(s, nil); return out })
 	case "erase":

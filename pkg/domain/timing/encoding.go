@@ -1,6 +1,7 @@
 package timing
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -10,9 +11,12 @@ import (
 )
 
 // encodingVersion stands first in every encoded Profile. A change to what follows takes a new number; numbers are never
-// used twice. Version 1 (without evidence, drift and segment, see decodeFirst) and version 2 (without home, consent and
-// erasure) are read, too.
-const encodingVersion = 3
+// used twice. Version 2 (without home, consent and erasure) and version 3 (which knew of consents only that there was a refusal)
+// are read, too.
+const (
+	encodingVersion = 4
+	oldestVersion   = 2
+)
 
 // ErrProfile is wrapped by every error of Decode.
 var ErrProfile = errors.New("timing: not a profile")
@@ -43,18 +47,9 @@ func (p *Profile) Append(dst []byte) []byte {
 // Decode is the inverse of Append; it reads the versions before as well. It keeps no view of b. Errors wrap ErrProfile.
 func (p *Profile) Decode(b []byte) error {
 	channels := p.Channels[:0]
-	*p = Profile{}
 	d := decoder{b: b}
-	v := d.byte()
-	if d.err == nil && (v < 1 || v > encodingVersion) {
-		return fmt.Errorf("%w: version %d is unknown to this program, which reads versions 1 to %d: run the newer one (docs/operations.md, Upgrades and rollback)", ErrProfile, v, encodingVersion)
-	}
-	p.Zone = d.name(zoneNames)
-	if v > 1 {
-		p.Segment = d.name(segmentNames)
-	}
-	if v > 2 {
-		p.decodeTold(&d)
+	if err := p.decodeTold(&d); err != nil {
+		return err
 	}
 	p.memory.decode(&d)
 	n := d.uvarint()
@@ -63,11 +58,7 @@ func (p *Profile) Decode(b []byte) error {
 	}
 	for ; n > 0 && d.err == nil; n-- {
 		channels = append(channels, Channel{Name: d.name(channelNames)})
-		if s := &channels[len(channels)-1].State; v > 1 {
-			s.decode(&d)
-		} else {
-			s.decodeFirst(&d)
-		}
+		channels[len(channels)-1].decode(&d)
 	}
 	p.Channels = channels
 	if d.err == nil && len(d.b) > 0 {
@@ -76,20 +67,56 @@ func (p *Profile) Decode(b []byte) error {
 	return d.err
 }
 
+// DecodeTold reads of an encoded profile only what was told from outside, and is much faster than Decode: for those who ask what a
+// customer has consented to.
+func (p *Profile) DecodeTold(b []byte) error {
+	d := decoder{b: b}
+	return cmp.Or(p.decodeTold(&d), d.err)
+}
+
+// decodeTold reads what stands before all that was learned, and forgets the rest.
+func (p *Profile) decodeTold(d *decoder) error {
+	*p = Profile{}
+	v := d.byte()
+	if d.err == nil && (v < oldestVersion || v > encodingVersion) {
+		return fmt.Errorf("%w: version %d is unknown to this program, which reads versions %d to %d: run the newer one (docs/operations.md, Upgrades and rollback)", ErrProfile, v, oldestVersion, encodingVersion)
+	}
+	p.Zone = d.name(zoneNames)
+	p.Segment = d.name(segmentNames)
+	if v > 2 {
+		p.decodeFlags(d, v)
+	}
+	return nil
+}
+
 // Flags of what was told of a customer from outside.
 const (
-	toldRefusal = 1 << iota
+	toldPixel = 1 << iota // in version 3: a refusal, without its time
 	toldErasure
 	toldHere      // the home is the zone
 	toldElsewhere // the home is another one
-	toldNothing   // more than all flags
+	toldGranted   // of Told, if there is one
+	saidPixel
+	saidGranted // of Said, if there is one
+	toldNothing // more than all flags
+
+	toldNothingThird = toldGranted // likewise, in version 3
 )
 
-// appendTold writes home, refusal and erasure: one byte for nearly everybody.
+// appendTold writes home, answers and erasure: one byte for everybody of whom nobody has asked anything.
 func (p *Profile) appendTold(dst []byte) []byte {
 	var flags byte
-	if p.Refused {
-		flags |= toldRefusal
+	if p.Told.At != 0 {
+		flags |= toldPixel
+	}
+	if p.Told.Granted {
+		flags |= toldGranted
+	}
+	if p.Said.At != 0 {
+		flags |= saidPixel
+	}
+	if p.Said.Granted {
+		flags |= saidGranted
 	}
 	if p.erased != 0 {
 		flags |= toldErasure
@@ -102,8 +129,10 @@ func (p *Profile) appendTold(dst []byte) []byte {
 		flags |= toldElsewhere
 	}
 	dst = append(dst, flags)
-	if p.erased != 0 {
-		dst = binary.AppendUvarint(dst, uint64(p.erased))
+	for _, at := range [...]int64{p.Told.At, p.Said.At, p.erased} {
+		if at != 0 {
+			dst = binary.AppendUvarint(dst, uint64(at))
+		}
 	}
 	if flags&toldElsewhere != 0 {
 		dst = appendName(dst, p.Home, zoneNames)
@@ -111,16 +140,31 @@ func (p *Profile) appendTold(dst []byte) []byte {
 	return dst
 }
 
-func (p *Profile) decodeTold(d *decoder) {
+func (p *Profile) decodeFlags(d *decoder, version byte) {
 	flags := d.byte()
-	if flags >= toldNothing {
+	if flags >= toldNothing || version == 3 && flags >= toldNothingThird {
 		d.fail("unknown flag")
 		return
 	}
-	p.Refused = flags&toldRefusal != 0
-	if flags&toldErasure != 0 {
-		if p.erased = int64(d.uvarint()); p.erased <= 0 {
-			d.fail("time of an erasure out of range")
+	at := func(flag byte) (at int64) {
+		if flags&flag != 0 {
+			if at = int64(d.uvarint()); at <= 0 {
+				d.fail("time out of range")
+			}
+		}
+		return at
+	}
+	if version == 3 {
+		p.erased = at(toldErasure)
+		if flags&toldPixel != 0 {
+			p.Told.At = max(1, p.erased) // which the refusal was
+		}
+	} else {
+		p.Told = Pixel{at(toldPixel), flags&toldGranted != 0}
+		p.Said = Pixel{at(saidPixel), flags&saidGranted != 0}
+		p.erased = at(toldErasure)
+		if p.Told.At == 0 && p.Told.Granted || p.Said.At == 0 && p.Said.Granted {
+			d.fail("an answer of no time")
 		}
 	}
 	if flags&toldHere != 0 {
@@ -256,46 +300,6 @@ func (s *State) decode(d *decoder) {
 		if s.mailDays = d.uint32(); s.mailDays == 0 {
 			d.fail("flag without mail days")
 		}
-		s.readDays, s.streak = d.uint32(), d.uint32()
-	}
-	if s.answered {
-		s.last = s.head - int64(d.uint32())
-	}
-	s.decodeHot(d)
-}
-
-// decodeFirst reads version 1: the histograms stood beside the other counters, and nothing was known of experts, seasons,
-// drift and of which engaged hours answer a message. All of them are then taken to, and a customer without deliveries to have
-// been watched ever since the first day.
-func (s *State) decodeFirst(d *decoder) {
-	*s = State{seen: true}
-	flags := d.byte()
-	s.settled, s.silent, s.answered = flags&flagSettled != 0, flags&flagSilent != 0, flags&flagAnswered != 0
-	if !s.decodeHead(d) {
-		return
-	}
-	if s.settled {
-		s.landmark = d.landmark(s.head, year)
-		s.n, s.days, s.deliveries = d.uint32(), d.uint32(), d.uint32()
-		if s.n > 0 {
-			s.year, s.Rhythm.quarter = s.landmark, s.landmark
-			d.counters(s.slow[:])
-			d.counters(s.fast[:])
-			d.counters(s.engagedDays[:])
-		}
-		if s.deliveries > 0 {
-			d.counters(s.sent[:])
-			d.counters(s.sentDays[:])
-			s.seasonal, s.answers = s.mail(), s.engagement()
-		} else if d.err == nil && s.n > 0 {
-			s.watchedTo = s.unsettled()
-			for w := max(floorDiv(s.first, 7), s.landmark); w <= floorDiv(s.watchedTo, 7) && w-s.landmark < 2*year; w++ {
-				days := min(7*w+7, s.watchedTo) - max(7*w, s.first)
-				s.watched += weigh(uint64(max(0, days))*unit, fastWeight[w-s.landmark])
-			}
-		}
-	}
-	if s.mailDays = d.uint32(); s.mailDays > 0 {
 		s.readDays, s.streak = d.uint32(), d.uint32()
 	}
 	if s.answered {

@@ -10,7 +10,8 @@ type Profile struct {
 	Zone     string // IANA name, as told last by an event or from outside; empty: the operator's default
 	Home     string // IANA name, as told from outside; empty: it was not
 	Segment  string // as the operator names it; empty: none known
-	Refused  bool   // the customer does not want to be observed by tracking pixels: no open may be noted
+	Told     Pixel  // what the customer's attributes say of tracking pixels
+	Said     Pixel  // what the customer has answered beside them
 	Channels []Channel
 
 	memory memory
@@ -19,7 +20,53 @@ type Profile struct {
 
 // Forget forgets all that was learned from events. What was told from outside stays.
 func (p *Profile) Forget() {
-	*p = Profile{Zone: p.Home, Home: p.Home, Segment: p.Segment, Refused: p.Refused, erased: p.erased}
+	*p = Profile{Zone: p.Home, Home: p.Home, Segment: p.Segment, Told: p.Told, Said: p.Said, erased: p.erased}
+}
+
+// Pixel is an answer to being observed by tracking pixels. The zero value is none.
+type Pixel struct {
+	At      int64 // when it was given, Unix milliseconds; 0: there is none
+	Granted bool
+}
+
+// Pixel is the answer that counts: the one given last and, of two of one instant, the refusal.
+func (p *Profile) Pixel() Pixel {
+	if p.Said.At > p.Told.At || p.Said.At == p.Told.At && !p.Said.Granted {
+		return p.Said
+	}
+	return p.Told
+}
+
+// Say notes an answer of the customer's. In whatever order answers and erasures are told, the last one counts, and none of before
+// an erasure.
+func (p *Profile) Say(a Pixel) {
+	if a.At >= p.erased {
+		p.Said = (&Profile{Told: a, Said: p.Said}).Pixel()
+	}
+}
+
+// EraseAll is Erase, and forgets as well what was told from outside of before that instant. What the attributes say of pixels is not
+// among it: that is for them to say.
+func (p *Profile) EraseAll(before time.Time) {
+	p.Erase(before)
+	p.Zone, p.Home, p.Segment = "", "", ""
+	if p.Said.At < Millis(before) {
+		p.Said = Pixel{}
+	}
+}
+
+// Millis is an instant that something is to be true from or before, in Unix milliseconds: rounded up, so that nothing of before escapes.
+func Millis(at time.Time) int64 { return at.Add(time.Millisecond - 1).UnixMilli() }
+
+// Observable reports whether an open of an instant may be noted. assumed says that whoever has not answered may be observed;
+// otherwise only what comes after a consent was consented to.
+func (p *Profile) Observable(at time.Time, assumed bool) bool {
+	switch a := p.Pixel(); {
+	case a.At == 0 || assumed:
+		return assumed && (a.At == 0 || a.Granted)
+	default:
+		return a.Granted && at.UnixMilli() >= a.At
+	}
 }
 
 // Erase begins the profile anew, and for ever: it forgets all that was learned, because of counters nothing can be taken
@@ -27,7 +74,7 @@ func (p *Profile) Forget() {
 // depends on the instant only, and not on whether the erasure or the event came first. It reports false, and changes nothing,
 // where as much was erased before.
 func (p *Profile) Erase(before time.Time) bool {
-	at := before.Add(time.Millisecond - 1).UnixMilli() // up, so that no event of before escapes
+	at := Millis(before)
 	if at <= p.erased {
 		return false
 	}

@@ -12,7 +12,7 @@ import (
 func TestErase(t *testing.T) {
 	w := &World{Model: Builtin()}
 	at := time.Date(2026, 5, 12, 8, 0, 0, 1, time.UTC)
-	p := Profile{Zone: "Asia/Tokyo", Home: "Europe/Rome", Segment: "premium", Refused: true}
+	p := Profile{Zone: "Asia/Tokyo", Home: "Europe/Rome", Segment: "premium", Told: Pixel{At: 1, Granted: false}}
 	p.Channel("email").Engaged(w, simStart, 5)
 	p.memory.opens = 7
 	if p.Erased(at) {
@@ -21,7 +21,7 @@ func TestErase(t *testing.T) {
 	if !p.Erase(at) {
 		t.Error("the first erasure changes nothing")
 	}
-	want := Profile{Zone: "Europe/Rome", Home: "Europe/Rome", Segment: "premium", Refused: true, erased: at.UnixMilli() + 1}
+	want := Profile{Zone: "Europe/Rome", Home: "Europe/Rome", Segment: "premium", Told: Pixel{At: 1, Granted: false}, erased: at.UnixMilli() + 1}
 	if !reflect.DeepEqual(p, want) {
 		t.Errorf("%+v is left", p)
 	}
@@ -49,9 +49,12 @@ func TestErase(t *testing.T) {
 func TestToldIsStored(t *testing.T) {
 	for _, zone := range []string{"", "Europe/Rome", "Asia/Tokyo"} {
 		for _, home := range []string{"", "Europe/Rome", "Asia/Kolkata"} {
-			for _, refused := range []bool{false, true} {
+			for _, answer := range []Pixel{{}, {1, false}, {1_780_000_000_456, true}} {
 				for _, erased := range []int64{0, 1, 1_790_000_000_123} {
-					p, again := Profile{Zone: zone, Home: home, Refused: refused, erased: erased}, Profile{}
+					p, again := Profile{Zone: zone, Home: home, Told: answer, erased: erased}, Profile{}
+					if answer.At > 1 {
+						p.Said = Pixel{answer.At / 2, true}
+					}
 					if err := again.Decode(p.Append(nil)); err != nil || fmt.Sprintf("%+v", again) != fmt.Sprintf("%+v", p) {
 						t.Errorf("%+v is read as %+v, %v", p, again, err)
 					}
@@ -60,9 +63,12 @@ func TestToldIsStored(t *testing.T) {
 		}
 	}
 	for name, b := range map[string][]byte{
-		"an unknown flag":        {3, 0, 0, toldNothing},
-		"an erasure of no time":  {3, 0, 0, toldErasure, 0, 0, 0, 0, 0},
-		"an erasure that is cut": {3, 0, 0, toldErasure},
+		"an unknown flag":        {4, 0, 0, toldNothing},
+		"an unknown flag of old": {3, 0, 0, toldNothingThird},
+		"an erasure of no time":  {4, 0, 0, toldErasure, 0, 0, 0, 0, 0},
+		"an erasure that is cut": {4, 0, 0, toldErasure},
+		"an answer of no time":   {4, 0, 0, toldPixel, 0, 0, 0, 0, 0},
+		"a consent to nothing":   {4, 0, 0, toldGranted, 0, 0, 0, 0},
 	} {
 		if new(Profile).Decode(b) == nil {
 			t.Errorf("%s is a profile", name)

@@ -7,10 +7,11 @@ import (
 	"flag"
 	"fmt"
 	"math"
+
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
+
 	"strings"
 	"testing"
 	"time"
@@ -382,59 +383,6 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// TestFirstVersion: profiles of version 1 are read, with all that stood in them, and live on.
-func TestFirstVersion(t *testing.T) {
-	w := &World{Model: Builtin()}
-	golden, err := os.ReadFile(filepath.Join("testdata", "profiles.v1.golden"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for story := range strings.SplitSeq(strings.TrimSpace(string(golden)), "\n\n") {
-		lines := strings.Split(story, "\n")
-		b, err := hex.DecodeString(lines[1])
-		if err != nil {
-			t.Fatal(err)
-		}
-		var p, again Profile
-		if err := p.Decode(b); err != nil {
-			t.Fatalf("%s: %v", lines[0], err)
-		}
-		if err := again.Decode(p.Append(nil)); err != nil || !bytes.Equal(again.Append(nil), p.Append(nil)) {
-			t.Fatalf("%s: does not survive the new encoding: %v", lines[0], err)
-		}
-		if len(p.Channels) != len(lines)-2 {
-			t.Fatalf("%s: %d channels, want %d", lines[0], len(p.Channels), len(lines)-2)
-		}
-		for i := range p.Channels {
-			c := &p.Channels[i]
-			var v View
-			w.Derive(&v, &p, c.Name, c.head, Everything)
-			e := v.Evidence
-			got := fmt.Sprintf("%s head %d deliveries %d days %d engaged_days %d read %d of %d streak %d silent %v",
-				c.Name, c.head, e.Deliveries, e.Days, e.EngagedDays, c.readDays, c.mailDays, c.streak, c.silent)
-			want, _, _ := strings.Cut(lines[2+i], " best")
-			head, rest, _ := strings.Cut(want, " engaged_hours ")
-			number, rest, _ := strings.Cut(rest, " ")
-			n, err := strconv.ParseFloat(number, 64)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if want := head + " " + rest; got != want || math.Abs(e.EngagedHours-n) > .03 { // halving rounds
-				t.Errorf("%s: %.2f engaged hours, want %.2f;\n%s, want\n%s", lines[0], e.EngagedHours, n, got, want)
-			}
-			if v.Rate < .02 || v.Rate > 2 {
-				t.Errorf("%s: %.2f engaged hours per mail", lines[0], v.Rate)
-			}
-			c.Engaged(w, c.head+Week, 5)
-			c.Delivered(w, c.head+Week)
-		}
-	}
-	future := byte(encodingVersion + 1)
-	if err := new(Profile).Decode([]byte{future, 0}); !errors.Is(err, ErrProfile) || !strings.Contains(err.Error(), fmt.Sprint("version ", future)) {
-		t.Errorf("a version of the future: %v", err)
-	}
-}
-
 // TestSecondVersion: profiles of version 2 are read as they were written. What it did not know is one byte in what is written
 // now, after zone and segment, which are a byte each in these.
 func TestSecondVersion(t *testing.T) {
@@ -452,9 +400,99 @@ func TestSecondVersion(t *testing.T) {
 		if err := p.Decode(b); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if got, want := hex.EncodeToString(p.Append(nil)), "03"+second[2:6]+"00"+second[6:]; got != want {
+		if got, want := hex.EncodeToString(p.Append(nil)), "04"+second[2:6]+"00"+second[6:]; got != want {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}
+	}
+}
+
+// TestThirdVersion: profiles of version 3 are read as they were written. Of consents it knew only that there was a refusal, which was
+// an erasure as well.
+func TestThirdVersion(t *testing.T) {
+	golden, err := os.ReadFile(filepath.Join("testdata", "profiles.v3.golden"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for story := range strings.SplitSeq(strings.TrimSpace(string(golden)), "\n\n") {
+		name, third, _ := strings.Cut(story, "\n")
+		b, err := hex.DecodeString(third)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		var p Profile
+		if err := p.Decode(b); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if got, want := hex.EncodeToString(p.Append(nil)), "04"+third[2:]; got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+	var p Profile
+	if err := p.Decode([]byte{3, 1, 0, toldPixel | toldErasure, 200, 1, 0, 0, 0, 0}); err != nil || p.Told != (Pixel{At: 200}) || !p.Erased(time.UnixMilli(199)) {
+		t.Errorf("%+v, %v", p, err)
+	}
+	future := byte(encodingVersion + 1)
+	if err := new(Profile).Decode([]byte{future, 0}); !errors.Is(err, ErrProfile) || !strings.Contains(err.Error(), fmt.Sprint("version ", future)) {
+		t.Errorf("a version of the future: %v", err)
+	}
+}
+
+// TestObservable: whether an open may be noted follows from the last answer, wherever it stands, and from what counts without one.
+func TestObservable(t *testing.T) {
+	at := func(ms int64) time.Time { return time.UnixMilli(ms) }
+	for _, row := range []struct {
+		name              string
+		told, said        Pixel
+		required, assumed bool // of an open at 50
+	}{
+		{"never asked", Pixel{}, Pixel{}, false, true},
+		{"consented before", Pixel{40, true}, Pixel{}, true, true},
+		{"consented later", Pixel{60, true}, Pixel{}, false, true},
+		{"consented beside the attributes", Pixel{}, Pixel{40, true}, true, true},
+		{"refused", Pixel{40, false}, Pixel{}, false, false},
+		{"refused later, which is told already", Pixel{60, false}, Pixel{}, false, false},
+		{"withdrawn beside the attributes", Pixel{30, true}, Pixel{40, false}, false, false},
+		{"given again in the attributes", Pixel{45, true}, Pixel{40, false}, true, true},
+		{"both at one instant", Pixel{40, true}, Pixel{40, false}, false, false},
+		{"both at one instant, the other way round", Pixel{40, false}, Pixel{40, true}, false, false},
+	} {
+		p := Profile{Told: row.told, Said: row.said}
+		if got := p.Observable(at(50), false); got != row.required {
+			t.Errorf("%s, consent required: %v", row.name, got)
+		}
+		if got := p.Observable(at(50), true); got != row.assumed {
+			t.Errorf("%s, consent assumed: %v", row.name, got)
+		}
+	}
+}
+
+// TestAnswersComeInAnyOrder: answers and erasures lead to the same, in whatever order they are told.
+func TestAnswersComeInAnyOrder(t *testing.T) {
+	tell := []func(*Profile){
+		func(p *Profile) { p.Say(Pixel{10, true}) },
+		func(p *Profile) { p.Say(Pixel{20, false}) },
+		func(p *Profile) { p.EraseAll(time.UnixMilli(30)) },
+		func(p *Profile) { p.Say(Pixel{30, true}) },
+		func(p *Profile) { p.Say(Pixel{25, false}) },
+	}
+	for i := range 120 {
+		var p Profile
+		left := slices.Clone(tell)
+		for n := i; len(left) > 0; {
+			k := n % len(left)
+			n /= len(left)
+			left[k](&p)
+			left = slices.Delete(left, k, k+1)
+		}
+		if p.Said != (Pixel{30, true}) || !p.Erased(time.UnixMilli(29)) {
+			t.Fatalf("order %d: %+v", i, p)
+		}
+	}
+	var p Profile
+	p.Say(Pixel{20, true})
+	p.EraseAll(time.UnixMilli(30))
+	if p.Said != (Pixel{}) {
+		t.Errorf("%+v is left of what is erased", p.Said)
 	}
 }
 
@@ -472,10 +510,10 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
 	f.Add([]byte{2, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
-	told := Profile{Zone: "Asia/Tokyo", Home: "Europe/Rome", Refused: true}
+	told := Profile{Zone: "Asia/Tokyo", Home: "Europe/Rome", Told: Pixel{At: 1, Granted: false}}
 	told.Erase(time.UnixMilli(1))
 	f.Add(told.Append(nil))
-	for _, file := range []string{"profiles.v1.golden", "profiles.v2.golden"} {
+	for _, file := range []string{"profiles.v2.golden", "profiles.v3.golden"} {
 		golden, err := os.ReadFile(filepath.Join("testdata", file))
 		if err != nil {
 			f.Fatal(err)

@@ -122,7 +122,7 @@ func (s *System) service(name string) (*exec.Cmd, error) {
 		mode = "simulated"
 	}
 	cmd.Env = append(os.Environ(), "KAFKA_BROKERS="+strings.Join(s.KafkaConfig.Brokers, ","), "REDIS_ADDR="+s.RedisConfig.Addr,
-		"RUN_ID="+s.Run.ID, "RUN_MODE="+mode, "ADMIN_LISTEN="+admin, "LOG_LEVEL=WARN", "DIGEST_EVERY="+digestEvery.String())
+		"RUN_ID="+s.Run.ID, "RUN_MODE="+mode, "ADMIN_LISTEN="+admin, "LOG_LEVEL=WARN", "PIXEL_CONSENT=assumed", "DIGEST_EVERY="+digestEvery.String())
 	return cmd, nil
 }
 

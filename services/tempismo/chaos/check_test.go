@@ -90,7 +90,7 @@ func quiet(t *testing.T) *facts {
 // serve starts all services, and returns what stops them.
 func serve(ctx context.Context, t *testing.T, e *Evidence, hook *Receiver, listener net.Listener) (stop func()) {
 	env := map[string]string{
-		"KAFKA_BROKERS": strings.Join(e.Kafka.Brokers, ","), "REDIS_ADDR": e.Redis.Addr, "RUN_ID": e.Run.ID, "RUN_MODE": "live",
+		"KAFKA_BROKERS": strings.Join(e.Kafka.Brokers, ","), "REDIS_ADDR": e.Redis.Addr, "RUN_ID": e.Run.ID, "RUN_MODE": "live", "PIXEL_CONSENT": "assumed",
 		"WEBHOOK_URL": hook.URL(), "WEBHOOK_SECRET": hook.Secret(), "WEBHOOK_ALLOW_PRIVATE": "true",
 	}
 	for k, v := range e.Env {

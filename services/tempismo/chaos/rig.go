@@ -164,6 +164,7 @@ func (r *Rig) spawn(bin, name string, env ...string) *Process {
 	defer r.mu.Unlock()
 	all := []string{
 		"KAFKA_BROKERS=" + strings.Join(r.Brokers.Addrs(), ","), "REDIS_ADDR=" + r.Redis.Addr(), "RUN_ID=" + r.Run.ID, "RUN_MODE=live",
+		"PIXEL_CONSENT=assumed", // every open is work
 		"WEBHOOK_URL=" + r.Hook.URL(), "WEBHOOK_SECRET=" + r.Hook.Secret(), "WEBHOOK_ALLOW_PRIVATE=true",
 	}
 	all = append(append(append(all, r.Env[""]...), r.Env[name]...), env...)
