@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -107,4 +108,15 @@ func (g Guard) dialled(address string) error {
 		return fmt.Errorf("%w: %w", ErrForbidden, err)
 	}
 	return g(a.Addr())
+}
+
+// RetryAfter reads a Retry-After header, seconds or a date (RFC 9110, section 10.2.3), of an hour at most: nothing documented is longer, and a mistake must not stop everything.
+func RetryAfter(h string, now time.Time) time.Duration {
+	if s, err := strconv.ParseInt(h, 10, 32); err == nil {
+		return min(time.Hour, max(0, time.Duration(s)*time.Second))
+	}
+	if t, err := http.ParseTime(h); err == nil {
+		return min(time.Hour, max(0, t.Sub(now)))
+	}
+	return 0
 }

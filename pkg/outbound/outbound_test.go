@@ -171,3 +171,27 @@ func TestHeadersOfAnAnswerAreBounded(t *testing.T) {
 		t.Error("the answer was taken")
 	}
 }
+
+func TestRetryAfter(t *testing.T) {
+	now := time.Date(2026, 12, 3, 9, 0, 0, 0, time.UTC)
+	rows := []struct {
+		name, header string
+		want         time.Duration
+	}{
+		{"seconds", "120", 2 * time.Minute},
+		{"a date", "Thu, 03 Dec 2026 09:05:00 GMT", 5 * time.Minute},
+		{"many seconds", "2147483647", time.Hour},
+		{"a date that is far away", "Thu, 03 Dec 9999 08:05:00 GMT", time.Hour},
+		{"a date that has passed", "Thu, 03 Dec 2026 08:05:00 GMT", 0},
+		{"a negative number", "-5", 0},
+		{"nonsense", "soon", 0},
+		{"nothing", "", 0},
+	}
+	for _, r := range rows {
+		t.Run(r.name, func(t *testing.T) {
+			if got := RetryAfter(r.header, now); got != r.want {
+				t.Errorf("got %v, want %v", got, r.want)
+			}
+		})
+	}
+}

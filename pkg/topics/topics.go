@@ -55,7 +55,7 @@ var All = []Topic{
 	{Events, Log, 400 * day, []string{"ingest"}, []string{"profiler", "trainer", "connector"}, true},
 	{Attributes, Table, 0, []string{"ingest", "others"}, []string{"profiler", "decider", "connector", "trainer"}, true},
 	{Consents, Log, 3650 * day, []string{"ingest", "profiler", "others"}, []string{"profiler", "decider", "connector", "trainer"}, true},
-	{Erasures, Log, 3650 * day, []string{"profiler", "tempismo erase"}, []string{"profiler", "detector", "decider", "connector", "trainer"}, true},
+	{Erasures, Log, 3650 * day, []string{"ingest", "profiler", "tempismo erase"}, []string{"profiler", "detector", "decider", "connector", "trainer"}, true},
 	{Scored, Log, 30 * day, []string{"profiler"}, []string{"detector"}, true},
 	{Digests, Log, 400 * day, []string{"profiler"}, []string{"console", "trainer"}, false},
 	{Deviations, Log, 90 * day, []string{"detector"}, []string{"decider", "console", "alert consumers"}, true},

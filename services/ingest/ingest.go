@@ -1,7 +1,8 @@
 // Package ingest is the way in: over HTTP it takes engagement events, as CloudEvents or as webhooks of email service
 // providers, messages that are to wait for their moment, and what is known of customers and was answered by them, and appends them to
-// engagement.events.v1, send.requests.v1, customer.attributes.v1 and customer.consents.v1. It also answers when a customer is best written to.
-// Events on topics of others it reads by itself, as a file declares them, and appends them to engagement.events.v1 as well.
+// engagement.events.v1, send.requests.v1, customer.attributes.v1 and customer.consents.v1; whom a provider was told to erase, to
+// customer.erasures.v1. It also answers when a customer is best written to. Events on topics of others, as a file declares them, and
+// what HubSpot tells nobody it fetches itself.
 //
 // What is sent is answered with 202 only after Kafka has acknowledged all of it; whatever else happens, the answer
 // says that the sender still owns it. It is taken whole or not at all. A webhook's is another matter: its sender would send
@@ -30,6 +31,7 @@ import (
 	"github.com/tempismo/tempismo/pkg/redis"
 	"github.com/tempismo/tempismo/pkg/stream"
 	"github.com/tempismo/tempismo/pkg/topics"
+	pull "github.com/tempismo/tempismo/services/ingest/pull/hubspot"
 	"github.com/tempismo/tempismo/services/ingest/webhook/brevo"
 	"github.com/tempismo/tempismo/services/ingest/webhook/customerio"
 	"github.com/tempismo/tempismo/services/ingest/webhook/hubspot"
@@ -69,6 +71,8 @@ type Config struct {
 	Resend     resend.Config     `embed:"" prefix:"resend-" envprefix:"RESEND_"`
 	SFMC       sfmc.Config       `embed:"" prefix:"sfmc-" envprefix:"SFMC_"`
 
+	Pull pull.Config `embed:"" prefix:"hubspot-" envprefix:"HUBSPOT_"` // HubSpot's list of events, beside its webhooks
+
 	MaxBody   int64         `name:"max-body" env:"MAX_BODY" default:"4194304" placeholder:"BYTES" help:"Largest request."`
 	MaxFlight int64         `name:"max-in-flight" env:"MAX_IN_FLIGHT" default:"67108864" placeholder:"BYTES" help:"Most that may wait for Kafka; beyond it requests are answered 503."`
 	Patience  time.Duration `name:"patience" env:"PATIENCE" default:"10s" help:"How long a request waits for Kafka's acknowledgement before it is answered 503."`
@@ -87,13 +91,14 @@ func (c Config) withDefaults() Config {
 	if c.Patience == 0 {
 		c.Patience = 10 * time.Second
 	}
+	c.Pull = c.Pull.WithDefaults()
 	return c
 }
 
 // Validate reports everything that is wrong with c.
 func (c Config) Validate() error {
 	c = c.withDefaults()
-	problems := []error{c.Kafka.Validate(), c.Redis.Validate(), c.Run.Validate()}
+	problems := []error{c.Kafka.Validate(), c.Redis.Validate(), c.Run.Validate(), c.Pull.Validate()}
 	if c.Listener == nil {
 		host, _, err := net.SplitHostPort(c.Listen)
 		switch {
@@ -169,7 +174,7 @@ func Run(ctx context.Context, c Config, set app.Settings) error {
 	}
 	defer log.Close()
 	run := stream.Run{ID: c.Run.ID, Simulated: c.Run.Simulated()}
-	infos, err := log.Topics(ctx, run.Topic(topics.Events), run.Topic(topics.DeadLetter(topics.Events)), run.Topic(topics.Requests), run.Topic(topics.Attributes), run.Topic(topics.Consents))
+	infos, err := log.Topics(ctx, run.Topic(topics.Events), run.Topic(topics.DeadLetter(topics.Events)), run.Topic(topics.Requests), run.Topic(topics.Attributes), run.Topic(topics.Consents), run.Topic(topics.Erasures))
 	if err != nil {
 		return fmt.Errorf("look up the topics (tempismo topics creates what is missing): %w", err)
 	}
@@ -203,6 +208,9 @@ func Run(ctx context.Context, c Config, set app.Settings) error {
 	}
 	for _, f := range feeds {
 		work = append(work, f.run)
+	}
+	if c.Pull.Enabled() && !run.Simulated { // which calls nobody
+		work = append(work, func(ctx context.Context) error { return s.pull(ctx, log, run, c.Pull.Client(), set) })
 	}
 	set.Log.InfoContext(ctx, "taking events and requests", "address", ln.Addr().String(), "run", c.Run.ID, "webhooks", strings.Join(s.served(), " "), "sources", len(feeds), "clients", strings.Join(s.known(), " "), "machines", s.machines)
 	return app.Group(ctx, work...)

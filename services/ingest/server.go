@@ -80,7 +80,7 @@ func newServer(c Config, out writer, store snapshots, partitions int32, set app.
 	s.providers, problems[0] = c.providers()
 	m := set.Telemetry.Meter()
 	s.events, problems[1] = m.Int64Counter("tempismo.ingest.events", metric.WithUnit("{event}"),
-		metric.WithDescription("Events, requests and customers by endpoint, provider, client (the name of its token) and what became of them: accepted, ignored (not engagement), unconsented (opens that the customer has not consented to), dead (of a webhook, and could not be mapped), rejected (not valid; a webhook that is not the provider's counts as one), unacknowledged (the sender was told to try again); of topics of others by source: unknown (ignored, and the file does not name the kind), missed (no longer there when it was to be read)."))
+		metric.WithDescription("Events, requests and customers by endpoint, provider, client (the name of its token) and what became of them: accepted, ignored (not engagement), unconsented (opens that the customer has not consented to), dead (of a webhook, and could not be mapped), erased (a customer who is to be forgotten), rejected (not valid; a webhook that is not the provider's counts as one), unacknowledged (the sender was told to try again); of topics of others by source: unknown (ignored, and the file does not name the kind), missed (no longer there when it was to be read)."))
 	s.requests, problems[2] = m.Float64Histogram("http.server.request.duration", metric.WithUnit("s"), metric.WithDescription("Duration of requests by route and status."))
 	for _, p := range s.providers {
 		if source, ok := p.source.(*sfmc.Source); ok { // which has to tell the operator a key
@@ -101,6 +101,7 @@ type batch struct {
 	watched     []watched
 	unconsented int // opens that were withheld
 	wrong       []wrong
+	erasures    []stream.Message // of customers who are to be forgotten
 	dead        int              // elements that cannot be taken, where the rest is taken all the same
 	letters     []stream.Message // with the bytes of those, once where several have the same
 	answer      []byte           // of a request that is no batch but wants this answer
@@ -196,7 +197,7 @@ func (s *server) endpoints() []endpoint {
 
 // outcomes are what may become of what is sent to an endpoint, as its counter has them.
 type outcomes struct {
-	accepted, ignored, unconsented, dead, rejected, unacknowledged metric.MeasurementOption
+	accepted, ignored, unconsented, dead, erased, rejected, unacknowledged metric.MeasurementOption
 }
 
 // outcomes are those of a client; empty: of a provider, or of everybody.
@@ -211,7 +212,7 @@ func (e *endpoint) outcomes(client string) *outcomes {
 		}
 		return metric.WithAttributeSet(attribute.NewSet(set...))
 	}
-	return &outcomes{at("accepted"), at("ignored"), at("unconsented"), at("dead"), at("rejected"), at("unacknowledged")}
+	return &outcomes{at("accepted"), at("ignored"), at("unconsented"), at("dead"), at("erased"), at("rejected"), at("unacknowledged")}
 }
 
 // take is everything that the ways in have in common.
@@ -255,6 +256,7 @@ func (s *server) take(e *endpoint) http.Handler {
 			s.events.Add(ctx, int64(b.unconsented), sent.unconsented)
 			if e.provider != nil {
 				s.events.Add(ctx, int64(b.dead), sent.dead)
+				s.events.Add(ctx, int64(len(b.erasures)), sent.erased)
 			}
 			reply(w, status, "application/json", e.answer(&b))
 		case errors.As(err, &no):
@@ -262,7 +264,7 @@ func (s *server) take(e *endpoint) http.Handler {
 			case len(no.wrong) > 0:
 				s.events.Add(ctx, int64(len(b.messages)+b.ignored+len(b.wrong)), sent.rejected)
 			case no.status == http.StatusServiceUnavailable:
-				s.events.Add(ctx, int64(len(b.messages)+b.dead), sent.unacknowledged)
+				s.events.Add(ctx, int64(len(b.messages)+len(b.erasures)+b.dead), sent.unacknowledged)
 				no.status = later
 			case e.provider != nil:
 				s.events.Add(ctx, 1, sent.rejected)
@@ -271,7 +273,7 @@ func (s *server) take(e *endpoint) http.Handler {
 			refuse(w, no)
 		default: // the client has gone
 			status = 499
-			s.events.Add(ctx, int64(len(b.messages)+b.dead), sent.unacknowledged)
+			s.events.Add(ctx, int64(len(b.messages)+len(b.erasures)+b.dead), sent.unacknowledged)
 		}
 		if status >= 500 {
 			span.SetStatus(codes.Error, err.Error())
@@ -314,11 +316,7 @@ func (s *server) append(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	if err := s.withhold(waiting, &b); err != nil {
 		return b, err
 	}
-	// Dead letters come last: they have no ids by which somebody could tell that one was written twice.
-	err = s.out.WriteAll(waiting, e.topic, b.messages)
-	if err == nil && len(b.letters) > 0 {
-		err = s.setAside(waiting, e.provider, &b)
-	}
+	err = s.keep(waiting, e.topic, e.provider, &b)
 	switch {
 	case err == nil:
 		return b, nil

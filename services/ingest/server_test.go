@@ -113,7 +113,7 @@ func newRig(t testing.TB, c Config) *rig {
 	c = c.withDefaults()
 	run := stream.Run{ID: c.Run.ID, Simulated: c.Run.Simulated()}
 	r := &rig{t: t, out: &heldWriter{log: streamtest.NewLog(), run: run}, store: streamtest.NewStore()}
-	for _, topic := range []string{topics.Events, topics.DeadLetter(topics.Events), topics.Requests, topics.Attributes, topics.Consents} {
+	for _, topic := range []string{topics.Events, topics.DeadLetter(topics.Events), topics.Requests, topics.Attributes, topics.Consents, topics.Erasures} {
 		r.out.log.Create(run.Topic(topic), stream.TopicInfo{Partitions: partitions, MaxMessageBytes: 1 << 20})
 	}
 	var err error

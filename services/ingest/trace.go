@@ -17,14 +17,19 @@ import (
 func span(tracer trace.Tracer, r *http.Request, name string) (context.Context, trace.Span, string) {
 	ctx := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
 	ctx, s := tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindServer))
+	return ctx, s, parent(ctx, s)
+}
+
+// parent is the traceparent of what happens in span s, which ctx carries.
+func parent(ctx context.Context, s trace.Span) string {
 	if !s.SpanContext().IsValid() {
 		var random [24]byte
 		rand.Read(random[:]) // never fails, see its documentation
-		return ctx, s, "00-" + hex.EncodeToString(random[:16]) + "-" + hex.EncodeToString(random[16:]) + "-00"
+		return "00-" + hex.EncodeToString(random[:16]) + "-" + hex.EncodeToString(random[16:]) + "-00"
 	}
 	carrier := propagation.MapCarrier{}
 	propagation.TraceContext{}.Inject(ctx, carrier)
-	return ctx, s, carrier["traceparent"]
+	return carrier["traceparent"]
 }
 
 // validTrace reports whether t is a traceparent of version 00.

@@ -7,7 +7,9 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/tempismo/tempismo/pkg/domain/customer"
 	"github.com/tempismo/tempismo/pkg/kafka"
 	"github.com/tempismo/tempismo/pkg/stream"
 	"github.com/tempismo/tempismo/pkg/topics"
@@ -28,8 +30,9 @@ func (s *server) webhook(p *provider) endpoint {
 				Ignored     int     `json:"ignored"`
 				Unconsented int     `json:"unconsented"`
 				Dead        int     `json:"dead"`
+				Erased      int     `json:"erased"`
 				Refused     []wrong `json:"refused"`
-			}{len(b.messages), b.ignored, b.unconsented, b.dead, append([]wrong{}, b.wrong...)}
+			}{len(b.messages), b.ignored, b.unconsented, b.dead, len(b.erasures), append([]wrong{}, b.wrong...)}
 		},
 	}
 }
@@ -76,23 +79,43 @@ func (s *server) mapped(p *provider, request *webhook.Request, traceparent strin
 	if err != nil {
 		return b, &refusal{status: http.StatusBadRequest, detail: fmt.Sprintf("this is no webhook of %s: %v", p.name, err)}
 	}
+	s.gather(&b, p, elements, request.Header, request.Body, traceparent)
+	return b, nil
+}
+
+// gather keeps in the batch what a provider tells. An element without bytes of its own came as body.
+func (s *server) gather(b *batch, p *provider, elements []webhook.Element, header http.Header, body []byte, traceparent string) {
 	for i := range elements {
 		x := &elements[i]
 		if len(x.Raw) == 0 {
-			x.Raw = request.Body
+			x.Raw = body
 		}
 		switch {
 		case x.Err != nil:
-			b.bury(i, p, request.Header, x.Raw, x.Err)
+			b.bury(i, p, header, x.Raw, x.Err)
+		case x.Erase != nil:
+			b.erasures = append(b.erasures, s.erasure(p, x.Erase, traceparent))
 		case x.Event == nil:
 			b.ignored++
 		default:
-			if err := s.add(&b, x.Event, x.Machine, x.Address, traceparent); err != nil {
-				b.bury(i, p, request.Header, x.Raw, err)
+			if err := s.add(b, x.Event, x.Machine, x.Address, traceparent); err != nil {
+				b.bury(i, p, header, x.Raw, err)
 			}
 		}
 	}
-	return b, nil
+}
+
+// keep appends what is in the batch. Dead letters come last: they have no ids by which somebody could tell that one was written
+// twice.
+func (s *server) keep(ctx context.Context, topic string, p *provider, b *batch) error {
+	err := s.out.WriteAll(ctx, topic, b.messages)
+	if err == nil && len(b.erasures) > 0 {
+		err = s.erase(ctx, p, b)
+	}
+	if err == nil && len(b.letters) > 0 {
+		err = s.setAside(ctx, p, b)
+	}
+	return err
 }
 
 // called is the URL that the provider has called. Headers of proxies are not asked, because anybody can send them.
@@ -148,11 +171,39 @@ func (b *batch) bury(i int, p *provider, h http.Header, raw []byte, why error) {
 // same reports whether two views are of the same bytes in the same place.
 func same(a, b []byte) bool { return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) }
 
+// erasure is the record by which everything that is held of a customer is forgotten, as tempismo erase writes it. The same
+// deletion, told twice, is the same record.
+func (s *server) erasure(p *provider, x *webhook.Erase, traceparent string) stream.Message {
+	id := s.customer(x.Customer)
+	data := customer.Erasure{Signals: []string{customer.SignalAll}, Before: x.Before, Reason: "the customer was erased in " + p.name}
+	record := stream.Event{
+		ID: "er-" + hash(p.name, id, x.Before.Format(time.RFC3339Nano)), Source: "/ingest/" + p.name, Type: customer.ErasureType, Subject: id,
+		Time: s.now().UTC().Truncate(time.Millisecond), Traceparent: traceparent, Data: data.Append(nil),
+	}
+	return stream.Message{Key: []byte(id), Value: record.Append(nil), Headers: headers}
+}
+
+// erase writes the erasures of a request and, because everything goes, that nothing is known of these customers.
+func (s *server) erase(ctx context.Context, p *provider, b *batch) error {
+	if err := s.out.WriteAll(ctx, topics.Erasures, b.erasures); err != nil {
+		return err
+	}
+	nothing := make([]stream.Message, len(b.erasures))
+	for i, m := range b.erasures {
+		nothing[i] = stream.Message{Key: m.Key, Headers: headers}
+	}
+	if err := s.out.WriteAll(ctx, topics.Attributes, nothing); err != nil {
+		return err
+	}
+	s.log.InfoContext(ctx, "customers are to be forgotten, as a provider was told", "provider", p.name, "customers", len(b.erasures))
+	return nil
+}
+
 // setAside writes the dead letters of a request.
 func (s *server) setAside(ctx context.Context, p *provider, b *batch) error {
 	err := s.writeLetters(ctx, b.letters)
 	if err == nil {
-		s.log.WarnContext(ctx, "events of a webhook could not be mapped and went to the dead letters", "provider", p.name, "events", b.dead, "letters", len(b.letters),
+		s.log.WarnContext(ctx, "events of a provider could not be mapped and went to the dead letters", "provider", p.name, "events", b.dead, "letters", len(b.letters),
 			"index", b.wrong[0].Index, "field", b.wrong[0].Field, "reason", b.wrong[0].Reason)
 	}
 	return err

@@ -36,7 +36,9 @@ import (
 
 	"github.com/tempismo/tempismo/pkg/app"
 	"github.com/tempismo/tempismo/pkg/config"
+	"github.com/tempismo/tempismo/pkg/domain/customer"
 	"github.com/tempismo/tempismo/pkg/domain/engagement"
+	"github.com/tempismo/tempismo/pkg/stream"
 	"github.com/tempismo/tempismo/pkg/telemetry"
 	"github.com/tempismo/tempismo/pkg/topics"
 	"github.com/tempismo/tempismo/services/ingest/webhook"
@@ -87,8 +89,8 @@ func (sendGrid) event(id, name, more string) string {
 
 // verdict is the answer to a webhook.
 type verdict struct {
-	Accepted, Ignored, Dead int
-	Refused                 []wrong
+	Accepted, Ignored, Dead, Erased int
+	Refused                         []wrong
 }
 
 func (r *rig) verdict(response *http.Response, status int) (v verdict) {
@@ -637,6 +639,68 @@ func TestEveryProviderFromItsSettingsToTheTopic(t *testing.T) {
 			response := r.send(path, nil, `{"event":"open"}`)
 			if response.StatusCode != http.StatusUnauthorized || strings.HasPrefix(response.Header.Get("WWW-Authenticate"), "Basic") != tt.basic {
 				t.Errorf("without a signature: status %d, WWW-Authenticate %q", response.StatusCode, response.Header.Get("WWW-Authenticate"))
+			}
+		})
+	}
+}
+
+// Whom HubSpot was told to erase is forgotten here: by a record that says everything of before, and nothing known any more.
+// Told again it is the same record, and HubSpot is answered when Kafka has all of it.
+func TestADeletionInHubSpotIsAnErasure(t *testing.T) {
+	const secret, path = "a secret of some length", "/v1/webhooks/hubspot"
+	deletion := func(contact string, at time.Time) string {
+		return fmt.Sprintf(`{"subscriptionType":"contact.privacyDeletion","objectId":%s,"portalId":1,"occurredAt":%d}`, contact, at.UnixMilli())
+	}
+	for _, tt := range []struct {
+		name string
+		c    Config
+		want string
+	}{
+		{"as it is called there", Config{}, "847297356"},
+		{"under its pseudonym", Config{Pseudonym: secret}, "4580b67ee656d04628d4637b720fce20"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.c.HubSpot.Secrets, tt.c.PublicURL = secret, "https://mail.example.com"
+			r := newRig(t, tt.c)
+			send := func(body string) *http.Response {
+				millis := strconv.FormatInt(clock.UnixMilli(), 10)
+				mac := hmac.New(sha256.New, []byte(secret))
+				mac.Write([]byte("POSThttps://mail.example.com" + path + body + millis))
+				return r.send(path, map[string]string{"X-HubSpot-Request-Timestamp": millis, "X-HubSpot-Signature-v3": base64.StdEncoding.EncodeToString(mac.Sum(nil))}, body)
+			}
+			at := clock.Add(-time.Minute)
+			body := "[" + deletion("847297356", at) + "," + deletion(`"nobody"`, at) + "]"
+			for _, away := range []string{topics.Erasures, topics.Attributes} {
+				r.out.away = away
+				if response := send(body); response.StatusCode != http.StatusServiceUnavailable {
+					t.Errorf("while %s cannot be written to: status %d", away, response.StatusCode)
+				}
+			}
+			r.out.away = ""
+			if v := r.verdict(send(body), http.StatusAccepted); v.Erased != 1 || v.Dead != 1 || v.Accepted != 0 || len(v.Refused) != 1 || v.Refused[0].Field != "objectId" {
+				t.Errorf("got %+v", v)
+			}
+			erasures, attributes := r.appended(topics.Erasures), r.appended(topics.Attributes)
+			if len(erasures) != 2 || len(attributes) != 1 { // one of the erasures was written before its attributes could be
+				t.Fatalf("%d erasures, %d records of attributes", len(erasures), len(attributes))
+			}
+			if string(attributes[0].Key) != tt.want || len(attributes[0].Value) != 0 {
+				t.Errorf("attributes of %q: %q", attributes[0].Key, attributes[0].Value)
+			}
+			var ids []string
+			for _, record := range erasures {
+				e, err := stream.ParseEvent(record.Value)
+				if err != nil || string(record.Key) != tt.want || e.Subject != tt.want || e.Type != customer.ErasureType || e.Source != "/ingest/hubspot" || !validTrace(e.Traceparent) {
+					t.Errorf("%q: %s, %v", record.Key, record.Value, err)
+				}
+				var x customer.Erasure
+				if err := x.Parse(e.Data); err != nil || !x.All() || !x.Before.Equal(at) || x.Reason == "" {
+					t.Errorf("%+v, %v", x, err)
+				}
+				ids = append(ids, strings.Clone(e.ID))
+			}
+			if ids[0] != ids[1] {
+				t.Errorf("told again it is another record: %q", ids)
 			}
 		})
 	}

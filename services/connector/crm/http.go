@@ -100,9 +100,6 @@ func Do(client *http.Client, req *http.Request, sort func(code int, header http.
 	return a
 }
 
-// longest is the longest that a CRM may ask to be left alone for. No documented window is longer.
-const longest = time.Hour
-
 // Sort is how the answers of a CRM's API are sorted by their status: only what says that nothing was taken may be tried
 // again where the CRM has no key. What a gateway answers in place of a CRM that may have the message is no such thing, and
 // it cannot be told from an error of the CRM itself: every 5xx leaves it open.
@@ -112,9 +109,9 @@ func Sort(code int, header http.Header, now time.Time) Answer {
 	case code >= 200 && code < 300:
 		a.Verdict, a.Detail = Accepted, ""
 	case code == http.StatusTooManyRequests, code == http.StatusTooEarly:
-		a.Verdict, a.After = Retry, RetryAfter(header.Get("Retry-After"), now)
+		a.Verdict, a.After = Retry, outbound.RetryAfter(header.Get("Retry-After"), now)
 	case code == http.StatusRequestTimeout, code >= 500:
-		a.Verdict, a.After = Unknown, RetryAfter(header.Get("Retry-After"), now)
+		a.Verdict, a.After = Unknown, outbound.RetryAfter(header.Get("Retry-After"), now)
 	case code == http.StatusUnauthorized, code == http.StatusForbidden, code == http.StatusNotFound, code == http.StatusMethodNotAllowed, code < 400:
 		a.Verdict = Denied
 	default:
@@ -163,17 +160,6 @@ func unanswered(err error) Answer {
 func isTimeout(err error) bool {
 	var n net.Error
 	return errors.As(err, &n) && n.Timeout()
-}
-
-// RetryAfter reads a Retry-After header, seconds or a date (RFC 9110, section 10.2.3), of an hour at most.
-func RetryAfter(h string, now time.Time) time.Duration {
-	if s, err := strconv.ParseInt(h, 10, 32); err == nil {
-		return min(longest, max(0, time.Duration(s)*time.Second))
-	}
-	if t, err := http.ParseTime(h); err == nil {
-		return min(longest, max(0, t.Sub(now)))
-	}
-	return 0
 }
 
 func loopbackURL(s string) bool {

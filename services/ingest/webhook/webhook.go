@@ -60,9 +60,10 @@ type Wanting interface {
 	Wants() []string
 }
 
-// Element is one thing that a request reports. Exactly one of Event, Ignored and Err is set.
+// Element is one thing that a request reports. Exactly one of Event, Erase, Ignored and Err is set.
 type Element struct {
 	Event   *engagement.Event
+	Erase   *Erase
 	Ignored string // the provider's name for what is no engagement, or what we have never heard of
 	Err     error  // why it cannot be mapped; an *engagement.FieldError names the provider's field
 	Raw     []byte // as it came, for the dead letters; Read as the body of a request, it gives the element again
@@ -70,6 +71,12 @@ type Element struct {
 	// What the server judges the actor of Event by, beside its UserAgent. A Source leaves Actor and ActorRule alone.
 	Machine bool       // the provider says that a machine did it
 	Address netip.Addr // from where it was done, if the provider tells; it goes no further
+}
+
+// Erase is a customer whom the provider's user has had erased there, and who is to be forgotten here as well.
+type Erase struct {
+	Customer string
+	Before   time.Time // events of before this instant are ignored from now on
 }
 
 // Handshake is an optional part of a Source: a request that has to be answered in a certain way for the provider to go on, such

@@ -38,6 +38,7 @@ import (
 	"time"
 
 	"github.com/tempismo/tempismo/pkg/config"
+	"github.com/tempismo/tempismo/pkg/outbound"
 	"github.com/tempismo/tempismo/services/connector/crm"
 )
 
@@ -208,7 +209,7 @@ func (h *HubSpot) sort(code int, header http.Header, body []byte, now time.Time)
 	case a.Verdict == crm.Accepted:
 		return a
 	case code == http.StatusLocked, code == 477: // locked for a moment, and being moved to another data centre
-		a.Verdict, a.After = crm.Retry, max(crm.RetryAfter(header.Get("Retry-After"), now), 2*time.Second)
+		a.Verdict, a.After = crm.Retry, max(outbound.RetryAfter(header.Get("Retry-After"), now), 2*time.Second)
 	case code == http.StatusTooManyRequests && a.After == 0:
 		a.After = 10 * time.Second
 		if said.Policy == "DAILY" {

@@ -20,6 +20,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 
 	"github.com/tempismo/tempismo/pkg/config"
+	"github.com/tempismo/tempismo/pkg/outbound"
 	"github.com/tempismo/tempismo/services/connector/crm"
 )
 
@@ -130,7 +131,7 @@ func sort(code int, header http.Header, now time.Time) crm.Answer {
 		a.Verdict = crm.Retry
 	}
 	if a.Verdict == crm.Retry {
-		a.After = crm.RetryAfter(header.Get("Retry-After"), now)
+		a.After = outbound.RetryAfter(header.Get("Retry-After"), now)
 	}
 	return a
 }

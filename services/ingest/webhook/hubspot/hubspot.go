@@ -1,8 +1,7 @@
 // Package hubspot takes the webhooks of a HubSpot app, as far as they tell what contacts have done with mail.
 //
 // It is not HubSpot's list of email events, which has the message, the link and HubSpot's verdict on bots for each event, and
-// which must be fetched (https://developers.hubspot.com/docs/api-reference/legacy/email-analytics-v1/guide): apps are sent no
-// email events. They can be sent changes of contact properties, and some of those are the traces that email leaves on a contact:
+// which must be fetched, as package pull/hubspot does: apps are sent no email events. They can be sent changes of contact properties, and some of those are the traces that email leaves on a contact:
 //
 //	hs_email_last_send_date       sent, a marketing email
 //	hs_email_last_open_date       opened
@@ -15,14 +14,18 @@
 //
 // The app has to subscribe to contact.propertyChange, or to object.propertyChange of contacts, for each of them. HubSpot's
 // documentation does not list the properties for which it can, and HubSpot writes these itself: try each of them. Neither
-// deliveries nor complaints can be had in this way, nor which message or link it was, nor by which program. What else is sent
-// is ignored, which includes contact.privacyDeletion: whoever must erase a customer has to be told otherwise.
+// deliveries nor complaints can be had in this way, nor which message or link it was, nor by which program.
+//
+// contact.privacyDeletion says that a user of HubSpot has had a contact deleted for ever, as the law may demand: the customer of
+// that id is to be forgotten. contact.deletion, which HubSpot sends beside it, is also what a mere tidying up looks like, and
+// is ignored like everything else.
 //
 // It follows, as of 2026-11-29:
 //
 //	https://developers.hubspot.com/docs/apps/developer-platform/build-apps/authentication/request-validation
 //	https://developers.hubspot.com/docs/api-reference/2026-03/webhooks/guide
 //	https://developers.hubspot.com/docs/apps/developer-platform/add-features/configure-webhooks
+//	https://developers.hubspot.com/changelog/now-live-webhooks-now-support-privacy-compliant-contact-deletions
 //
 // Traps:
 //   - The signature is over the URL that HubSpot has called, in which twelve characters, and no others, have to be decoded.
@@ -32,6 +35,8 @@
 //     account, the contact, the property, its value and the time.
 //   - The customer is objectId, the id of the contact in HubSpot: no address is sent. Wherever else the same customer is
 //     written about, that id has to be used, or the profiles do not meet.
+//   - A privacy deletion has that id as well, and no address: what is held of the same person under the address stays. No page
+//     shows one whole; that it has the fields of every other notification is not verified, and of them it needs objectId alone.
 package hubspot
 
 import (
@@ -119,7 +124,7 @@ func (s *Source) Verify(_ context.Context, r *webhook.Request) error {
 
 // Read takes an array of notifications apart.
 func (s *Source) Read(r *webhook.Request) ([]webhook.Element, error) {
-	return webhook.Each(r.Body, read)
+	return webhook.Each(r.Body, func(raw json.RawMessage) webhook.Element { return read(raw, r.Now) })
 }
 
 // text is a webhook.Text that can be true or false as well, as values of properties are.
@@ -153,7 +158,7 @@ var dates = map[text]engagement.Kind{
 	"hs_email_last_reply_date": engagement.Reply, "hs_sales_email_last_replied": engagement.Reply,
 }
 
-func read(raw json.RawMessage) webhook.Element {
+func read(raw json.RawMessage, now time.Time) webhook.Element {
 	var n notification
 	if err := webhook.Decode(raw, &n); err != nil {
 		return webhook.Element{Err: err}
@@ -161,6 +166,8 @@ func read(raw json.RawMessage) webhook.Element {
 	switch {
 	case n.Type == "":
 		return webhook.Failed("subscriptionType", "is required")
+	case n.Type == "contact.privacyDeletion":
+		return n.erase(now)
 	case n.Type != "contact.propertyChange" && (n.Type != "object.propertyChange" || n.ObjectType != contacts):
 		return webhook.Element{Ignored: string(n.Type)}
 	case n.Property == "":
@@ -207,4 +214,18 @@ func read(raw json.RawMessage) webhook.Element {
 		return webhook.Element{Err: webhook.Renamed(err, map[string]string{"subject": "objectId", "time": field})}
 	}
 	return webhook.Element{Event: &e}
+}
+
+// erase reads a privacy deletion. When it was is taken from the notification, so that one that is told twice is the same; a time
+// that is none, or has not come yet, must neither keep a person from being forgotten nor have the future erased.
+func (n *notification) erase(now time.Time) webhook.Element {
+	id := string(n.Object)
+	if id == "" || len(id) > 20 || strings.Trim(id, "0123456789") != "" {
+		return webhook.Failed("objectId", "must be the number of the contact that is to be forgotten")
+	}
+	before, err := webhook.Millis(n.OccurredAt)
+	if err != nil || before.After(now) {
+		before = now.UTC().Truncate(time.Millisecond)
+	}
+	return webhook.Element{Erase: &webhook.Erase{Customer: id, Before: before}}
 }

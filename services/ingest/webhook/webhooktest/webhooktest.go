@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tempismo/tempismo/pkg/domain/engagement"
 	"github.com/tempismo/tempismo/services/ingest/webhook"
@@ -28,6 +29,8 @@ func Show(elements []webhook.Element, err error) string {
 		switch {
 		case x.Err != nil:
 			fmt.Fprintf(&b, "error: %v", x.Err)
+		case x.Erase != nil:
+			fmt.Fprintf(&b, "erase: %s before %s", x.Erase.Customer, x.Erase.Before.Format(time.RFC3339Nano))
 		case x.Event == nil:
 			fmt.Fprintf(&b, "ignored: %s", x.Ignored)
 		default:
@@ -70,13 +73,16 @@ func Check(t *testing.T, elements []webhook.Element) {
 	t.Helper()
 	for i, x := range elements {
 		n := 0
-		for _, is := range []bool{x.Event != nil, x.Ignored != "", x.Err != nil} {
+		for _, is := range []bool{x.Event != nil, x.Erase != nil, x.Ignored != "", x.Err != nil} {
 			if is {
 				n++
 			}
 		}
 		if n != 1 {
 			t.Fatalf("element %d is %d things: %+v", i, n, x)
+		}
+		if x.Erase != nil && (x.Erase.Customer == "" || x.Erase.Before.IsZero()) {
+			t.Fatalf("element %d erases %+v", i, x.Erase)
 		}
 		if x.Event == nil {
 			continue
