@@ -19,6 +19,9 @@ type metrics struct {
 	letters    metric.Int64Counter
 	retries    metric.Int64Counter
 	pending    metric.Int64UpDownCounter
+	contacts   metric.Int64Counter
+	passes     metric.Int64Counter
+	updates    metric.Float64Histogram
 }
 
 func newMetrics(t *telemetry.Telemetry) (*metrics, error) {
@@ -33,12 +36,16 @@ func newMetrics(t *telemetry.Telemetry) (*metrics, error) {
 		ignored:    counter("ignored", "{decision}", "Decisions that ask for no call, by type."),
 		duplicates: counter("duplicates", "{decision}", "Decisions that had been dealt with before."),
 		letters:    counter("dead_letters", "{record}", "Decisions that could not be read and were set aside."),
-		retries:    counter("retries", "{retry}", "Failed operations on Kafka that are tried again, by operation."),
+		retries:    counter("retries", "{retry}", "Failed operations on Kafka and Redis that are tried again, by operation."),
+		contacts:   counter("contacts", "{contact}", "Contacts whose properties are not what the CRM was told last, by what became of that: written, emptied, refused, unconsented or unreadable."),
+		passes:     counter("passes", "{pass}", "Times that all profiles of a partition were compared with what the CRM was told."),
 	}
 	var err error
 	m.calls, err = t.Meter().Float64Histogram("tempismo.connector.calls", metric.WithUnit("s"), metric.WithDescription("Duration of calls by verdict."))
 	errs = append(errs, err)
 	m.pending, err = t.Meter().Int64UpDownCounter("tempismo.connector.pending", metric.WithUnit("{decision}"), metric.WithDescription("Decisions that are being carried out or wait for their next attempt."))
+	errs = append(errs, err)
+	m.updates, err = t.Meter().Float64Histogram("tempismo.connector.updates", metric.WithUnit("s"), metric.WithDescription("Duration of calls that write properties of contacts, by verdict."))
 	errs = append(errs, err)
 	return m, errors.Join(errs...)
 }

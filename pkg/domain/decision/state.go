@@ -184,3 +184,6 @@ func floorDiv(a, n int64) int64 {
 	}
 	return q
 }
+
+// MailingRefused reports whether the customer is known to have said not to want mail.
+func (s *State) MailingRefused() bool { return s.known().MailingRefused() }
