@@ -92,6 +92,7 @@ type sweep struct {
 	queued   map[string]bool // the same
 	gone     []string        // entries to be deleted of whom the CRM is not to be told
 	moved    bool            // something was done since work began
+	held     bool            // what is read is being rebuilt, and that was said
 }
 
 // stage is how far a pass has come.
@@ -167,8 +168,10 @@ func (w *sweep) pass(ctx context.Context) error {
 	for w.at.Phase != resting {
 		err := w.page(ctx)
 		if errors.Is(err, errRebuilding) { // who reads now would take everybody for forgotten
-			w.logger.InfoContext(ctx, "contacts wait", "error", err)
-			w.model = nil
+			if !w.held {
+				w.logger.InfoContext(ctx, "contacts wait", "error", err)
+			}
+			w.held, w.model = true, nil
 			if err := w.clock.Sleep(ctx, sweepAgain); err != nil {
 				return err
 			}
@@ -177,7 +180,7 @@ func (w *sweep) pass(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		w.moved = true
+		w.moved, w.held = true, false
 		if !w.denied.Load() {
 			w.health.Set("attributes", true, "")
 		}
@@ -263,7 +266,7 @@ func (w *sweep) changed(ctx context.Context) (names []string, next uint64, err e
 	if err != nil {
 		return nil, 0, err
 	}
-	changes, err := w.compare(ctx, all, states)
+	changes, err := w.decide(ctx, all, states)
 	for i := range changes {
 		names = append(names, changes[i].contact.Customer)
 	}
@@ -349,34 +352,29 @@ func (w *sweep) compare(ctx context.Context, names []string, states [][]byte) (c
 	return changes, nil
 }
 
-// decide works out what the CRM is to be told of customers now: since they were found to have changed much may have happened. Nothing new is
-// told of those who have refused mail.
-func (w *sweep) decide(ctx context.Context, names []string) ([]change, error) {
-	states, err := w.peek(ctx, profilerService, names)
-	if err != nil {
-		return nil, err
-	}
+// decide is compare without those who have refused mail, of whom nothing new is told.
+func (w *sweep) decide(ctx context.Context, names []string, states [][]byte) ([]change, error) {
 	changes, err := w.compare(ctx, names, states)
+	if err != nil || len(changes) == 0 {
+		return nil, err
+	}
+	who := make([]string, len(changes))
+	for i := range changes {
+		who[i] = changes[i].contact.Customer
+	}
+	consents, err := w.peek(ctx, deciderService, who)
 	if err != nil {
 		return nil, err
 	}
-	consents, err := w.peek(ctx, deciderService, names)
-	if err != nil {
-		return nil, err
-	}
-	refuses := map[string]bool{}
-	for i, name := range names {
+	kept := changes[:0]
+	for i, c := range changes {
 		var s decision.State
 		if consents[i] != nil {
 			if err := s.Decode(consents[i]); err != nil {
 				return nil, fmt.Errorf("what the decider knows: %w", err)
 			}
 		}
-		refuses[name] = s.MailingRefused()
-	}
-	kept := changes[:0]
-	for _, c := range changes {
-		if c.contact.Timing != nil && refuses[c.contact.Customer] {
+		if c.contact.Timing != nil && s.MailingRefused() {
 			count(w.metrics.contacts, with("result", "unconsented"))
 			continue
 		}
@@ -413,6 +411,8 @@ func (w *sweep) ask(ctx context.Context, names []string) (taken int, noes []chan
 		switch {
 		case err != nil:
 			return 0, nil, err
+		case len(changes) == 0:
+			return 0, nil, nil
 		case a.Verdict == crm.Accepted:
 			for i, why := range refused {
 				changes[i].refused = why
@@ -466,8 +466,8 @@ func (w *sweep) allow() {
 	w.health.Set("attributes", true, "")
 }
 
-// call makes one call about those of the customers of whom there is something to tell, once it is its turn: sends go first, and there is
-// one call at a time. Without anything to tell it answers yes.
+// call makes one call about those of the customers of whom there is something to tell, if there are any, once it is its turn: sends go
+// first, and there is one call at a time. What there is to tell is worked out then, for much may have happened in the meantime.
 func (w *sweep) call(ctx context.Context, names []string) (changes []change, a crm.Answer, refused map[int]string, err error) {
 	select {
 	case w.calling <- struct{}{}:
@@ -484,8 +484,12 @@ func (w *sweep) call(ctx context.Context, names []string) (changes []change, a c
 			w.target.share.leave()
 		}
 	}()
-	if changes, err = w.decide(ctx, names); err != nil || len(changes) == 0 {
-		return nil, crm.Answer{Verdict: crm.Accepted}, nil, err
+	states, err := w.peek(ctx, profilerService, names)
+	if err != nil {
+		return nil, a, nil, err
+	}
+	if changes, err = w.decide(ctx, names, states); err != nil || len(changes) == 0 {
+		return nil, a, nil, err
 	}
 	if err := w.assignment.Confirm(ctx); err != nil { // whoever has the partition now may have written something newer
 		return nil, a, nil, fmt.Errorf("confirm the assignment: %w", err)
