@@ -196,6 +196,9 @@ func (w *sweep) pass(ctx context.Context) error {
 // page looks at one page, and has the CRM told as soon as a batch is full or the phase over.
 func (w *sweep) page(ctx context.Context) error {
 	if w.model == nil {
+		if _, err := w.peek(ctx, profilerService, nil); err != nil { // before the model, which is work to read
+			return err
+		}
 		if err := w.adopt(ctx); err != nil {
 			return err
 		}
