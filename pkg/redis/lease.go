@@ -192,6 +192,23 @@ func (s *Store) Scan(ctx context.Context, group string, partition int32, each fu
 	}
 }
 
+// Page implements stream.Store.
+func (s *Store) Page(ctx context.Context, group string, partition int32, cursor uint64, limit int) (names []string, values [][]byte, next uint64, err error) {
+	_, stateKey, _ := keys(group, partition)
+	node, err := s.node(ctx, stateKey)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	flat, next, err := node.HScan(ctx, stateKey, cursor, "", int64(limit)).Result()
+	if err != nil {
+		return nil, nil, 0, fmt.Errorf("page of %s: %w", stateKey, s.failed(ctx, err))
+	}
+	for i := 0; i+1 < len(flat); i += 2 {
+		names, values = append(names, flat[i]), append(values, []byte(flat[i+1]))
+	}
+	return names, values, next, nil
+}
+
 // lease is the right that one Claim gave. Its methods may be called from several goroutines, one works at a time.
 type lease struct {
 	store *Store

@@ -137,6 +137,10 @@ func (s simulated) Scan(ctx context.Context, group string, partition int32, each
 	return s.Store.Scan(ctx, "sim."+group, partition, each)
 }
 
+func (s simulated) Page(ctx context.Context, group string, partition int32, cursor uint64, limit int) ([]string, [][]byte, uint64, error) {
+	return s.Store.Page(ctx, "sim."+group, partition, cursor, limit)
+}
+
 func alone(t *testing.T, c Config) { suite(t, c, c) }
 
 func TestStoreOnEmbedded(t *testing.T) { alone(t, Config{Addr: embedded(t)}) }

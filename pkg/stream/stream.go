@@ -135,6 +135,10 @@ type Store interface {
 
 	// Scan calls each for every key of the partition, in no particular order, until it returns false.
 	Scan(ctx context.Context, group string, partition int32, each func(key string, value []byte) bool) error
+
+	// Page is Lease.Page for readers that are not the owner: unfenced, and in as much memory as a page takes. A state that is there from
+	// the first page to the last is in one of them at least, as long as the store stays in its place.
+	Page(ctx context.Context, group string, partition int32, cursor uint64, limit int) (keys []string, values [][]byte, next uint64, err error)
 }
 
 // Snapshot is what a reader that is not the owner sees.

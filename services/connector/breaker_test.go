@@ -8,7 +8,7 @@ import (
 )
 
 func TestBreaker(t *testing.T) {
-	target := &target{traits: crm.Traits{Breaker: true}}
+	target := newGate(0, true)
 	now := start
 	fail := func() {
 		t.Helper()

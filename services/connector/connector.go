@@ -15,6 +15,8 @@
 // It decides nothing, and it knows its target, a CRM or a webhook, by the interface of package crm alone: where a target
 // has no key, a call whose answer was lost is not made again: it is looked up, or the decision ends as unknown. A simulated run calls
 // nobody, unless it has a receiver of its own on this machine.
+//
+// If it is told to, it also keeps properties of the target's contacts in step with what the profiler knows of them (sweeper).
 package connector
 
 import (
@@ -23,10 +25,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/tempismo/tempismo/pkg/app"
 	"github.com/tempismo/tempismo/pkg/config"
 	"github.com/tempismo/tempismo/pkg/kafka"
+	"github.com/tempismo/tempismo/pkg/redis"
 	"github.com/tempismo/tempismo/pkg/stream"
 	"github.com/tempismo/tempismo/services/connector/crm"
 	"github.com/tempismo/tempismo/services/connector/crm/braze"
@@ -54,6 +58,11 @@ type Config struct {
 	SFMC    sfmc.Config    `embed:"" prefix:"sfmc-" envprefix:"SFMC_"`
 
 	CustomerIO customerio.Config `embed:"" prefix:"customerio-" envprefix:"CUSTOMERIO_"`
+
+	Attributes bool          `name:"attributes" env:"CONNECTOR_ATTRIBUTES" help:"Write best hour, confidence, persona and zone of customers into properties of the target's contacts, when they have changed. It needs Redis."`
+	Channel    string        `name:"attributes-channel" env:"CONNECTOR_ATTRIBUTES_CHANNEL" default:"email" help:"Channel whose hours are written."`
+	Every      time.Duration `name:"attributes-every" env:"CONNECTOR_ATTRIBUTES_EVERY" default:"24h" help:"How often all customers are looked at; 1h to 720h."`
+	Redis      redis.Config  `embed:"" prefix:"redis-" envprefix:"REDIS_"`
 }
 
 // chosen is the target that is configured.
@@ -106,7 +115,26 @@ func (c Config) name() string {
 
 // Validate names everything that is wrong with the configuration.
 func (c Config) Validate() error {
-	return errors.Join(c.Kafka.Validate(), c.Run.Validate(), c.chosen().validate(c.Run.Simulated()))
+	errs := []error{c.Kafka.Validate(), c.Run.Validate(), c.chosen().validate(c.Run.Simulated())}
+	if !c.Attributes {
+		return errors.Join(errs...)
+	}
+	errs = append(errs, c.Redis.Validate())
+	if c.Channel == "" {
+		errs = append(errs, errors.New("CONNECTOR_ATTRIBUTES_CHANNEL: is empty: name a channel, such as email"))
+	}
+	if c.Every < time.Hour || c.Every > 720*time.Hour {
+		errs = append(errs, fmt.Errorf("CONNECTOR_ATTRIBUTES_EVERY: %v is not between 1h and 720h", c.Every))
+	}
+	if c.chosen().calls.Called(c.Run.Simulated()) {
+		switch c.Target {
+		case customerio.Name:
+			errs = append(errs, c.CustomerIO.ValidateUpdates())
+		case sfmc.Name:
+			errs = append(errs, c.SFMC.ValidateUpdates())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Run carries decisions out until ctx ends. Calls that are under way then may finish, within a few seconds.
@@ -131,5 +159,29 @@ func Run(ctx context.Context, c Config, set app.Settings) error {
 	}
 	set.Health.Set("kafka", true, "")
 	set.Health.Set("target", true, "")
-	return s.serve(ctx)
+	if !c.Attributes || t.updater == nil { // a simulated run without a receiver has nobody to tell
+		return s.serve(ctx)
+	}
+	return app.Group(ctx, s.serve, func(ctx context.Context) error { return sweepContacts(ctx, c, s) })
+}
+
+// sweepContacts keeps contacts up to date until ctx ends. That Redis is away holds no decision up.
+func sweepContacts(ctx context.Context, c Config, s *service) error {
+	for b := (backoff{}); ; {
+		store, err := redis.Open(ctx, c.Redis)
+		if err == nil {
+			defer store.Close()
+			w := &sweeper{service: s, store: store, channel: c.Channel, every: c.Every, calling: make(chan struct{}, 1)}
+			return w.serve(ctx)
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		count(s.metrics.retries, with("op", "attributes"))
+		s.health.Set("attributes", false, "trying again to open Redis")
+		s.logger.WarnContext(ctx, "contacts wait for Redis", "error", err)
+		if s.clock.Sleep(ctx, b.next()) != nil {
+			return nil
+		}
+	}
 }

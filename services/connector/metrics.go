@@ -22,6 +22,9 @@ type metrics struct {
 	joined     metric.Int64Counter
 	retries    metric.Int64Counter
 	pending    metric.Int64UpDownCounter
+	contacts   metric.Int64Counter
+	passes     metric.Int64Counter
+	updates    metric.Float64Histogram
 }
 
 func newMetrics(t *telemetry.Telemetry) (*metrics, error) {
@@ -39,12 +42,16 @@ func newMetrics(t *telemetry.Telemetry) (*metrics, error) {
 		joined:     counter("joined", "{outcome}", "Outcomes that follow from what providers tell of a send, by result."),
 		looks:      counter("looks", "{request}", "Questions to the CRM whether it has a decision whose answer was lost, by verdict."),
 		unread:     counter("unread", "{record}", "Records of what customers have said that could not be read and are not heeded, by topic."),
-		retries:    counter("retries", "{retry}", "Failed operations on Kafka that are tried again, by operation."),
+		retries:    counter("retries", "{retry}", "Failed operations on Kafka and Redis that are tried again, by operation."),
+		contacts:   counter("contacts", "{contact}", "Contacts whose properties are not what the CRM was told last, by what became of that: written, emptied, refused, unconsented or unreadable."),
+		passes:     counter("passes", "{pass}", "Times that all profiles of a partition were compared with what the CRM was told."),
 	}
 	var err error
 	m.calls, err = t.Meter().Float64Histogram("tempismo.connector.calls", metric.WithUnit("s"), metric.WithDescription("Duration of calls by verdict."))
 	errs = append(errs, err)
 	m.pending, err = t.Meter().Int64UpDownCounter("tempismo.connector.pending", metric.WithUnit("{decision}"), metric.WithDescription("Decisions that are being carried out or wait for their next attempt."))
+	errs = append(errs, err)
+	m.updates, err = t.Meter().Float64Histogram("tempismo.connector.updates", metric.WithUnit("s"), metric.WithDescription("Duration of calls that write properties of contacts, by verdict."))
 	errs = append(errs, err)
 	return m, errors.Join(errs...)
 }

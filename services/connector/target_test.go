@@ -62,6 +62,11 @@ func TestConfig(t *testing.T) {
 		{"another target needs its own settings, and no webhook", map[string]string{"CONNECTOR_TARGET": "klaviyo"}, []string{"KLAVIYO_API_KEY"}},
 		{"and nothing else", map[string]string{"CONNECTOR_TARGET": "klaviyo", "KLAVIYO_API_KEY": "pk_1"}, nil},
 		{"the target is one that there is", map[string]string{"CONNECTOR_TARGET": "pigeon"}, []string{"webhook"}},
+		{"contacts are written with nothing more", map[string]string{"CONNECTOR_TARGET": "klaviyo", "KLAVIYO_API_KEY": "pk_1", "CONNECTOR_ATTRIBUTES": "true"}, nil},
+		{"but for what some targets need, and a sound store", map[string]string{"CONNECTOR_TARGET": "sfmc", "SFMC_SUBDOMAIN": "mc123", "SFMC_CLIENT_ID": "i", "SFMC_CLIENT_SECRET": "s", "SFMC_EVENT_KEY": "e", "CONNECTOR_ATTRIBUTES": "true",
+			"CONNECTOR_ATTRIBUTES_EVERY": "5m", "CONNECTOR_ATTRIBUTES_CHANNEL": "", "REDIS_ADDR": "redis"}, []string{"SFMC_DATA_EXTENSION", "CONNECTOR_ATTRIBUTES_EVERY", "CONNECTOR_ATTRIBUTES_CHANNEL", "REDIS_ADDR"}},
+		{"and a transactional message cannot", map[string]string{"CONNECTOR_TARGET": "customerio", "CUSTOMERIO_APP_KEY": "a", "CUSTOMERIO_TRANSACTIONAL_ID": "3", "CONNECTOR_ATTRIBUTES": "true"}, []string{"CONNECTOR_ATTRIBUTES"}},
+		{"a store that nobody needs may be as it likes", map[string]string{"CONNECTOR_TARGET": "klaviyo", "KLAVIYO_API_KEY": "pk_1", "REDIS_ADDR": "redis", "CONNECTOR_ATTRIBUTES_EVERY": "1s"}, nil},
 		{"all limits are named at once", map[string]string{"RUN_MODE": "simulated", "WEBHOOK_TIMEOUT": "1m", "WEBHOOK_CONCURRENCY": "0", "WEBHOOK_RATE": "-1"}, []string{"WEBHOOK_TIMEOUT", "WEBHOOK_CONCURRENCY", "WEBHOOK_RATE"}},
 	}
 	for _, r := range rows {

@@ -16,6 +16,37 @@ import (
 	"github.com/tempismo/tempismo/services/connector/crm/webhook"
 )
 
+// docs/connectors.md tells people what happens to their contacts, and what is declared here decides it.
+func TestDocsTellTheUpdates(t *testing.T) {
+	hook, err := webhook.New(webhook.Config{Secret: secret}, nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := []struct {
+		name string
+		crm  crm.Updater
+	}{
+		{"`webhook`", hook},
+		{"`klaviyo`", klaviyo.New(klaviyo.Config{}, nil, "")},
+		{"`braze`", braze.New(braze.Config{}, nil, "")},
+		{"`customerio`, event", customerio.New(customerio.Config{}, nil, "")},
+		{"`hubspot`", hubspot.New(hubspot.Config{}, nil, "")},
+		{"`mautic`", mautic.New(mautic.Config{}, nil, "")},
+		{"`sfmc`", sfmc.New(sfmc.Config{}, nil, "")},
+	}
+	var want strings.Builder
+	want.WriteString("| target | contacts in a call | calls per second | a contact that the CRM does not know | of whom nothing is known any more |\n|---|---|---|---|---|\n")
+	for _, r := range rows {
+		traits := r.crm.UpdateTraits()
+		unknown, gone := "is not made", "is emptied"
+		if traits.Creates {
+			unknown, gone = "is made", "stays"
+		}
+		fmt.Fprintf(&want, "| %s | %d | %v | %s | %s |\n", r.name, traits.Batch, traits.Rate, unknown, gone)
+	}
+	docs(t, "updates", want.String())
+}
+
 // docs/connectors.md tells people what a lost answer means, and what is declared here decides it.
 func TestDocsTellTheTraits(t *testing.T) {
 	hook, err := webhook.New(webhook.Config{Secret: secret}, nil, "")
@@ -57,13 +88,19 @@ func TestDocsTellTheTraits(t *testing.T) {
 		}
 		fmt.Fprintf(&want, "| %s | %s | %s | %s | %d |\n", r.name, r.key, lost, rate, traits.Batch)
 	}
+	docs(t, "traits", want.String())
+}
+
+// docs holds a table of docs/connectors.md to what it is to be.
+func docs(t *testing.T, name, want string) {
+	t.Helper()
 	text, err := os.ReadFile("../../docs/connectors.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, table, _ := strings.Cut(string(text), "<!-- traits -->\n")
-	table, _, _ = strings.Cut(table, "<!-- /traits -->")
-	if table != want.String() {
-		t.Errorf("docs/connectors.md says\n%s\nand it is\n%s", table, &want)
+	_, table, _ := strings.Cut(string(text), "<!-- "+name+" -->\n")
+	table, _, _ = strings.Cut(table, "<!-- /"+name+" -->")
+	if table != want {
+		t.Errorf("docs/connectors.md says\n%s\nand it is\n%s", table, want)
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -22,7 +23,8 @@ type crmSandboxCmd struct {
 
 // Help is the example.
 func (*crmSandboxCmd) Help() string {
-	return `It demands what Klaviyo, Braze, Customer.io, HubSpot, Mautic and Salesforce Marketing Cloud document, sends nothing, and writes what they would have sent, one line each.
+	return `It demands what Klaviyo, Braze, Customer.io, HubSpot, Mautic and Salesforce Marketing Cloud document, sends nothing, and writes what they would have sent, and
+the properties of contacts that they were told, one line each.
 
 Example:
   tempismo crm-sandbox --fail 0.3
@@ -39,7 +41,13 @@ func (c *crmSandboxCmd) Validate() error {
 
 // Run serves the CRMs until ctx ends.
 func (c *crmSandboxCmd) Run(ctx context.Context, t terminal) error {
-	lines := make(chan sandbox.Sent)
+	lines := make(chan string)
+	show := func(at time.Time, format string, args ...any) {
+		select {
+		case lines <- at.UTC().Format(time.TimeOnly) + "  " + fmt.Sprintf(format, args...):
+		case <-ctx.Done():
+		}
+	}
 	mux := http.NewServeMux()
 	add := func(f *sandbox.Fake, paths ...string) {
 		f.Late = c.Late
@@ -49,22 +57,24 @@ func (c *crmSandboxCmd) Run(ctx context.Context, t terminal) error {
 			}
 			return sandbox.Fault(1 + rand.IntN(sandbox.Kinds))
 		}
-		f.Told = func(s sandbox.Sent) {
-			select {
-			case lines <- s:
-			case <-ctx.Done():
+		f.Told = func(s sandbox.Sent) { show(s.At, "%-10s  %s  %s", s.CRM, s.Decision, s.Customer) }
+		f.Wrote = func(w sandbox.Written) {
+			properties, err := json.Marshal(w.Properties)
+			if err != nil {
+				properties = nil // it came as JSON
 			}
+			show(w.At, "%-10s  contact  %s  %s", w.CRM, w.Customer, properties)
 		}
 		for _, path := range paths {
 			mux.Handle(path, f)
 		}
 	}
-	add(sandbox.Klaviyo(c.Key), "/api/events")
-	add(sandbox.Braze(c.Key), "/campaigns/trigger/send", "/canvas/trigger/send")
-	add(sandbox.CustomerIO(c.Key, c.Key, c.Key), "/api/v1/customers/", "/v1/send/email")
+	add(sandbox.Klaviyo(c.Key), "/api/events", "/api/profile-bulk-import-jobs")
+	add(sandbox.Braze(c.Key), "/campaigns/trigger/send", "/canvas/trigger/send", "/users/track")
+	add(sandbox.CustomerIO(c.Key, c.Key, c.Key), "/api/v1/customers/", "/api/v2/batch", "/v1/send/email")
 	add(sandbox.HubSpot(c.Key), "/marketing/v4/email/single-send", "/crm/v3/objects/contacts/")
-	add(sandbox.Mautic(c.Key, c.Key), "/api/emails/")
-	add(sandbox.SFMC(c.Key, c.Key), "/v2/token", "/interaction/v1/events", "/messaging/v1/email/messages/")
+	add(sandbox.Mautic(c.Key, c.Key), "/api/emails/", "/api/contacts/batch/edit")
+	add(sandbox.SFMC(c.Key, c.Key), "/v2/token", "/interaction/v1/events", "/messaging/v1/email/messages/", "/hub/v1/dataevents/")
 
 	ln, err := net.Listen("tcp", c.Listen)
 	if err != nil {
@@ -76,7 +86,7 @@ func (c *crmSandboxCmd) Run(ctx context.Context, t terminal) error {
 	for {
 		select {
 		case s := <-lines:
-			fmt.Fprintf(t.out, "%s  %-10s  %s  %s\n", s.At.UTC().Format(time.TimeOnly), s.CRM, s.Decision, s.Customer)
+			fmt.Fprintln(t.out, s)
 		case err := <-ended:
 			if ctx.Err() != nil { // who waits for a late answer waits no longer
 				return nil

@@ -76,6 +76,31 @@ func TestCRMSandbox(t *testing.T) {
 			t.Errorf("%s answers %+v", r.name, a)
 		}
 	}
+	books := []struct {
+		name, customer string
+		crm            crms.Updater
+	}{
+		{"klaviyo", "a@example.com", klaviyo.New(klaviyo.Config{APIKey: "sandbox"}, client, url)},
+		{"braze", "a@example.com", braze.New(braze.Config{APIKey: "sandbox"}, client, url)},
+		{"customerio", "a@example.com", customerio.New(customerio.Config{SiteID: "sandbox", TrackKey: "sandbox"}, client, url)},
+		{"hubspot", "a@example.com", hubspot.New(hubspot.Config{Token: "sandbox", IDProperty: "email"}, client, url)},
+		{"mautic", "512", mautic.New(mautic.Config{User: "sandbox", Password: "sandbox"}, client, url)},
+		{"sfmc", "a@example.com", sfmc.New(sfmc.Config{ClientID: "sandbox", ClientSecret: "sandbox", DataExtension: "d", KeyColumn: "ContactKey"}, client, url)},
+	}
+	for _, b := range books {
+		answered := make(chan crms.Answer, 1)
+		go func() {
+			a, _ := b.crm.Update(ctx, []crms.Contact{{Customer: b.customer, Timing: &crms.Timing{BestDay: "tue", BestHour: 10, Level: "own"}}}, time.Now())
+			answered <- a
+		}()
+		line, err := shown.ReadString('\n')
+		if err != nil || !regexp.MustCompile(`^\d\d:\d\d:\d\d  `+b.name+` +contact  `+b.customer+`  \{"tempismo_best_day":"tue",.*"tempismo_level":"own"\}\n$`).MatchString(line) {
+			t.Errorf("%s shows %q: %v", b.name, line, err)
+		}
+		if a := <-answered; a.Verdict != crms.Accepted {
+			t.Errorf("%s answers %+v", b.name, a)
+		}
+	}
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)

@@ -18,6 +18,8 @@ import (
 	"github.com/tempismo/tempismo/pkg/domain/timing"
 	"github.com/tempismo/tempismo/pkg/kafka"
 	"github.com/tempismo/tempismo/pkg/stream"
+	"github.com/tempismo/tempismo/services/connector"
+	crmattributes "github.com/tempismo/tempismo/services/connector/attributes" // attributes is a function of this package
 	"github.com/tempismo/tempismo/services/decider"
 	"github.com/tempismo/tempismo/services/detector"
 	"github.com/tempismo/tempismo/services/profiler"
@@ -114,7 +116,7 @@ var whatCannotBeKnown = []string{
 	"Records and states under other ids of the same person, such as an address, or an id without its pseudonym.",
 	"States of other runs: give --run for each.",
 	"What services had in hand and not yet published while this was read.",
-	"Backups, and what the CRM, the providers and readers that are not ours hold. The connector has no store: what it did is on send.outcomes.v1.",
+	"Backups, and what the CRM, the providers and readers that are not ours hold. Of its sends the connector has no store: what it did is on send.outcomes.v1.",
 	"Models, counts of everybody and policies name nobody, so that nothing in them can be told to be of one customer.",
 }
 
@@ -255,7 +257,7 @@ func (d *customerDoc) states(ctx context.Context, sys *system, r *exportReport) 
 	for _, s := range []struct {
 		service string
 		state   interface{ Decode([]byte) error }
-	}{{profiler.Service, new(timing.Profile)}, {detector.Service, new(deviation.Memory)}, {decider.Service, new(decision.State)}} {
+	}{{profiler.Service, new(timing.Profile)}, {detector.Service, new(deviation.Memory)}, {decider.Service, new(decision.State)}, {connector.Sweep, new(crmattributes.Written)}} {
 		snap, err := sys.store.Read(ctx, sys.run.Group(s.service), p, []string{r.Customer})
 		if err != nil {
 			return fmt.Errorf("read what the %s holds of %q: %w", s.service, r.Customer, err)

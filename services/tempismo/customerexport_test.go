@@ -19,6 +19,8 @@ import (
 	"github.com/tempismo/tempismo/pkg/domain/timing"
 	"github.com/tempismo/tempismo/pkg/stream"
 	"github.com/tempismo/tempismo/pkg/topics"
+	"github.com/tempismo/tempismo/services/connector"
+	crmattributes "github.com/tempismo/tempismo/services/connector/attributes" // attributes is a function of this package
 )
 
 // exportDoc is what a reader of an export sees.
@@ -105,6 +107,15 @@ func TestEverythingOfACustomerIsExported(t *testing.T) {
 	told := stream.Event{ID: "o-1", Source: "/connector", Type: decision.OutcomeType, Subject: "anna", Time: onDay(39, 0), Data: outcome}
 	r.write(run, topics.Outcomes, [2]string{"anna", string(told.Append(nil))})
 	r.work(run)
+	r.with(run, func(sys *system) error { // what a CRM was told of her
+		lease, err := sys.store.Claim(t.Context(), sys.run.Group(connector.Sweep), stream.Partition([]byte("anna"), 2))
+		if err != nil {
+			return err
+		}
+		defer lease.Close()
+		entry := crmattributes.Written{Values: crmattributes.Values{Best: 34, Confidence: 80, Level: timing.LevelOwn, Persona: "early readers"}}
+		return lease.Commit(t.Context(), &stream.Commit{Next: map[string]int64{topics.Events: 1}, Partitions: 2, Keys: []string{"anna"}, Values: [][]byte{entry.Append(nil)}})
+	})
 
 	file, audits := filepath.Join(t.TempDir(), "anna.json"), filepath.Join(t.TempDir(), "audit.jsonl")
 	args := []string{"export", "anna", "--out", file, "--data", r.dir, "--run", run, "--by", "Bea", "--reason", "ticket 7", "--audit", audits}
@@ -174,6 +185,9 @@ func TestEverythingOfACustomerIsExported(t *testing.T) {
 	}
 	if p := pending[0].(map[string]any); p["id"] != "req-1" || p["message"] != "winter" || p["deadline"] != onDay(60, 0).Format(time.RFC3339) {
 		t.Errorf("the request that waits is %v", p)
+	}
+	if of, _ := d.held(connector.Sweep)["values"].(map[string]any); of["persona"] != "early readers" || of["confidence"] != 80. {
+		t.Errorf("of what the CRM was told is told %v", of)
 	}
 	if known, _ := waiting["attributes"].(map[string]any); known["consents"] == nil {
 		t.Errorf("the attributes are %v", waiting["attributes"])
@@ -248,7 +262,7 @@ func TestNobodyIsExported(t *testing.T) {
 	if _, err := os.Stat(file); !os.IsNotExist(err) {
 		t.Errorf("a file was written: %v", err)
 	}
-	if d := r.export("r1", "anna"); len(d.States) != 0 || len(d.Records) != 1 || len(d.Report.States) != 3 || d.Report.States[0].Warning == "" {
+	if d := r.export("r1", "anna"); len(d.States) != 0 || len(d.Records) != 1 || len(d.Report.States) != 4 || d.Report.States[0].Warning == "" {
 		t.Errorf("%+v", d)
 	}
 }

@@ -102,7 +102,7 @@ func (c *crew) ingest(ln net.Listener) {
 }
 
 func (c *crew) connector() {
-	add(c, "connector", connector.Run, func(x *connector.Config) *kafka.Config { return &x.Kafka }, nil, nil)
+	add(c, "connector", connector.Run, func(x *connector.Config) *kafka.Config { return &x.Kafka }, func(x *connector.Config) *redis.Config { return &x.Redis }, nil)
 }
 
 func (c *crew) console(pace float64) {

@@ -129,7 +129,7 @@ func (d *desk) refuse(p *pending) (typ string, why Reason) {
 		return ExpiredType, UnknownChannel
 	case len(d.s.pending) >= MaxPending:
 		return ExpiredType, TooManyPending
-	case d.s.mailingRefused(p.channel):
+	case d.s.MailingRefused(p.channel):
 		return CancelledType, NoConsent
 	}
 	return "", ""
@@ -190,7 +190,7 @@ func (m *Moment) Answer(s *State, a *customer.Answer) []Decision {
 func (m *Moment) consented(s *State) []Decision {
 	d := m.open(s, m.Now.UnixMilli(), "")
 	for i := 0; i < len(s.pending); {
-		if s.mailingRefused(s.pending[i].channel) {
+		if s.MailingRefused(s.pending[i].channel) {
 			d.finish(i, CancelledType, NoConsent)
 		} else {
 			i++

@@ -115,7 +115,8 @@ func (s *State) mailing(channel string) *customer.Consent {
 	return last
 }
 
-func (s *State) mailingRefused(channel string) bool {
+// MailingRefused reports whether the customer is known to have said not to want to be written to in a channel.
+func (s *State) MailingRefused(channel string) bool {
 	c := s.mailing(channel)
 	return c != nil && !c.Granted
 }

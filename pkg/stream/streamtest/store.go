@@ -145,6 +145,18 @@ func (s *Store) Scan(_ context.Context, group string, partition int32, each func
 	return nil
 }
 
+// Page shows some of the states to whoever asks.
+func (s *Store) Page(_ context.Context, group string, partition int32, cursor uint64, limit int) (keys []string, values [][]byte, next uint64, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.parts[place{group, partition}]
+	if p == nil {
+		return nil, nil, 0, nil
+	}
+	keys, values, next = p.page(cursor, limit)
+	return keys, values, next, nil
+}
+
 type lease struct {
 	store     *Store
 	at        place
@@ -223,7 +235,7 @@ func (l *lease) Load(_ context.Context, keys []string, values [][]byte) error {
 	return nil
 }
 
-// Page goes through the keys in the order of their hashes, so that keys that come and go move no others from page to page.
+// Page is that of the owner.
 func (l *lease) Page(_ context.Context, cursor uint64, limit int) (keys []string, values [][]byte, next uint64, err error) {
 	l.store.mu.Lock()
 	defer l.store.mu.Unlock()
@@ -234,6 +246,12 @@ func (l *lease) Page(_ context.Context, cursor uint64, limit int) (keys []string
 	if !maps.Equal(p.meta.Positions, l.positions) {
 		return nil, nil, 0, stream.ErrOffset
 	}
+	keys, values, next = p.page(cursor, limit)
+	return keys, values, next, nil
+}
+
+// page goes through the keys in the order of their hashes, so that keys that come and go move no others from page to page.
+func (p *part) page(cursor uint64, limit int) (keys []string, values [][]byte, next uint64) {
 	hash := func(k string) uint64 {
 		h := fnv.New64a()
 		h.Write([]byte(k))
@@ -245,11 +263,11 @@ func (l *lease) Page(_ context.Context, cursor uint64, limit int) (keys []string
 			continue
 		}
 		if len(keys) >= limit && hash(k) != hash(keys[len(keys)-1]) {
-			return keys, values, hash(k), nil
+			return keys, values, hash(k)
 		}
 		keys, values = append(keys, k), append(values, slices.Clone(p.states[k]))
 	}
-	return keys, values, 0, nil
+	return keys, values, 0
 }
 
 func (l *lease) Commit(_ context.Context, c *stream.Commit) error {

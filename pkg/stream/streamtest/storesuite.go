@@ -370,6 +370,42 @@ func TestStore(t *testing.T, h StoreHarness) {
 				}
 			}
 		}},
+		{"pages show every state to a reader that is not the owner, and disturb nobody", func(f fixture) {
+			if names, _, next, err := f.Page(f.ctx, f.group, 3, 0, 10); err != nil || len(names) != 0 || next != 0 {
+				f.Errorf("page of nothing: %q, next %d, %v", names, next, err)
+			}
+			l := claim(f)
+			c := stream.Commit{Next: at(1), Partitions: 8}
+			for i := range 3000 {
+				c.Keys, c.Values = append(c.Keys, fmt.Sprintf("customer-%d", i)), append(c.Values, fmt.Append(nil, i))
+			}
+			commit(f, l, c)
+			seen, pages := map[string]string{}, 0
+			for cursor := uint64(0); ; {
+				names, values, next, err := f.Page(f.ctx, f.group, 3, cursor, 100)
+				if err != nil {
+					f.Fatal(err)
+				}
+				for i, name := range names {
+					seen[name] = string(values[i])
+				}
+				pages++
+				if cursor = next; cursor == 0 {
+					break
+				}
+			}
+			for i, name := range c.Keys {
+				if seen[name] != fmt.Sprint(i) {
+					f.Fatalf("%s was seen as %q in %d pages", name, seen[name], pages)
+				}
+			}
+			if len(seen) != len(c.Keys) {
+				f.Errorf("%d states in %d pages", len(seen), pages)
+			}
+			if err := l.Check(f.ctx); err != nil {
+				f.Errorf("the owner: %v", err)
+			}
+		}},
 		{"pages are shown to nobody but the owner who knows where he stands", func(f fixture) {
 			l := claim(f)
 			commit(f, l, first())

@@ -84,15 +84,27 @@ const MaxBody = 64 << 10
 // MaxID bounds a CRM's id of a send. No documented one is longer than a UUID; one that is too long is left out, because half of it is none.
 const MaxID = 256
 
+// MaxBatchBody is MaxBody of an answer about many contacts, which says something of each.
+const MaxBatchBody = 4 << 20
+
 // Do makes a call and has its answer sorted. body is what MaxBody allows of the answer's, and may be cut short.
 func Do(client *http.Client, req *http.Request, sort func(code int, header http.Header, body []byte) Answer) Answer {
+	return do(client, req, MaxBody, sort)
+}
+
+// DoBatch is Do for a call about many contacts.
+func DoBatch(client *http.Client, req *http.Request, sort func(code int, header http.Header, body []byte) Answer) Answer {
+	return do(client, req, MaxBatchBody, sort)
+}
+
+func do(client *http.Client, req *http.Request, most int64, sort func(code int, header http.Header, body []byte) Answer) Answer {
 	resp, err := client.Do(req)
 	if err != nil {
 		return unanswered(err)
 	}
 	defer resp.Body.Close()
 	// Reading it lets the connection be used again. The status counts even where the body breaks off.
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, MaxBody))
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, most))
 	a := sort(resp.StatusCode, resp.Header, body)
 	if len(a.ID) > MaxID {
 		a.ID = ""

@@ -18,6 +18,14 @@
 //   - The properties from_address, recipient and reply_to of an event override the campaign's settings; none of ours is
 //     called so.
 //
+// Attributes of people are written by POST /api/v2/batch of the Track API, by https://docs.customer.io/integrations/api/track/, as of the same day:
+//
+//   - 500 KB a call and 32 KB an element. The limit of 100 calls a second is shared with events.
+//   - An identify makes a person who is unknown. No way to update only is documented for it.
+//   - 207 says that some elements were refused. That errors name them by batch_index is how others read it; one that does not is taken for
+//     a refusal of all, and fewer are sent at a time.
+//   - The customer ids are ids, as they are for events.
+//
 // It is not the API-triggered broadcast, of which one call in ten seconds is allowed.
 package customerio
 

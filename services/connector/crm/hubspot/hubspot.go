@@ -24,6 +24,15 @@
 //     429 names the limit in policyName, and is not documented to have Retry-After. That of a day ends at midnight.
 //   - The fields of an error are optional, all of them. Its message may hold what was sent.
 //
+// Properties of contacts are written by POST /crm/v3/objects/contacts/batch/update, by
+// https://developers.hubspot.com/docs/api-reference/2026-03/crm/objects/contacts/batch/update-contacts, as of the same day:
+//
+//   - It updates and makes nobody. An empty text empties a property. A property that does not exist is an error of the call; that it says
+//     PROPERTY_DOESNT_EXIST is reported by others and not documented, and so is the limit of 100 contacts a call.
+//   - A contact is named by HubSpot's id or by a property with unique values. Whether an address will do is disputed: users report that it is refused
+//     in a batch. POST .../batch/read takes it, so the ids are read first.
+//   - Who is not found is missing in results. 207 says that some are; errors does not have to say which.
+//
 // It is not the transactional single send of API v3, which ignores subscriptions.
 package hubspot
 

@@ -14,6 +14,13 @@
 //   - An unknown profile is created. One that is made of an id alone has no address, and nothing is sent to it.
 //   - backfill must not be set: such an event triggers no flow.
 //
+// Properties are written by POST /api/profile-bulk-import-jobs, by https://developers.klaviyo.com/en/reference/bulk_import_profiles and
+// https://developers.klaviyo.com/en/docs/use_klaviyos_bulk_profile_import_api, as of the same day:
+//
+//   - 10,000 profiles and 5 MB a job, 10 jobs a second and 150 a minute, with the scopes profiles:write and lists:write. No list is named here.
+//   - 202 says that the job is queued. Which profiles it could not write, it says elsewhere, later; nobody asks.
+//   - A profile that is unknown is made. null leaves what stands there, so that nothing can be emptied but by an empty text.
+//
 // It is not the bulk endpoint, which fails as a whole when one id repeats.
 package klaviyo
 
@@ -42,7 +49,7 @@ const Revision = "2026-07-15"
 
 // Config says as whom to call, and what to create.
 type Config struct {
-	APIKey  config.Secret `name:"api-key" env:"API_KEY" placeholder:"pk_..." help:"Private API key of the account, with the scope events:write."`
+	APIKey  config.Secret `name:"api-key" env:"API_KEY" placeholder:"pk_..." help:"Private API key of the account, with the scope events:write; for CONNECTOR_ATTRIBUTES also profiles:write and lists:write."`
 	Metric  string        `name:"metric" env:"METRIC" default:"Tempismo send now" help:"Name of the metric of the events; a flow is to be triggered by it. Do not change it while something is to be sent."`
 	Profile string        `name:"profile" env:"PROFILE" enum:"external_id,email,id" default:"external_id" help:"What the customer ids are to Klaviyo: external_id, email, or id (Klaviyo's own)."`
 	URL     string        `name:"url" env:"URL" default:"https://a.klaviyo.com" help:"Where Klaviyo's API is."`
@@ -72,7 +79,7 @@ var _ crm.CRM = (*Klaviyo)(nil)
 
 // New makes the account whose API is at url.
 func New(c Config, client *http.Client, url string) *Klaviyo {
-	return &Klaviyo{config: c, client: client, url: strings.TrimRight(url, "/") + "/api/events"}
+	return &Klaviyo{config: c, client: client, url: strings.TrimRight(url, "/")}
 }
 
 // Traits of the endpoint: 50 calls a second are 3,000 a minute, which leaves 500 to whoever shares the limit.
@@ -115,27 +122,37 @@ func (k *Klaviyo) Send(ctx context.Context, s *crm.Send, now time.Time) crm.Answ
 	if err != nil {
 		return crm.Answer{Verdict: crm.Refused, Detail: "the decision cannot be read"}
 	}
-	who := resource[profile]{Type: "profile"}
-	switch k.config.Profile {
-	case "email":
-		who.Attributes.Email = s.Customer
-	case "id":
-		who.ID = s.Customer
-	default:
-		who.Attributes.ExternalID = s.Customer
-	}
 	text, err := json.Marshal(body{resource[event]{Type: "event", Attributes: event{
 		Properties: facts, Time: s.Time, UniqueID: s.ID,
 		Metric:  related[metric]{resource[metric]{Type: "metric", Attributes: metric{k.config.Metric}}},
-		Profile: related[profile]{who},
+		Profile: related[profile]{k.who(s.Customer)},
 	}}})
 	if err != nil {
 		return crm.Answer{Verdict: crm.Refused, Detail: "the event cannot be written"}
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, k.url, bytes.NewReader(text))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, k.url+"/api/events", bytes.NewReader(text))
 	if err != nil {
 		return crm.Answer{Verdict: crm.Refused, Detail: "KLAVIYO_URL is not usable"}
 	}
+	return k.call(req, now)
+}
+
+// who is a customer as Klaviyo knows one.
+func (k *Klaviyo) who(customer string) resource[profile] {
+	who := resource[profile]{Type: "profile"}
+	switch k.config.Profile {
+	case "email":
+		who.Attributes.Email = customer
+	case "id":
+		who.ID = customer
+	default:
+		who.Attributes.ExternalID = customer
+	}
+	return who
+}
+
+// call makes a call.
+func (k *Klaviyo) call(req *http.Request, now time.Time) crm.Answer {
 	req.Header.Set("Authorization", "Klaviyo-API-Key "+string(k.config.APIKey))
 	req.Header.Set("Revision", Revision)
 	req.Header.Set("Content-Type", "application/vnd.api+json")

@@ -19,6 +19,13 @@
 //     but not with its errors.
 //   - No limit is published. Mautic sends while it answers, unless it has a queue, so that a small server is soon busy.
 //
+// Fields of contacts are edited by PATCH /api/contacts/batch/edit (docs/rest_api/contacts.rst at 0f22a9a; app/bundles/ApiBundle:
+// Controller/CommonApiController.php):
+//
+//   - At most 200 contacts a call (api_batch_max_limit). Mautic edits them while it answers. PATCH makes nobody, unlike PUT.
+//   - Empty values are skipped unless overwriteWithBlank is set. A field that does not exist is ignored, and nothing says so.
+//   - The answer has contacts, statusCodes and errors, by the place in the batch: lists or objects, as PHP would have it.
+//
 // It is not the sending of a segment e-mail, and it speaks Basic authentication alone, which Mautic's settings have to allow.
 package mautic
 

@@ -11,10 +11,10 @@ import (
 // Everybody is the customer of a message that goes to a whole segment, which no connector may ever send.
 const Everybody = "*"
 
-// Braze imitates the triggers of Braze (see package braze) for a workspace with the given REST key.
+// Braze imitates the triggers and the user attributes of Braze (see package braze) for a workspace with the given REST key.
 func Braze(key string) *Fake {
 	return &Fake{
-		name: "braze", limit: []window{{most: 250_000, per: time.Hour}},
+		name: "braze", limit: []window{{path: "/ca", most: 250_000, per: time.Hour}, {path: brazeTrack, most: 3000, per: 3 * time.Second}},
 		wait: func(h http.Header, wait time.Duration, now time.Time) {
 			h.Set("X-RateLimit-Limit", "250000")
 			h.Set("X-RateLimit-Remaining", "0")
@@ -24,16 +24,21 @@ func Braze(key string) *Fake {
 	}
 }
 
+const brazeTrack = "/users/track"
+
 func braze(f *Fake, key string, r *http.Request, text []byte) reply {
 	no := func(status int, message string) reply { return reply{status, map[string]string{"message": message}} }
 	canvas := r.URL.Path == "/canvas/trigger/send"
 	switch {
-	case !canvas && r.URL.Path != "/campaigns/trigger/send":
+	case !canvas && r.URL.Path != "/campaigns/trigger/send" && r.URL.Path != brazeTrack:
 		return no(http.StatusNotFound, "Invalid URL")
 	case r.Method != http.MethodPost:
 		return no(http.StatusMethodNotAllowed, "Method not allowed")
 	case r.Header.Get("Authorization") != "Bearer "+key:
 		return no(http.StatusUnauthorized, "Invalid API key")
+	}
+	if r.URL.Path == brazeTrack {
+		return attributes(f, text, no)
 	}
 	type facts struct {
 		Decision string `json:"tempismo_decision"`
@@ -83,4 +88,36 @@ func braze(f *Fake, key string, r *http.Request, text []byte) reply {
 	}
 	calls, _ := f.Calls()
 	return reply{http.StatusCreated, map[string]string{"dispatch_id": fmt.Sprintf("%032x", calls), "message": "success"}}
+}
+
+// attributes writes attributes of users. Of those that it does not know it makes none where that is not wanted, and does not say so.
+func attributes(f *Fake, text []byte, no func(status int, message string) reply) reply {
+	var in struct{ Attributes []map[string]any }
+	switch {
+	case json.Unmarshal(text, &in) != nil:
+		return no(http.StatusBadRequest, "Malformed JSON")
+	case len(in.Attributes) > 75:
+		return no(http.StatusBadRequest, "Attributes exceeds the limit of 75")
+	}
+	f.batch(len(in.Attributes))
+	errors, taken := []any{}, 0
+	for i, a := range in.Attributes {
+		who, _ := a["external_id"].(string)
+		existing, _ := a["_update_existing_only"].(bool)
+		delete(a, "external_id")
+		delete(a, "_update_existing_only")
+		if who == "" {
+			errors = append(errors, map[string]any{"type": "'external_id' is required", "input_array": "attributes", "index": i})
+			continue
+		}
+		taken++
+		if !existing || !f.unknown(who) {
+			f.update(who, a)
+		}
+	}
+	answer := map[string]any{"message": "success", "attributes_processed": taken}
+	if len(errors) > 0 {
+		answer["errors"] = errors
+	}
+	return reply{http.StatusCreated, answer}
 }

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// CustomerIO imitates Customer.io's Track API and its transactional messages (see package customerio) for a workspace with
+// CustomerIO imitates Customer.io's Track API, its batches and its transactional messages (see package customerio) for a workspace with
 // the given keys.
 func CustomerIO(site, trackKey, appKey string) *Fake {
 	return &Fake{
@@ -19,6 +19,9 @@ func CustomerIO(site, trackKey, appKey string) *Fake {
 			path := r.URL.EscapedPath()
 			if path == "/v1/send/email" {
 				return transactional(f, appKey, r, body)
+			}
+			if path == "/api/v2/batch" {
+				return people(f, site, trackKey, r, body)
 			}
 			who, ok := strings.CutPrefix(path, "/api/v1/customers/")
 			who, ok2 := strings.CutSuffix(who, "/events")
@@ -93,4 +96,39 @@ func transactional(f *Fake, key string, r *http.Request, text []byte) reply {
 	f.take("", in.Data.Decision, in.To)
 	calls, _ := f.Calls()
 	return reply{http.StatusOK, map[string]any{"delivery_id": fmt.Sprintf("sandbox%d", calls), "queued_at": f.now().Unix()}}
+}
+
+// people identifies people. It makes those that it does not know.
+func people(f *Fake, site, key string, r *http.Request, text []byte) reply {
+	user, password, _ := r.BasicAuth()
+	var in struct {
+		Batch []struct {
+			Type, Action string
+			Identifiers  struct{ ID string }
+			Attributes   map[string]any
+		}
+	}
+	switch {
+	case r.Method != http.MethodPost:
+		return wrong(http.StatusMethodNotAllowed, "method not allowed")
+	case user != site || password != key:
+		return wrong(http.StatusUnauthorized, "Unauthorized")
+	case len(text) > 500<<10:
+		return wrong(http.StatusRequestEntityTooLarge, "too large")
+	case json.Unmarshal(text, &in) != nil:
+		return wrong(http.StatusBadRequest, "malformed")
+	}
+	f.batch(len(in.Batch))
+	var errors []any
+	for i, e := range in.Batch {
+		if e.Type != "person" || e.Action != "identify" || e.Identifiers.ID == "" {
+			errors = append(errors, map[string]any{"batch_index": i, "reason": "required", "field": "identifiers", "message": "something about what was sent"})
+			continue
+		}
+		f.update(e.Identifiers.ID, e.Attributes)
+	}
+	if len(errors) > 0 {
+		return reply{http.StatusMultiStatus, map[string]any{"errors": errors}}
+	}
+	return reply{http.StatusOK, struct{}{}}
 }

@@ -8,9 +8,12 @@ package sandbox
 import (
 	"encoding/json"
 	"io"
+	"maps"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -41,28 +44,42 @@ type Sent struct {
 	At       time.Time `json:"at"`
 }
 
+// Written is a contact whose properties the CRM has written.
+type Written struct {
+	CRM        string         `json:"crm"`
+	Customer   string         `json:"customer"`
+	Properties map[string]any `json:"properties"` // those that are there afterwards
+	At         time.Time      `json:"at"`
+}
+
 // Fake is one CRM.
 type Fake struct {
-	Now   func() time.Time                            // nil: time.Now
-	Fault func() Fault                                // what happens to the next call; nil: nothing
-	Late  time.Duration                               // by how much Slow is late
-	Told  func(Sent)                                  // called for every message, if it is set
-	name  string                                      // of the CRM
-	limit []window                                    // what the account may do
-	wait  func(http.Header, time.Duration, time.Time) // says in the headers of a 429 how long to wait from now on; nil: it does not
+	Now     func() time.Time                            // nil: time.Now
+	Fault   func() Fault                                // what happens to the next call; nil: nothing
+	Late    time.Duration                               // by how much Slow is late
+	Told    func(Sent)                                  // called for every message, if it is set
+	Wrote   func(Written)                               // called for every contact written, if it is set
+	Unknown func(customer string) bool                  // nil: it knows everybody
+	name    string                                      // of the CRM
+	limit   []window                                    // what the account may do
+	wait    func(http.Header, time.Duration, time.Time) // says in the headers of a 429 how long to wait from now on; nil: it does not
 
 	// answer answers a call that is within the limits. What it takes it puts into the ledger.
 	answer func(f *Fake, r *http.Request, body []byte) reply
 
-	mu      sync.Mutex
-	sent    []Sent
-	seen    map[string]bool // keys
-	calls   int
-	limited int
+	mu       sync.Mutex
+	sent     []Sent
+	written  []Written
+	contacts map[string]map[string]any // properties by customer
+	sizes    []int                     // contacts in each call that wrote some
+	seen     map[string]bool           // keys
+	calls    int
+	limited  int
 }
 
 // window is a limit in fixed windows.
 type window struct {
+	path  string // what the calls that it counts begin with; empty: all
 	most  int
 	per   time.Duration
 	since time.Time
@@ -80,6 +97,24 @@ func (f *Fake) Sent() []Sent {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return append([]Sent{}, f.sent...)
+}
+
+// Contacts returns the properties of all contacts that were written and not emptied, by customer.
+func (f *Fake) Contacts() map[string]map[string]any {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := map[string]map[string]any{}
+	for who, properties := range f.contacts {
+		all[who] = maps.Clone(properties)
+	}
+	return all
+}
+
+// Written returns every write of a contact, and how many contacts there were in each call.
+func (f *Fake) Written() (all []Written, sizes []int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.written), slices.Clone(f.sizes)
 }
 
 // Calls are the calls so far, and those of them that were beyond a limit.
@@ -106,7 +141,7 @@ func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if f.Fault != nil {
 		fault = f.Fault()
 	}
-	if wait := f.count(); wait > 0 || fault == TooMany {
+	if wait := f.count(r.URL.Path); wait > 0 || fault == TooMany {
 		if f.wait != nil {
 			f.wait(w.Header(), max(wait, time.Second), f.now())
 		}
@@ -139,13 +174,16 @@ func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // count counts a call, and returns how long it has to wait if a window is full.
-func (f *Fake) count() (wait time.Duration) {
+func (f *Fake) count(path string) (wait time.Duration) {
 	now := f.now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.calls++
 	for i := range f.limit {
 		l := &f.limit[i]
+		if !strings.HasPrefix(path, l.path) {
+			continue
+		}
 		if since := now.Truncate(l.per); !since.Equal(l.since) {
 			l.since, l.calls = since, 0
 		}
@@ -175,6 +213,44 @@ func (f *Fake) take(key, decision, customer string) {
 	if f.Told != nil {
 		f.Told(s)
 	}
+}
+
+// unknown reports whether the CRM does not know a customer.
+func (f *Fake) unknown(customer string) bool { return f.Unknown != nil && f.Unknown(customer) }
+
+// update writes properties of a contact: those that are nil or empty are taken away.
+func (f *Fake) update(customer string, properties map[string]any) {
+	f.mu.Lock()
+	there := f.contacts[customer]
+	if there == nil {
+		there = map[string]any{}
+	}
+	for name, v := range properties {
+		if v == nil || v == "" {
+			delete(there, name)
+		} else {
+			there[name] = v
+		}
+	}
+	if f.contacts == nil {
+		f.contacts = map[string]map[string]any{}
+	}
+	if f.contacts[customer] = there; len(there) == 0 {
+		delete(f.contacts, customer)
+	}
+	w := Written{f.name, customer, maps.Clone(there), f.now()}
+	f.written = append(f.written, w)
+	f.mu.Unlock()
+	if f.Wrote != nil {
+		f.Wrote(w)
+	}
+}
+
+// batch notes how many contacts a call has.
+func (f *Fake) batch(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sizes = append(f.sizes, n)
 }
 
 // write writes an answer. Who is gone does not get it.

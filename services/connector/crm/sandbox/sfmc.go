@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// SFMC imitates the tokens, the entry events and the transactional messages of Salesforce Marketing Cloud (see package sfmc)
-// for an integration with the given client id and secret. It knows all contacts and all definitions.
+// SFMC imitates the tokens, the entry events, the transactional messages and the rows of data extensions of Salesforce Marketing Cloud (see
+// package sfmc) for an integration with the given client id and secret. It knows all contacts, definitions and data extensions.
 func SFMC(client, secret string) *Fake {
 	s := &sfmc{client: client, secret: secret, tokens: map[string]time.Time{}}
 	return &Fake{name: "sfmc", seen: map[string]bool{}, answer: s.answer}
@@ -54,6 +54,9 @@ func (s *sfmc) answer(f *Fake, r *http.Request, text []byte) reply {
 		}
 		f.take("", in.Data.Decision, in.ContactKey)
 		return reply{http.StatusCreated, map[string]string{"eventInstanceId": fmt.Sprintf("event-%d", calls)}}
+	}
+	if where, ok := strings.CutPrefix(r.URL.Path, "/hub/v1/dataevents/key:"); ok && strings.HasSuffix(where, "/rowset") {
+		return rowset(f, text, no)
 	}
 	key, ok := strings.CutPrefix(r.URL.Path, "/messaging/v1/email/messages/")
 	if !ok || key == "" || len(key) > 100 {
@@ -104,4 +107,25 @@ func (s *sfmc) issue(f *Fake, text []byte) reply {
 	token := fmt.Sprintf("token-%d", len(s.tokens)+1)
 	s.tokens[token] = f.now().Add(20 * time.Minute)
 	return reply{http.StatusOK, map[string]any{"access_token": token, "token_type": "Bearer", "expires_in": 1079, "rest_instance_url": "https://elsewhere.example.com/"}}
+}
+
+// rowset writes rows, or none of them where one is wrong.
+func rowset(f *Fake, text []byte, no func(status, code int) reply) reply {
+	var in []struct {
+		Keys   map[string]string
+		Values map[string]any
+	}
+	if json.Unmarshal(text, &in) != nil || len(in) == 0 || len(in) > 50 {
+		return no(http.StatusBadRequest, 10000)
+	}
+	for _, row := range in {
+		if who := row.Keys["ContactKey"]; len(row.Keys) != 1 || who == "" || len(who) > 254 { // as long as the column
+			return no(http.StatusBadRequest, 10006)
+		}
+	}
+	f.batch(len(in))
+	for _, row := range in {
+		f.update(row.Keys["ContactKey"], row.Values)
+	}
+	return reply{http.StatusOK, in}
 }

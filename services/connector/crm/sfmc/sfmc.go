@@ -19,6 +19,13 @@
 //   - No rate is published. A 429 may have Retry-After (50100) or not (50200).
 //   - The server closes connections that are idle for 5 seconds.
 //
+// Rows of a data extension are written by POST /hub/v1/dataevents/key:{key}/rowset, by
+// https://developer.salesforce.com/docs/marketing/marketing-cloud/references/mc_rest_data_extensions/postDataExtensionRowsetByKey.html, as of
+// the same day:
+//
+//   - A row is updated, or made where the primary key is new. At most 50 rows at a time are advised.
+//   - What becomes of the other rows where one is wrong is not said. An error is taken for one of all, and fewer are sent at a time.
+//
 // It is not the legacy triggered send, and it sends one recipient per call.
 package sfmc
 
@@ -53,6 +60,8 @@ type Config struct {
 	AccountID     string        `name:"account-id" env:"ACCOUNT_ID" placeholder:"MID" help:"Business unit (MID), if it is not the one that the integration belongs to."`
 	EventKey      string        `name:"event-key" env:"EVENT_KEY" help:"Event definition key of the entry event of a journey. The customer ids are contact keys."`
 	DefinitionKey string        `name:"definition-key" env:"DEFINITION_KEY" help:"Transactional send definition that is to be sent in place of an event. The customer ids have to be e-mail addresses."`
+	DataExtension string        `name:"data-extension" env:"DATA_EXTENSION" help:"External key of the data extension that CONNECTOR_ATTRIBUTES writes to."`
+	KeyColumn     string        `name:"key-column" env:"KEY_COLUMN" default:"ContactKey" help:"Primary key of that data extension, which has the customer ids."`
 	URL           string        `name:"url" env:"URL" placeholder:"URL" help:"Where both the API and its tokens are, if it is not where the subdomain says."`
 	crm.Calls
 }
@@ -160,6 +169,11 @@ func (m *SFMC) Send(ctx context.Context, s *crm.Send, now time.Time) crm.Answer 
 	if err != nil {
 		return crm.Answer{Verdict: crm.Refused, Detail: "the call cannot be written"}
 	}
+	return m.call(ctx, to, text, now, func(code int, header http.Header, body []byte) crm.Answer { return sort(code, header, body, now) })
+}
+
+// call posts text with a token, which it asks for before, if it has none.
+func (m *SFMC) call(ctx context.Context, to string, text []byte, now time.Time, sort func(code int, header http.Header, body []byte) crm.Answer) crm.Answer {
 	began := time.Now()
 	for again := false; ; again = true {
 		token, a := m.tokens.get(ctx, now)
@@ -179,7 +193,7 @@ func (m *SFMC) Send(ctx context.Context, s *crm.Send, now time.Time) crm.Answer 
 		unauthorized := false
 		a = crm.Do(m.client, req, func(code int, header http.Header, body []byte) crm.Answer {
 			unauthorized = code == http.StatusUnauthorized
-			return sort(code, header, body, now)
+			return sort(code, header, body)
 		})
 		if !unauthorized || again {
 			return a

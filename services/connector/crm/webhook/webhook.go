@@ -95,19 +95,24 @@ func (w *Webhook) Send(ctx context.Context, s *crm.Send, now time.Time) crm.Answ
 	if err != nil {
 		return crm.Answer{Verdict: crm.Refused, Detail: "the message cannot be written"}
 	}
+	return w.post(ctx, s.ID, body, now)
+}
+
+// post makes one attempt to hand over the message with that id.
+func (w *Webhook) post(ctx context.Context, id string, body []byte, now time.Time) crm.Answer {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url, strings.NewReader(string(body)))
 	if err != nil {
 		return crm.Answer{Verdict: crm.Refused, Detail: "the target's URL is not usable"}
 	}
 	signatures := make([]string, len(w.signers))
 	for i, signer := range w.signers {
-		if signatures[i], err = signer.Sign(s.ID, now, body); err != nil {
+		if signatures[i], err = signer.Sign(id, now, body); err != nil {
 			return crm.Answer{Verdict: crm.Refused, Detail: "the message cannot be signed"}
 		}
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "Tempismo")
-	req.Header.Set(standardwebhooks.HeaderWebhookID, s.ID)
+	req.Header.Set(standardwebhooks.HeaderWebhookID, id)
 	req.Header.Set(standardwebhooks.HeaderWebhookTimestamp, strconv.FormatInt(now.Unix(), 10))
 	req.Header.Set(standardwebhooks.HeaderWebhookSignature, strings.Join(signatures, " "))
 	propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(req.Header))

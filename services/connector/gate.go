@@ -1,0 +1,85 @@
+package connector
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/tempismo/tempismo/services/connector/crm"
+)
+
+// gate holds calls back: to keep a rate, because the CRM asked for it, and while it fails for all.
+type gate struct {
+	limiter *rate.Limiter
+	breaks  bool // calls are held back while the CRM fails
+	breaker breaker
+
+	mu     sync.Mutex
+	paused time.Time // it asked, with Retry-After, not to be called before
+}
+
+// newGate makes a gate that lets so many calls a second through; 0: as many as come.
+func newGate(most float64, breaks bool) *gate {
+	limit := rate.Inf
+	if most > 0 {
+		limit = rate.Limit(most)
+	}
+	return &gate{limiter: rate.NewLimiter(limit, 1), breaks: breaks}
+}
+
+// turn waits until the rate allows another call, on the connector's clock.
+func (g *gate) turn(ctx context.Context, c clock) error {
+	now := c.Now()
+	if wait := g.limiter.ReserveN(now, 1).DelayFrom(now); wait > 0 {
+		return c.Sleep(ctx, wait)
+	}
+	return ctx.Err()
+}
+
+// spare takes a turn that nobody waits for; if there is none, it says how long to wait before asking again.
+func (g *gate) spare(now time.Time) (wait time.Duration) {
+	if g.limiter.AllowN(now, 1) {
+		return 0
+	}
+	return time.Duration(float64(time.Second) / float64(g.limiter.Limit()))
+}
+
+// pause notes that the target wants to be left alone until then.
+func (g *gate) pause(until time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if until.After(g.paused) {
+		g.paused = until
+	}
+}
+
+// hold is how long the target is not to be called, by its own wish or because it fails.
+func (g *gate) hold(now time.Time) time.Duration {
+	g.mu.Lock()
+	wait := g.paused.Sub(now)
+	g.mu.Unlock()
+	if g.breaks {
+		wait = max(wait, g.breaker.wait(now))
+	}
+	return max(wait, 0)
+}
+
+// enter reports whether a call may be made now. Who was let in has to leave, or to note what became of it.
+func (g *gate) enter(now time.Time) bool { return !g.breaks || g.breaker.enter(now) }
+
+func (g *gate) leave() { g.breaker.leave() }
+
+// note notes what became of a call, and reports whether calls are held back from now on. A no is an answer: the target
+// works; and so is the wish to be left alone, which is followed by itself.
+func (g *gate) note(a crm.Answer, now time.Time) (opens bool) {
+	if !g.breaks {
+		return false
+	}
+	if a.Verdict == crm.Retry && a.After > 0 {
+		g.breaker.leave()
+		return false
+	}
+	return g.breaker.note(a.Verdict == crm.Accepted || a.Verdict == crm.Refused, now)
+}
