@@ -125,7 +125,7 @@ func TestAnswers(t *testing.T) {
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
 			fake := sandbox.HubSpot("token")
-			fake.Fault = func() sandbox.Fault { return r.fault }
+			fake.Fault = func(*http.Request) sandbox.Fault { return r.fault }
 			server := httptest.NewServer(fake)
 			defer server.Close()
 			h := New(r.config, server.Client(), server.URL)

@@ -94,7 +94,7 @@ func TestAnswers(t *testing.T) {
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
 			fake := sandbox.Mautic("u", "p")
-			fake.Fault = func() sandbox.Fault { return r.fault }
+			fake.Fault = func(*http.Request) sandbox.Fault { return r.fault }
 			server := httptest.NewServer(fake)
 			defer server.Close()
 			a := New(Config{User: "u", Password: config.Secret(r.password), EmailID: 7}, server.Client(), server.URL).Send(t.Context(), send(r.customer), at)
