@@ -66,6 +66,9 @@ func (b *breaker) note(worked bool, now time.Time) (opens bool) {
 		b.failures = 0
 		return false
 	}
+	if b.failures >= breakAfter && now.Before(b.until) {
+		return false // it was under way when the breaker opened: only probes have it stay open for longer
+	}
 	b.failures++
 	if over := b.failures - breakAfter; over >= 0 {
 		b.until = now.Add(min(breakMost, breakFirst<<min(over, 10)))

@@ -7,6 +7,26 @@ import (
 	"github.com/tempismo/tempismo/services/connector/crm"
 )
 
+// TestCallsUnderWayDoNotKeepTheBreakerOpen: many calls may be under way when the CRM fails. They are one outage, not many probes.
+func TestCallsUnderWayDoNotKeepTheBreakerOpen(t *testing.T) {
+	target := &target{traits: crm.Traits{Breaker: true}}
+	const calls = 16
+	for range calls {
+		if !target.enter(start) {
+			t.Fatal("no call may be made")
+		}
+	}
+	opened := 0
+	for range calls {
+		if target.note(crm.Answer{Verdict: crm.Unknown}, start) {
+			opened++
+		}
+	}
+	if opened != 1 || target.hold(start) != breakFirst {
+		t.Errorf("it opened %d times, for %v", opened, target.hold(start))
+	}
+}
+
 func TestBreaker(t *testing.T) {
 	target := newGate(0, true)
 	now := start

@@ -339,7 +339,7 @@ func TestAnswers(t *testing.T) {
 		{"a yes is accepted", statuses(204), "attempting/1 accepted/1", "", 0},
 		{"a server error is tried again after five seconds", statuses(500, 200), "attempting/1 attempting/2 accepted/2", "", 5 * time.Second},
 		{"and again after five minutes", statuses(500, 503, 200), "attempting/1 attempting/2 attempting/3 accepted/3", "", 5*time.Minute + 5*time.Second},
-		{"a next pause beyond the expiry ends it at once", statuses(500), "attempting/1 attempting/2 attempting/3 expired/3", "HTTP 500", 5*time.Minute + 5*time.Second},
+		{"a next pause beyond the expiry ends it at once, and who answered with an error may have it", statuses(500), "attempting/1 attempting/2 attempting/3 unknown/3", "HTTP 500", 5*time.Minute + 5*time.Second},
 		{"Retry-After in seconds is honoured", wait("90", 429, 200), "attempting/1 attempting/2 accepted/2", "", 90 * time.Second},
 		{"Retry-After as a date is honoured", wait("Thu, 03 Dec 2026 09:43:52 GMT", 503, 200), "attempting/1 attempting/2 accepted/2", "", 2 * time.Minute},
 		{"Retry-After beyond the expiry ends it", wait("3600", 429, 200), "attempting/1 expired/1", "HTTP 429", 0},
@@ -387,6 +387,31 @@ func TestAnswers(t *testing.T) {
 				t.Errorf("the last call came after %v, want %v and at most a tenth more", after, r.last)
 			}
 		})
+	}
+}
+
+// TestARestHoldsForWhoWaitsForHisTurn: a target that has asked to be left alone is not called by those who waited for the rate,
+// or for others' calls to end, when it did.
+func TestARestHoldsForWhoWaitsForHisTurn(t *testing.T) {
+	f := newFixture(t, live(), func(n int, w http.ResponseWriter, _ *http.Request) {
+		if n == 1 {
+			w.Header().Set("Retry-After", "60")
+			w.WriteHeader(http.StatusTooManyRequests)
+		}
+	})
+	f.webhook.Concurrency, f.webhook.Rate = 1, 1 // one is called, one may wait for the rate, and the others for him
+	for i := range 5 {
+		f.decide(fmt.Sprintf("d-%d", i), fmt.Sprintf("C-%d", i), start)
+	}
+	f.serve()
+	calls := f.receiver.received()
+	if len(calls) != 6 {
+		t.Fatalf("%d calls, want one for each of five decisions and one again", len(calls))
+	}
+	for i, c := range calls[1:] {
+		if after := c.at.Sub(calls[0].at); after < 60*time.Second {
+			t.Errorf("call %d came %v after the target had asked for a minute", i+2, after)
+		}
 	}
 }
 

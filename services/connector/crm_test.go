@@ -104,7 +104,7 @@ func aThousandDecisions(t *testing.T, fake *sandbox.Fake, open func(*http.Client
 	began := time.Now()
 	var mu sync.Mutex
 	fake.Late = 20 * time.Second // more than the timeout
-	fake.Fault = func() sandbox.Fault {
+	fake.Fault = func(*http.Request) sandbox.Fault {
 		mu.Lock()
 		defer mu.Unlock()
 		if kind := 1 + fate.IntN(10); seed > 0 && kind <= sandbox.Kinds && time.Since(began) < time.Hour {

@@ -294,6 +294,9 @@ func (w *worker) attempt(ctx, late context.Context, d *delivery, n int) (crm.Ans
 	if w.target.turn(ctx, w.clock) != nil {
 		return crm.Answer{}, false
 	}
+	if w.target.hold(w.clock.Now()) > 0 { // it has asked to be left alone while this one waited for its turn
+		return crm.Answer{}, false
+	}
 	if !w.target.enter(w.clock.Now()) {
 		return crm.Answer{}, false
 	}

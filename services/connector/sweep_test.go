@@ -246,7 +246,7 @@ func TestContactsUnderFaults(t *testing.T) {
 				var mu sync.Mutex
 				began := time.Now()
 				w.fake.Late = 20 * time.Second
-				w.fake.Fault = func() sandbox.Fault {
+				w.fake.Fault = func(*http.Request) sandbox.Fault {
 					mu.Lock()
 					defer mu.Unlock()
 					if kind := 1 + fate.IntN(10); kind <= sandbox.Kinds && time.Since(began) < 48*time.Hour {

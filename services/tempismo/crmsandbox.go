@@ -51,7 +51,7 @@ func (c *crmSandboxCmd) Run(ctx context.Context, t terminal) error {
 	mux := http.NewServeMux()
 	add := func(f *sandbox.Fake, paths ...string) {
 		f.Late = c.Late
-		f.Fault = func() sandbox.Fault {
+		f.Fault = func(*http.Request) sandbox.Fault {
 			if rand.Float64() >= c.Fail {
 				return sandbox.None
 			}

@@ -75,7 +75,7 @@ func TestRealChaos(t *testing.T) {
 		}
 		p.Tell("the programs lack a rule: %s", *sabotageFlag)
 	}
-	if err := Build(ctx, bin, flags...); err != nil {
+	if err := Build(ctx, bin, Services, flags...); err != nil {
 		t.Fatal(err)
 	}
 	report, err := p.Run(ctx)

@@ -124,7 +124,7 @@ func misfit(ctx context.Context, r *Rig, n int) (err error) {
 func (s *stray) profiler() (*Process, error) {
 	s.made++
 	r := s.rig
-	return launch(r.Bin, r.logs(), "profiler", 1000+10*s.n+s.made, []string{
+	return Launch(r.Bin, r.logs(), "profiler", 1000+10*s.n+s.made, []string{
 		"KAFKA_BROKERS=" + strings.Join(r.Brokers.Addrs(), ","), "REDIS_ADDR=" + r.Redis.Addr(), "RUN_ID=" + s.run.ID, "RUN_MODE=simulated", "MODEL=builtin.1",
 	})
 }

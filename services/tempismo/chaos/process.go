@@ -17,11 +17,11 @@ import (
 	"time"
 )
 
-// Build compiles the service programs into dir, with further flags of `go build` (-overlay for a program that lacks a
+// Build compiles the programs of services into dir, with further flags of `go build` (-overlay for a program that lacks a
 // rule). It is called within the source tree.
-func Build(ctx context.Context, dir string, flags ...string) error {
+func Build(ctx context.Context, dir string, services []string, flags ...string) error {
 	args := append([]string{"build", "-o", dir + string(filepath.Separator)}, flags...)
-	for _, name := range Services {
+	for _, name := range services {
 		args = append(args, "github.com/tempismo/tempismo/services/"+name+"/cmd/"+name)
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -50,8 +50,9 @@ type Process struct {
 	told bool // to end: what ends without being told is a finding
 }
 
-// launch starts a program with nothing of Kafka, Redis and the run in its environment but what env says.
-func launch(bin, logs, name string, n int, env []string) (*Process, error) {
+// Launch starts the n-th program, bin/name, with nothing of Kafka, Redis and the run in its environment but what env says. It
+// logs into a file of the folder logs.
+func Launch(bin, logs, name string, n int, env []string) (*Process, error) {
 	p := &Process{Name: name, N: n, Began: time.Now(), done: make(chan struct{})}
 	p.Log = filepath.Join(logs, p.ID()+".log")
 	file, err := os.Create(p.Log)

@@ -168,7 +168,7 @@ func (r *Rig) spawn(bin, name string, env ...string) *Process {
 		"WEBHOOK_URL=" + r.Hook.URL(), "WEBHOOK_SECRET=" + r.Hook.Secret(), "WEBHOOK_ALLOW_PRIVATE=true",
 	}
 	all = append(append(append(all, r.Env[""]...), r.Env[name]...), env...)
-	p, err := launch(bin, r.logs(), name, len(r.processes)+1, all)
+	p, err := Launch(bin, r.logs(), name, len(r.processes)+1, all)
 	if err != nil {
 		panic(err) // the machine is out of processes or ports: nothing that follows would mean anything
 	}

@@ -95,7 +95,7 @@ func TestProcess(t *testing.T) {
 	}
 	start := func(name string, env ...string) *Process {
 		t.Helper()
-		p, err := launch(dir, dir, name, 1, env)
+		p, err := Launch(dir, dir, name, 1, env)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -148,7 +148,7 @@ func TestProcess(t *testing.T) {
 	if !p.fell() || p.code != 4 {
 		t.Errorf("a process that ended by itself with code %d did not fall", p.code)
 	}
-	if _, err := launch(dir, dir, "missing", 1, nil); err == nil {
+	if _, err := Launch(dir, dir, "missing", 1, nil); err == nil {
 		t.Error("a program that is not there starts")
 	}
 }

@@ -26,7 +26,7 @@ func TestSabotagesFit(t *testing.T) {
 			}
 		})
 	}
-	other := Sabotage{Name: "none", changes: []change{{"stream/step.go", "no such text", ""}}}
+	other := Sabotage{Name: "none", changes: []Change{{"stream/step.go", "no such text", ""}}}
 	if _, err := other.Overlay(t.TempDir()); err == nil || !strings.Contains(err.Error(), "stream/step.go") {
 		t.Errorf("a text that is not found: %v, want an error that names the file", err)
 	}
@@ -48,7 +48,7 @@ func TestRealSabotagesAreNoticed(t *testing.T) {
 				t.Fatal(err)
 			}
 			bin := filepath.Join(dir, "bin")
-			if err := Build(ctx, bin, "-overlay", overlay); err != nil {
+			if err := Build(ctx, bin, Services, "-overlay", overlay); err != nil {
 				t.Fatal(err)
 			}
 			for seed := range uint64(rounds) {

@@ -79,7 +79,7 @@ func TestAnswersOfTheFake(t *testing.T) {
 		for kind, c := range map[string]Config{"campaign": campaign, "canvas": canvas} {
 			t.Run(r.name+", "+kind, func(t *testing.T) {
 				fake := sandbox.Braze("key")
-				fake.Fault, fake.Late = func() sandbox.Fault { return r.fault }, time.Minute
+				fake.Fault, fake.Late = func(*http.Request) sandbox.Fault { return r.fault }, time.Minute
 				fake.Now = func() time.Time { return at }
 				server := httptest.NewServer(fake)
 				defer server.Close()

@@ -92,7 +92,7 @@ func TestAnswersOfTheFake(t *testing.T) {
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
 			fake := sandbox.CustomerIO("site", "key", "app")
-			fake.Fault = func() sandbox.Fault { return r.fault }
+			fake.Fault = func(*http.Request) sandbox.Fault { return r.fault }
 			server := httptest.NewServer(fake)
 			defer server.Close()
 			c := New(r.config, server.Client(), server.URL)

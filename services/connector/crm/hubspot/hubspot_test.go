@@ -126,7 +126,7 @@ func TestAnswers(t *testing.T) {
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
 			fake := sandbox.HubSpot("token")
-			fake.Fault = func() sandbox.Fault { return r.fault }
+			fake.Fault = func(*http.Request) sandbox.Fault { return r.fault }
 			server := httptest.NewServer(fake)
 			defer server.Close()
 			h := New(r.config, server.Client(), server.URL)
@@ -200,7 +200,7 @@ func TestLook(t *testing.T) {
 		t.Errorf("before the call: %+v", a)
 	}
 	for _, s := range []*crm.Send{&first, &second} {
-		fake.Fault = func() sandbox.Fault { return sandbox.LostAfter }
+		fake.Fault = func(*http.Request) sandbox.Fault { return sandbox.LostAfter }
 		if a := h.Send(t.Context(), s, at); a.Verdict != crm.Unknown {
 			t.Fatalf("got %+v", a)
 		}
@@ -211,7 +211,7 @@ func TestLook(t *testing.T) {
 			t.Errorf("%s of %s: %+v, want %s", s.ID, s.Customer, a, want)
 		}
 	}
-	fake.Fault = func() sandbox.Fault { return sandbox.TooMany }
+	fake.Fault = func(*http.Request) sandbox.Fault { return sandbox.TooMany }
 	if a := h.Look(t.Context(), &first, at); a.Verdict != crm.Retry || a.After == 0 {
 		t.Errorf("too much at once: %+v", a)
 	}

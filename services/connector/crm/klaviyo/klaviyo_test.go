@@ -82,7 +82,7 @@ func TestAnswers(t *testing.T) {
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
 			fake := sandbox.Klaviyo("pk_test")
-			fake.Fault, fake.Late = func() sandbox.Fault { return r.fault }, time.Minute
+			fake.Fault, fake.Late = func(*http.Request) sandbox.Fault { return r.fault }, time.Minute
 			server := httptest.NewServer(fake)
 			defer server.Close()
 			client := server.Client()

@@ -97,7 +97,7 @@ func TestAnswers(t *testing.T) {
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
 			fake := sandbox.Mautic("u", "p")
-			fake.Fault = func() sandbox.Fault { return r.fault }
+			fake.Fault = func(*http.Request) sandbox.Fault { return r.fault }
 			server := httptest.NewServer(fake)
 			defer server.Close()
 			a := New(Config{User: "u", Password: config.Secret(r.password), EmailID: 7}, server.Client(), server.URL).Send(t.Context(), send(r.customer), at)
@@ -129,7 +129,7 @@ func TestLook(t *testing.T) {
 	if a := m.Look(t.Context(), send("512"), at); a.Verdict != crm.Unknown {
 		t.Errorf("before the call: %+v", a)
 	}
-	fake.Fault = func() sandbox.Fault { return sandbox.LostAfter }
+	fake.Fault = func(*http.Request) sandbox.Fault { return sandbox.LostAfter }
 	if a := m.Send(t.Context(), send("512"), at); a.Verdict != crm.Unknown {
 		t.Fatalf("got %+v", a)
 	}

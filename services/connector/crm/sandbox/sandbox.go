@@ -55,8 +55,9 @@ type Written struct {
 // Fake is one CRM.
 type Fake struct {
 	Now     func() time.Time                            // nil: time.Now
-	Fault   func() Fault                                // what happens to the next call; nil: nothing
+	Fault   func(*http.Request) Fault                   // what happens to a call, whose body is read; nil: nothing
 	Late    time.Duration                               // by how much Slow is late
+	Rest    time.Duration                               // least that a 429 asks for, where it says how long; 0: a second
 	Told    func(Sent)                                  // called for every message, if it is set
 	Wrote   func(Written)                               // called for every contact written, if it is set
 	Unknown func(customer string) bool                  // nil: it knows everybody
@@ -117,6 +118,15 @@ func (f *Fake) Written() (all []Written, sizes []int) {
 	return slices.Clone(f.written), slices.Clone(f.sizes)
 }
 
+// Scale multiplies what the account may do, for who has no hours to wait.
+func (f *Fake) Scale(by float64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range f.limit {
+		f.limit[i].most = int(by * float64(f.limit[i].most))
+	}
+}
+
 // Calls are the calls so far, and those of them that were beyond a limit.
 func (f *Fake) Calls() (all, limited int) {
 	f.mu.Lock()
@@ -139,11 +149,11 @@ func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	fault := None
 	if f.Fault != nil {
-		fault = f.Fault()
+		fault = f.Fault(r)
 	}
 	if wait := f.count(r.URL.Path); wait > 0 || fault == TooMany {
 		if f.wait != nil {
-			f.wait(w.Header(), max(wait, time.Second), f.now())
+			f.wait(w.Header(), max(wait, f.Rest, time.Second), f.now())
 		}
 		write(w, reply{http.StatusTooManyRequests, map[string]any{"errors": []any{map[string]string{"code": "throttled", "title": "Request was throttled."}}, "message": "rate limited"}})
 		return

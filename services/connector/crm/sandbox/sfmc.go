@@ -13,7 +13,7 @@ import (
 // package sfmc) for an integration with the given client id and secret. It knows all contacts, definitions and data extensions.
 func SFMC(client, secret string) *Fake {
 	s := &sfmc{client: client, secret: secret, tokens: map[string]time.Time{}}
-	return &Fake{name: "sfmc", seen: map[string]bool{}, answer: s.answer}
+	return &Fake{name: "sfmc", seen: map[string]bool{}, wait: retryAfter, answer: s.answer}
 }
 
 type sfmc struct {

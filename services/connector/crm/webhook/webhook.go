@@ -128,14 +128,16 @@ func sort(code int, header http.Header, now time.Time) crm.Answer {
 		a.Verdict, a.Detail = crm.Accepted, ""
 	case code == http.StatusGone:
 		a.Verdict = crm.Gone
-	case code == http.StatusRequestTimeout, code == http.StatusTooEarly, code == http.StatusTooManyRequests:
+	case code == http.StatusRequestTimeout, code >= 500:
+		a.Verdict = crm.Unknown // it is asked again; if it never is answered, the receiver may have the message all the same
+	case code == http.StatusTooEarly, code == http.StatusTooManyRequests:
 		a.Verdict = crm.Retry
 	case code >= 400 && code < 500:
 		a.Verdict = crm.Refused
-	default: // redirects and server errors
+	default: // redirects
 		a.Verdict = crm.Retry
 	}
-	if a.Verdict == crm.Retry {
+	if a.Verdict == crm.Retry || a.Verdict == crm.Unknown {
 		a.After = outbound.RetryAfter(header.Get("Retry-After"), now)
 	}
 	return a

@@ -1,0 +1,43 @@
+package crmfaults
+
+import "github.com/tempismo/tempismo/services/tempismo/chaos"
+
+// Sabotage takes one rule out of the connector: the checker must find what it was for.
+type Sabotage struct {
+	Name    string
+	Mode    string
+	Finds   string
+	changes []chaos.Change
+}
+
+// Sabotages are all.
+var Sabotages = []Sabotage{
+	{"intent", "braze-campaign", sentTwice, []chaos.Change{
+		{File: "delivery.go", Old: "if !live() || !w.write(late, d, &decision.Outcome{Decision: d.id, Request: d.request, Connector: w.name, Result: decision.Attempting, Attempts: n}) {", With: "if !live() {"},
+	}},
+	{"unknown", "customerio-transactional", sentTwice, []chaos.Change{
+		{File: "delivery.go", Old: "case crm.Unknown:\n\t\t\tif !w.target.traits.Key {", With: "case crm.Unknown:\n\t\t\tif false {"},
+	}},
+	{"key", "webhook", sentTwice, []chaos.Change{
+		{File: "crm/webhook/webhook.go", Old: "req.Header.Set(standardwebhooks.HeaderWebhookID, s.ID)", With: "req.Header.Set(standardwebhooks.HeaderWebhookID, s.ID+now.String())"},
+		{File: "crm/webhook/webhook.go", Old: "signer.Sign(s.ID, now, body)", With: "signer.Sign(s.ID+now.String(), now, body)"},
+	}},
+	{"expiry", "klaviyo", late, []chaos.Change{
+		{File: "delivery.go", Old: "if !now.Before(d.expires) {\n\t\t\treturn tooLate()", With: "if false {\n\t\t\treturn tooLate()"},
+		{File: "delivery.go", Old: "w.now(d, n-1).Before(d.expires)", With: "true"},
+	}},
+	{"order", "mautic", disorder, []chaos.Change{
+		{File: "worker.go", Old: "if before != nil {", With: "if before != nil && false {"},
+	}},
+	{"rate", "hubspot-property", tooFast, []chaos.Change{
+		{File: "target.go", Old: "t.limiter = rate.NewLimiter(rate.Limit(most), 1)", With: "_ = most"},
+	}},
+	{"rest", "sfmc-journey", impatient, []chaos.Change{
+		{File: "target.go", Old: "if until.After(t.paused) {", With: "if false {"},
+	}},
+}
+
+// Overlay is chaos.Overlay for the connector.
+func (s *Sabotage) Overlay(dir string) (path string, err error) {
+	return chaos.Overlay(dir, s.Name, "services/connector", s.changes)
+}
