@@ -9,7 +9,7 @@ import (
 
 // TestCallsUnderWayDoNotKeepTheBreakerOpen: many calls may be under way when the CRM fails. They are one outage, not many probes.
 func TestCallsUnderWayDoNotKeepTheBreakerOpen(t *testing.T) {
-	target := &target{traits: crm.Traits{Breaker: true}}
+	target := newGate(0, true)
 	const calls = 16
 	for range calls {
 		if !target.enter(start) {

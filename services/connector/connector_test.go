@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
@@ -412,6 +413,56 @@ func TestARestHoldsForWhoWaitsForHisTurn(t *testing.T) {
 		if after := c.at.Sub(calls[0].at); after < 60*time.Second {
 			t.Errorf("call %d came %v after the target had asked for a minute", i+2, after)
 		}
+	}
+}
+
+// TestCallsAreSpacedWhateverTheirIntentsTake: turns that were given one after the other, and whose intents were acknowledged together,
+// are not calls at one time.
+func TestCallsAreSpacedWhateverTheirIntentsTake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, began := newGate(2, false), time.Now()
+		acknowledged := make(chan struct{})
+		var at []time.Duration
+		var mu sync.Mutex
+		var calls sync.WaitGroup
+		for range 5 {
+			if err := g.turn(t.Context(), wall{}); err != nil {
+				t.Fatal(err)
+			}
+			calls.Go(func() {
+				<-acknowledged
+				if err := g.space(t.Context(), wall{}); err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				at = append(at, time.Since(began))
+				mu.Unlock()
+			})
+		}
+		close(acknowledged)
+		calls.Wait()
+		for i := range at[1:] {
+			if apart := at[i+1] - at[i]; apart < 499*time.Millisecond {
+				t.Errorf("call %d comes %v after the one before, at most two a second are allowed", i+1, apart)
+			}
+		}
+	})
+}
+
+// TestARestIsHeededBetweenIntentAndCall: a target that asks to be left alone while an intent is being written is not called for it.
+func TestARestIsHeededBetweenIntentAndCall(t *testing.T) {
+	g := newGate(0, true)
+	for range breakAfter { // it is broken as well, which is no reason for the one who tries it not to
+		g.enter(start)
+		g.note(crm.Answer{Verdict: crm.Unknown}, start)
+	}
+	later := start.Add(breakMost)
+	if !g.enter(later) || g.rests(later) {
+		t.Error("who was let in to try the target is kept from it")
+	}
+	g.pause(later.Add(time.Minute))
+	if !g.rests(later) || g.rests(later.Add(time.Minute)) {
+		t.Error("a rest that was asked for meanwhile does not count")
 	}
 }
 

@@ -314,8 +314,14 @@ func (w *worker) attempt(ctx, late context.Context, d *delivery, n int) (crm.Ans
 	if why, err := w.forbidden(ctx, d); err != nil || why != "" {
 		return crm.Answer{}, false
 	}
+	if w.target.space(ctx, w.clock) != nil {
+		return crm.Answer{}, false
+	}
 	// An owner who slept through the loss of his partition finds out here, and not by calling.
 	if w.retry(ctx, "confirm", func() error { return w.assignment.Confirm(ctx) }) != nil || !live() {
+		return crm.Answer{}, false
+	}
+	if w.target.rests(w.clock.Now()) { // or while the intent was written; it is written again then
 		return crm.Answer{}, false
 	}
 

@@ -13,7 +13,8 @@ import (
 // gate holds calls back: to keep a rate, because the CRM asked for it, and while it fails for all.
 type gate struct {
 	limiter *rate.Limiter
-	breaks  bool // calls are held back while the CRM fails
+	spacing *rate.Limiter // of the calls themselves
+	breaks  bool          // calls are held back while the CRM fails
 	breaker breaker
 
 	mu     sync.Mutex
@@ -26,13 +27,19 @@ func newGate(most float64, breaks bool) *gate {
 	if most > 0 {
 		limit = rate.Limit(most)
 	}
-	return &gate{limiter: rate.NewLimiter(limit, 1), breaks: breaks}
+	return &gate{limiter: rate.NewLimiter(limit, 1), spacing: rate.NewLimiter(limit, 1), breaks: breaks}
 }
 
 // turn waits until the rate allows another call, on the connector's clock.
-func (g *gate) turn(ctx context.Context, c clock) error {
+func (g *gate) turn(ctx context.Context, c clock) error { return await(ctx, c, g.limiter) }
+
+// space waits until the rate allows the call itself. Between a turn and its call something is written, and where Kafka is slow many
+// are acknowledged at once: they would be called at once.
+func (g *gate) space(ctx context.Context, c clock) error { return await(ctx, c, g.spacing) }
+
+func await(ctx context.Context, c clock, l *rate.Limiter) error {
 	now := c.Now()
-	if wait := g.limiter.ReserveN(now, 1).DelayFrom(now); wait > 0 {
+	if wait := l.ReserveN(now, 1).DelayFrom(now); wait > 0 {
 		return c.Sleep(ctx, wait)
 	}
 	return ctx.Err()
@@ -53,6 +60,13 @@ func (g *gate) pause(until time.Time) {
 	if until.After(g.paused) {
 		g.paused = until
 	}
+}
+
+// rests reports whether the target has asked to be left alone now.
+func (g *gate) rests(now time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return now.Before(g.paused)
 }
 
 // hold is how long the target is not to be called, by its own wish or because it fails.

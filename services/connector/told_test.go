@@ -118,7 +118,7 @@ func TestWhatIsSaidWhileItWaits(t *testing.T) {
 		var f *fixture
 		f = newFixture(t, live(), func(n int, w http.ResponseWriter, _ *http.Request) {
 			f.mailing("C-1", "email", false, f.clock.Now())
-			w.WriteHeader(503)
+			w.WriteHeader(429) // nothing was taken
 		})
 		f.decide("d-1", "C-1", start)
 		f.serve()
