@@ -123,6 +123,8 @@ func (l *letter) hopeless(t *topics.Topic) string {
 	switch {
 	case t.Kind == topics.Broadcast:
 		return "is of a topic whose last record is in force: apply or publish it anew instead"
+	case strings.HasPrefix(l.stage, "source:"):
+		return "stood on a topic of somebody else's, to which nothing is written: correct it there (" + l.reason + ")"
 	case l.stage == "output":
 		return "was read, and changed its customer's state; what did not fit was an output (" + l.reason + ")"
 	case l.partition < 0:

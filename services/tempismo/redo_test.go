@@ -138,6 +138,8 @@ func TestWhatIsDoneWithADeadLetter(t *testing.T) {
 			r.aside(topics.Events, 0, "decode", "anna", good)
 			r.aside(topics.Events, 0, "decode", "anna", good)
 		}, "letters 2, tried 1, records 1, events 0, settled 1, overtaken 0, left 0", 0},
+		{"a topic of others is not written to", topics.Events, func(r *redoRig) { r.aside(topics.Events, 0, "source:shop", "anna", "{}") },
+			"letters 1, tried 0, records 0, events 0, settled 0, overtaken 0, left 1", 3},
 		{"a try that has not come back is settled", topics.Events, func(r *redoRig) {
 			r.write(topics.Events, "anna", "bad")
 			r.aside(topics.Events, 0, "decode", "anna", "bad")
