@@ -3,7 +3,6 @@ package ingest
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -129,7 +128,7 @@ func (s *server) settled(ctx context.Context, a stream.Assignment, topic string)
 	if at := time.UnixMilli(kept).UTC(); at.After(earliestCursor) && !at.After(now) {
 		return at, nil
 	}
-	s.log.WarnContext(ctx, fmt.Sprintf("it is not known how far fetching from HubSpot has come: it begins HUBSPOT_PULL_SINCE, %v, ago", s.config.Pull.Since), "group", pullService, "kept", kept)
+	s.log.WarnContext(ctx, "it is not known how far fetching from HubSpot has come: it begins HUBSPOT_PULL_SINCE ago", "since", s.config.Pull.Since, "group", pullService, "kept", kept)
 	return first, nil
 }
 

@@ -625,19 +625,6 @@ func (d *decoder) uint32() uint32 {
 	return uint32(v)
 }
 
-// counters reads what version 1 wrote: a mask of the counters that are not zero, low byte first, and these.
-func (d *decoder) counters(c []uint32) {
-	var mask [3]byte
-	for i := range (len(c) + 7) / 8 {
-		mask[i] = d.byte()
-	}
-	for i := range c {
-		if mask[i/8]>>(i%8)&1 != 0 {
-			c[i] = d.uint32()
-		}
-	}
-}
-
 func (d *decoder) name(known []string) string {
 	i := d.byte()
 	if int(i) < len(known) {

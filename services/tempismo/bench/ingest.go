@@ -189,7 +189,7 @@ func (g *load) consent(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-late.C:
-			return fmt.Errorf("the profiler has taken in %d of %d answers of partition %d (error: %v), and it says:\n%s", at, end, p, err, proc.out.String())
+			return errors.Join(err, fmt.Errorf("the profiler has taken in %d of %d answers of partition %d, and it says:\n%s", at, end, p, proc.out.String()))
 		case <-proc.dead:
 			return proc.ended()
 		case <-time.After(50 * time.Millisecond):
@@ -374,6 +374,7 @@ func (l *line) send(request []byte) error {
 	if err != nil {
 		return fmt.Errorf("read an answer: %w", err)
 	}
+	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
 	if err != nil {
 		return fmt.Errorf("read an answer: %w", err)

@@ -63,6 +63,7 @@ func (f *facts) profiles(v *verdict) (map[string][]byte, error) {
 	if f.Run.Simulated {
 		c.Run.Mode = "simulated"
 	}
+	c.Pixels.Consent = "assumed" // as the rig sets it
 	job, err := profiler.Job(c)
 	if err != nil {
 		return nil, err
@@ -253,7 +254,9 @@ func (f *facts) letters(v *verdict, service string, inputs []stream.Input, expec
 func (f *facts) readers(topic string) []string {
 	for _, t := range topics.All {
 		if t.Name == topic {
-			return slices.DeleteFunc(slices.Clone(t.Readers), func(s string) bool { return s == "trainer" || s == "console" || s == "alert consumers" })
+			return slices.DeleteFunc(slices.Clone(t.Readers), func(s string) bool {
+				return s == "trainer" || s == "console" || s == "alert consumers" || s == "connector" && topic != topics.Decisions // which only listens
+			})
 		}
 	}
 	return nil

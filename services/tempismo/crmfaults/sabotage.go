@@ -19,8 +19,8 @@ var Sabotages = []Sabotage{
 		{File: "delivery.go", Old: "case crm.Unknown:\n\t\t\tif !w.target.traits.Key {", With: "case crm.Unknown:\n\t\t\tif false {"},
 	}},
 	{"key", "webhook", sentTwice, []chaos.Change{
-		{File: "crm/webhook/webhook.go", Old: "req.Header.Set(standardwebhooks.HeaderWebhookID, s.ID)", With: "req.Header.Set(standardwebhooks.HeaderWebhookID, s.ID+now.String())"},
-		{File: "crm/webhook/webhook.go", Old: "signer.Sign(s.ID, now, body)", With: "signer.Sign(s.ID+now.String(), now, body)"},
+		{File: "crm/webhook/webhook.go", Old: "req.Header.Set(standardwebhooks.HeaderWebhookID, id)", With: "req.Header.Set(standardwebhooks.HeaderWebhookID, id+now.String())"},
+		{File: "crm/webhook/webhook.go", Old: "signer.Sign(id, now, body)", With: "signer.Sign(id+now.String(), now, body)"},
 	}},
 	{"expiry", "klaviyo", late, []chaos.Change{
 		{File: "delivery.go", Old: "if !now.Before(d.expires) {\n\t\t\treturn tooLate()", With: "if false {\n\t\t\treturn tooLate()"},
@@ -30,10 +30,10 @@ var Sabotages = []Sabotage{
 		{File: "worker.go", Old: "if before != nil {", With: "if before != nil && false {"},
 	}},
 	{"rate", "hubspot-property", tooFast, []chaos.Change{
-		{File: "target.go", Old: "t.limiter = rate.NewLimiter(rate.Limit(most), 1)", With: "_ = most"},
+		{File: "gate.go", Old: "limit = rate.Limit(most)", With: "_ = most"},
 	}},
 	{"rest", "sfmc-journey", impatient, []chaos.Change{
-		{File: "target.go", Old: "if until.After(t.paused) {", With: "if false {"},
+		{File: "gate.go", Old: "if until.After(g.paused) {", With: "if false {"},
 	}},
 }
 

@@ -322,10 +322,10 @@ func TestWhatHubSpotRefuses(t *testing.T) {
 		{"too many calls, and for how long", hubspottest.Status(429, "RATE_LIMITS", "Retry-After: 40"), secs(40, 40, 40, 40, 40, 40, 64), "429"},
 		{"too many calls, for a day", hubspottest.Status(429, "RATE_LIMITS", "Retry-After: 86400"), secs(3600, 3600), "429"},
 		{"an error of HubSpot's", hubspottest.Status(500, "INTERNAL_ERROR"), growing, "HubSpot answers 500 INTERNAL_ERROR"},
-		{"a gateway's", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>", 502) }, growing, "HubSpot answers 502"},
+		{"a gateway's", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>", http.StatusBadGateway) }, growing, "HubSpot answers 502"},
 		{"away for long", hubspottest.Status(503, "", "Retry-After: 600"), secs(600, 600), "503"},
 		{"a redirection", func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, "https://elsewhere.example.com/", 302)
+			http.Redirect(w, r, "https://elsewhere.example.com/", http.StatusFound)
 		}, growing, "HubSpot answers 302"},
 		{"a category that is none", hubspottest.Status(400, "of anna@example.com"), growing, "HubSpot answers 400"},
 		{"nothing", hubspottest.Text(""), growing, "no page of events"},
