@@ -92,29 +92,6 @@ func TestRealCRMFaults(t *testing.T) {
 	}
 }
 
-// TestRealCRMFaultsSmall is as much of it as a suite can wait for: a CRM with a key, and one without, for which two processes
-// work.
-func TestRealCRMFaultsSmall(t *testing.T) {
-	if os.Getenv("TEMPISMO_REAL") == "" {
-		t.Skip("TEMPISMO_REAL is not set: run it with scripts/real")
-	}
-	dir, bin := folder(t)
-	if err := chaos.Build(t.Context(), bin, Services); err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []Config{
-		{Mode: mode(t, "klaviyo"), Processes: 1},
-		{Mode: mode(t, "braze-campaign"), Processes: 2},
-	} {
-		t.Run(c.Mode.Name, func(t *testing.T) {
-			t.Parallel()
-			c.Decisions, c.Seed, c.Rate, c.Kills, c.Faulty, c.Life = 300, 1, 30, 1, 1, 15*time.Minute
-			c.Bin, c.Dir, c.Tell = bin, filepath.Join(dir, c.Mode.Name), tell
-			play(t, c)
-		})
-	}
-}
-
 func play(t *testing.T, c Config) *Report {
 	t.Helper()
 	r, err := Run(t.Context(), c)
