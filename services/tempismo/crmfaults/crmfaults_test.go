@@ -92,19 +92,6 @@ func TestRealCRMFaults(t *testing.T) {
 	}
 }
 
-func play(t *testing.T, c Config) *Report {
-	t.Helper()
-	r, err := Run(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range r.Found {
-		t.Error(f)
-	}
-	t.Log(r)
-	return r
-}
-
 // TestRealSabotagedConnectorsAreNoticed: without a rule, what the rule was for is found.
 func TestRealSabotagedConnectorsAreNoticed(t *testing.T) {
 	if os.Getenv("TEMPISMO_REAL") == "" || !*sabotageFlag {
