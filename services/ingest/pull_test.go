@@ -173,7 +173,7 @@ func TestHubSpotsListIsFetched(t *testing.T) {
 		a.Fails(hubspottest.Status(429, "RATE_LIMITS"))
 		time.Sleep(10 * time.Minute)
 		a.Fails(nil)
-		r.out.away = topics.Events
+		r.out.lose(topics.Events)
 		at = time.Now()
 		a.Happen(event("e-7", "OPEN", `,"recipient":"anna@example.com"`, -time.Second))
 		time.Sleep(30 * time.Minute)
@@ -181,7 +181,7 @@ func TestHubSpotsListIsFetched(t *testing.T) {
 		if counts := idle.counted(); counts["throttled"] == "" || counts["failed"] == "" || counts["unacknowledged"] == "" || !strings.Contains(idle.says(), "away") {
 			t.Errorf("%s, %v", idle.says(), counts)
 		}
-		r.out.away = ""
+		r.out.lose("")
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
 		check(append(all, "click human hubspot true true", "open human hubspot true true")...)

@@ -60,6 +60,13 @@ type heldWriter struct {
 	largest  map[string]int // bytes that a record of a topic may have; all, where it says nothing
 }
 
+// lose lets nothing be appended to a topic any more; empty: everything can be again.
+func (w *heldWriter) lose(topic string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.away = topic
+}
+
 // hold holds appends up until the function that it returns is called.
 func (w *heldWriter) hold() (release func()) {
 	w.mu.Lock()
@@ -76,7 +83,7 @@ func (w *heldWriter) hold() (release func()) {
 
 func (w *heldWriter) WriteAll(ctx context.Context, topic string, messages []stream.Message) error {
 	w.mu.Lock()
-	gate, fails := w.gate, w.failures > 0
+	gate, fails, away := w.gate, w.failures > 0, w.away == topic
 	if fails {
 		w.failures--
 	}
@@ -88,7 +95,7 @@ func (w *heldWriter) WriteAll(ctx context.Context, topic string, messages []stre
 			return ctx.Err()
 		}
 	}
-	if fails || w.away == topic {
+	if fails || away {
 		return errors.New("the broker is away")
 	}
 	for _, m := range messages {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,6 +39,7 @@ type log struct {
 	order    []time.Time
 	settled  time.Time
 	again    int
+	mu       sync.Mutex // of all of it, for who looks while a puller works
 	told     []error
 	pauses   []time.Duration
 	before   func(step string) error // of what is appended or kept
@@ -61,6 +63,7 @@ func (l *log) puller(a *hubspottest.Account) *Puller {
 			if err := step("append"); err != nil {
 				return err
 			}
+			l.mu.Lock()
 			for i, x := range elements {
 				if x.Event == nil {
 					l.t.Fatalf("%s: %v", x.Raw, x.Err)
@@ -75,6 +78,7 @@ func (l *log) puller(a *hubspottest.Account) *Puller {
 				l.ids[x.Event.ID]++
 				l.order = append(l.order, x.Event.Time)
 			}
+			l.mu.Unlock()
 			return step("appended")
 		},
 		Save: func(_ context.Context, settled time.Time) error {
@@ -84,13 +88,17 @@ func (l *log) puller(a *hubspottest.Account) *Puller {
 			if settled.Before(l.settled) { // the same is kept again where it is not known whether it was
 				l.t.Errorf("settled goes from %v to %v", l.settled, settled)
 			}
+			l.mu.Lock()
 			l.settled = settled
+			l.mu.Unlock()
 			if l.whenKept != nil {
 				l.whenKept(settled)
 			}
 			return step("saved")
 		},
 		Tell: func(_ context.Context, err error, next time.Duration) {
+			l.mu.Lock()
+			defer l.mu.Unlock()
 			l.told = append(l.told, err)
 			l.pauses = append(l.pauses, next)
 		},
@@ -358,31 +366,41 @@ func TestWhatHubSpotRefuses(t *testing.T) {
 						time.Sleep(pace)
 					}
 					synctest.Wait()
-					if len(l.told) != i+1 || l.told[i] == nil || !strings.Contains(l.told[i].Error(), tt.says) {
-						t.Fatalf("round %d: got %v, want %q", i, l.told, tt.says)
+					l.mu.Lock()
+					told, pause := slices.Clone(l.told), l.pauses[len(l.pauses)-1]
+					l.mu.Unlock()
+					if len(told) != i+1 || told[i] == nil || !strings.Contains(told[i].Error(), tt.says) {
+						t.Fatalf("round %d: got %v, want %q", i, told, tt.says)
 					}
-					if strings.Contains(l.told[i].Error(), "anna@") || strings.Contains(l.told[i].Error(), hubspottest.Token) {
-						t.Errorf("it tells too much: %v", l.told[i])
+					if strings.Contains(told[i].Error(), "anna@") || strings.Contains(told[i].Error(), hubspottest.Token) {
+						t.Errorf("it tells too much: %v", told[i])
 					}
-					if tt.pauses != nil && l.pauses[i] != tt.pauses[i] {
-						t.Fatalf("pause %d is %v, want %v", i, l.pauses[i], tt.pauses[i])
+					if tt.pauses != nil && pause != tt.pauses[i] {
+						t.Fatalf("pause %d is %v, want %v", i, pause, tt.pauses[i])
 					}
-					time.Sleep(l.pauses[i] - time.Millisecond)
+					time.Sleep(pause - time.Millisecond)
 					synctest.Wait()
-					if len(l.told) != i+1 {
+					l.mu.Lock()
+					again := len(l.told) != i+1
+					l.mu.Unlock()
+					if again {
 						t.Fatalf("it was tried again within the pause %d", i)
 					}
 					time.Sleep(time.Millisecond)
 				}
+				l.mu.Lock()
 				if len(l.ids) != 0 || !l.settled.Before(e.Created) {
 					t.Errorf("something was appended, or is settled: %v, %v", l.ids, l.settled)
 				}
+				l.mu.Unlock()
 				a.Fails(nil)
 				time.Sleep(2 * time.Hour)
 				synctest.Wait()
+				l.mu.Lock()
 				if l.ids[idOf(e)] != 1 || l.told[len(l.told)-1] != nil {
 					t.Errorf("HubSpot is back: appended %d times, %v", l.ids[idOf(e)], l.told[len(l.told)-1])
 				}
+				l.mu.Unlock()
 				stop()
 				<-done
 			})
