@@ -101,7 +101,7 @@ func (r *consentRig) settle(run stream.Run) {
 
 func (r *consentRig) profile(run stream.Run, who string) (p timing.Profile, stored []byte) {
 	r.t.Helper()
-	snap, err := r.store.Read(r.t.Context(), run.Group(profiler.Service), stream.Partition([]byte(who), 2), []string{who})
+	snap, err := r.store.Read(r.t.Context(), run.Group(profiler.Service), stream.Partition([]byte(who), 8), []string{who})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -132,8 +132,9 @@ func consentWithdrawn(t *testing.T, brokers, redisAddr, id string) {
 	alone(t)
 	r := &consentRig{t: t, brokers: brokers, redis: redisAddr, set: app.Settings{Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))}}
 	live := stream.Run{ID: id}
+	anna, bert, carl := id+"-anna", id+"-bert", id+"-carl" // topics of live runs are everybody's
 	var err error
-	if err := kafka.EnsureTopics(t.Context(), kafka.Config{Brokers: []string{brokers}}, live, 2); err != nil {
+	if err := kafka.EnsureTopics(t.Context(), kafka.Config{Brokers: []string{brokers}}, live, 8); err != nil {
 		t.Fatal(err)
 	}
 	if r.log, err = kafka.Open(t.Context(), kafka.Config{Brokers: []string{brokers}}); err != nil {
@@ -180,12 +181,12 @@ func consentWithdrawn(t *testing.T, brokers, redisAddr, id string) {
 		return string(e.Append(nil))
 	}
 
-	says("anna", true, ago(100, 0))
-	says("bert", true, ago(100, 0))
+	says(anna, true, ago(100, 0))
+	says(bert, true, ago(100, 0))
 	var history []string
 	const days, everybody = 70, 3
 	for day := days; day > 0; day-- {
-		for _, who := range []string{"anna", "bert", "carl"} { // nobody has asked carl
+		for _, who := range []string{anna, bert, carl} { // nobody has asked carl
 			history = append(history, event(engagement.Delivered, who, ago(day, 0)), event(engagement.Open, who, ago(day, 3*time.Hour)))
 		}
 	}
@@ -193,7 +194,7 @@ func consentWithdrawn(t *testing.T, brokers, redisAddr, id string) {
 		t.Fatalf("%+v", got)
 	}
 	r.settle(live)
-	for _, value := range r.of(live, topics.Events, "carl") {
+	for _, value := range r.of(live, topics.Events, carl) {
 		if bytes.Contains(value, []byte(`"open"`)) || bytes.Contains(value, []byte("Mozilla")) {
 			t.Fatalf("a topic holds what carl has not consented to: %s", value)
 		}
@@ -203,27 +204,27 @@ func consentWithdrawn(t *testing.T, brokers, redisAddr, id string) {
 		hour := now.Unix() / 3600
 		return p.View(timing.Builtin(), "email", hour).Evidence
 	}
-	if a, c := evidence(live, "anna"), evidence(live, "carl"); a.EngagedDays < days-1 || c.EngagedDays != 0 || c.Deliveries == 0 {
+	if a, c := evidence(live, anna), evidence(live, carl); a.EngagedDays < days-1 || c.EngagedDays != 0 || c.Deliveries == 0 {
 		t.Fatalf("anna %+v, carl %+v", a, c)
 	}
-	if len(r.of(live, topics.Scored, "anna")) == 0 {
+	if len(r.of(live, topics.Scored, anna)) == 0 {
 		t.Fatal("nothing was measured of anna: there is nothing to be forgotten")
 	}
 
 	// She takes it back.
 	withdrawal := now.Add(-time.Second)
-	says("anna", false, withdrawal)
-	if p, _ := r.profile(live, "anna"); len(p.Channels) != 0 || len(r.of(live, topics.Erasures, "anna")) != 1 {
+	says(anna, false, withdrawal)
+	if p, _ := r.profile(live, anna); len(p.Channels) != 0 || len(r.of(live, topics.Erasures, anna)) != 1 {
 		t.Fatalf("after the withdrawal is known: %+v", p)
 	}
-	if got := taken("/v1/events", event(engagement.Open, "anna", now)); got.Accepted != 0 || got.Unconsented != 1 {
+	if got := taken("/v1/events", event(engagement.Open, anna, now)); got.Accepted != 0 || got.Unconsented != 1 {
 		t.Errorf("an open of anna's: %+v", got)
 	}
-	if got := taken("/v1/events", event(engagement.Click, "anna", now)); got.Accepted != 1 {
+	if got := taken("/v1/events", event(engagement.Click, anna, now)); got.Accepted != 1 {
 		t.Errorf("a click of anna's: %+v", got)
 	}
 	r.settle(live)
-	if last := r.of(live, topics.Events, "anna"); bytes.Contains(last[len(last)-1], []byte("Mozilla")) {
+	if last := r.of(live, topics.Events, anna); bytes.Contains(last[len(last)-1], []byte("Mozilla")) {
 		t.Errorf("the user agent of somebody who is not to be observed is kept: %s", last[len(last)-1])
 	}
 
@@ -238,31 +239,31 @@ func consentWithdrawn(t *testing.T, brokers, redisAddr, id string) {
 	}
 	gone := func(run stream.Run, clicks int) {
 		t.Helper()
-		if e := evidence(run, "anna"); e.EngagedDays != clicks || e.Deliveries != 0 {
+		if e := evidence(run, anna); e.EngagedDays != clicks || e.Deliveries != 0 {
 			t.Errorf("%s: of anna is known %+v", run.ID, e)
 		}
 		if !run.Simulated {
 			return // its topics still hold what was measured before
 		}
 		for _, topic := range []string{topics.Scored, topics.Deviations} {
-			if n := len(r.of(run, topic, "anna")); n > clicks {
+			if n := len(r.of(run, topic, anna)); n > clicks {
 				t.Errorf("%s: %s says %d times what anna did", run.ID, topic, n)
 			}
 		}
 	}
 	again := replay("-again")
 	gone(again, 1)
-	_, was := r.profile(live, "bert")
-	if _, is := r.profile(again, "bert"); !bytes.Equal(is, was) {
+	_, was := r.profile(live, bert)
+	if _, is := r.profile(again, bert); !bytes.Equal(is, was) {
 		t.Errorf("bert, who has taken nothing back, is replayed as %x, want %x", is, was)
 	}
 
 	// Another consent lets what comes after it be learned, and brings nothing back.
-	says("anna", true, time.Now())
+	says(anna, true, time.Now())
 	gone(live, 0)
 	gone(replay("-later"), 0)
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Second) {
-		if got := taken("/v1/events", event(engagement.Open, "anna", time.Now().UTC().Truncate(time.Second))); got.Accepted == 1 {
+		if got := taken("/v1/events", event(engagement.Open, anna, time.Now().UTC().Truncate(time.Second))); got.Accepted == 1 {
 			break
 		}
 		if time.Now().After(deadline) {

@@ -289,11 +289,6 @@ func TestDeadLettersAreTriedAgain(t *testing.T) {
 	deadLettersAreTriedAgain(t, brokers, store, "redo")
 }
 
-func TestRealDeadLettersAreTriedAgain(t *testing.T) {
-	brokers, store := onRealOnes(t)
-	deadLettersAreTriedAgain(t, brokers, store, "redo-"+strconv.FormatInt(time.Now().UnixNano(), 36))
-}
-
 func deadLettersAreTriedAgain(t *testing.T, brokers, store, id string) {
 	const secret, key = "a secret of some length", "a key of some length"
 	r := newRedoRig(t, brokers, store, id, false)
