@@ -449,6 +449,55 @@ func TestCallsAreSpacedWhateverTheirIntentsTake(t *testing.T) {
 	})
 }
 
+// TestProcessesShareTheRate: whatever partitions go from one process to the other, together they call as often as one alone may.
+func TestProcessesShareTheRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const all, most, lasts = 8, 40, 10 * time.Second
+		gates := []*gate{newGate(most, false), newGate(most, false), newGate(most, false)}
+		for p := range all {
+			gates[p%2].own(time.Now(), 1, all) // the third has nothing yet
+		}
+		count := func(busy ...*gate) (calls int) {
+			ctx, cancel := context.WithTimeout(t.Context(), lasts)
+			defer cancel()
+			var mu sync.Mutex
+			var group sync.WaitGroup
+			for _, g := range busy {
+				group.Go(func() {
+					for g.turn(ctx, wall{}) == nil && g.space(ctx, wall{}) == nil {
+						mu.Lock()
+						calls++
+						mu.Unlock()
+					}
+				})
+			}
+			group.Wait()
+			return calls
+		}
+		const want = int(most * lasts / time.Second)
+		if got := count(gates[:2]...); got < want-2 || got > want+2 {
+			t.Errorf("two processes made %d calls, want %d", got, want)
+		}
+		for range 3 {
+			gates[0].own(time.Now(), -1, all)
+			gates[2].own(time.Now(), 1, all)
+		}
+		if got := count(gates...); got < want-3 || got > want+3 {
+			t.Errorf("three processes made %d calls, want %d", got, want)
+		}
+		if got := count(gates[0]); got < want/all-1 || got > want/all+1 {
+			t.Errorf("the process with one partition made %d calls, want %d", got, want/all)
+		}
+		var nobody *gate
+		nobody.own(time.Now(), 1, all)
+		free := newGate(0, false)
+		free.own(time.Now(), 1, all)
+		if wait := free.spare(time.Now()); wait != 0 {
+			t.Errorf("a target without a limit has to be waited for: %v", wait)
+		}
+	})
+}
+
 // TestARestIsHeededBetweenIntentAndCall: a target that asks to be left alone while an intent is being written is not called for it.
 func TestARestIsHeededBetweenIntentAndCall(t *testing.T) {
 	g := newGate(0, true)

@@ -12,6 +12,7 @@ import (
 
 // gate holds calls back: to keep a rate, because the CRM asked for it, and while it fails for all.
 type gate struct {
+	most    float64 // calls a second of all processes together; 0: as many as come
 	limiter *rate.Limiter
 	spacing *rate.Limiter // of the calls themselves
 	breaks  bool          // calls are held back while the CRM fails
@@ -19,15 +20,16 @@ type gate struct {
 
 	mu     sync.Mutex
 	paused time.Time // it asked, with Retry-After, not to be called before
+	owned  int32     // partitions of this process
 }
 
-// newGate makes a gate that lets so many calls a second through; 0: as many as come.
+// newGate makes a gate that lets so many calls a second through, until it has to share them; 0: as many as come.
 func newGate(most float64, breaks bool) *gate {
 	limit := rate.Inf
 	if most > 0 {
 		limit = rate.Limit(most)
 	}
-	return &gate{limiter: rate.NewLimiter(limit, 1), spacing: rate.NewLimiter(limit, 1), breaks: breaks}
+	return &gate{most: most, limiter: rate.NewLimiter(limit, 1), spacing: rate.NewLimiter(limit, 1), breaks: breaks}
 }
 
 // turn waits until the rate allows another call, on the connector's clock.
@@ -51,6 +53,22 @@ func (g *gate) spare(now time.Time) (wait time.Duration) {
 		return 0
 	}
 	return time.Duration(float64(time.Second) / float64(g.limiter.Limit()))
+}
+
+// own notes that the process has so many partitions more, of all that there are. It has as much of the rate as it has of them:
+// the processes of a run keep the account's rate together, and none has to know of the others.
+func (g *gate) own(now time.Time, more, all int32) {
+	if g == nil || g.most <= 0 { // nobody is called, or as often as one likes
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.owned += more; g.owned == 0 {
+		return // nobody calls
+	}
+	part := rate.Limit(g.most * float64(g.owned) / float64(all))
+	g.limiter.SetLimitAt(now, part)
+	g.spacing.SetLimitAt(now, part)
 }
 
 // pause notes that the target wants to be left alone until then.

@@ -72,6 +72,8 @@ func (s *service) serve(ctx context.Context) error {
 		return err
 	}
 	return s.log.Consume(ctx, s.run.Group(Service), decisions, func(ctx context.Context, a stream.Assignment) {
+		s.target.own(s.clock.Now(), 1, infos[decisions].Partitions)
+		defer func() { s.target.own(s.clock.Now(), -1, infos[decisions].Partitions) }()
 		w := &worker{
 			service: s, assignment: a, decisions: decisions, outcomesTopic: outcomes,
 			ledger: newLedger(), last: map[string]chan struct{}{}, room: make(chan struct{}, maxPending),

@@ -56,6 +56,8 @@ func (s *sweeper) serve(ctx context.Context) error {
 	}
 	s.health.Set("attributes", true, "")
 	return s.log.Consume(ctx, s.run.Group(Sweep), events, func(ctx context.Context, a stream.Assignment) {
+		s.target.share.own(s.clock.Now(), 1, infos[events].Partitions)
+		defer func() { s.target.share.own(s.clock.Now(), -1, infos[events].Partitions) }()
 		w := &sweep{sweeper: s, assignment: a, partition: a.Partition(), partitions: infos[events].Partitions, logger: s.logger.With("partition", a.Partition())}
 		for b := (backoff{}); ; {
 			err := w.work(ctx)

@@ -57,7 +57,7 @@ func aim(to crm.CRM, c crm.Calls) *target {
 	return t
 }
 
-// share is how many updates a second a process may make whose sends were set to another rate: it shares the account with others.
+// share is how many updates a second may be made where sends were set to another rate: the account is shared with others.
 func share(updates, sends, set float64) float64 {
 	switch {
 	case set == 0:

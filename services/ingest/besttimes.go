@@ -253,7 +253,10 @@ func (s *server) answer(ctx context.Context, r *http.Request) (*bestTimes, error
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.config.Patience)
 	defer cancel()
-	customer := s.customer(r.PathValue("id"))
+	customer, err := s.customer(ctx, r.PathValue("id"))
+	if err != nil {
+		return nil, err
+	}
 	m, state, err := s.almanac.moment(ctx, customer, now)
 	if err != nil {
 		return nil, &refusal{status: http.StatusServiceUnavailable, detail: "the profiles cannot be read: " + err.Error()}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -25,34 +24,42 @@ func (s *server) readConsents(r *http.Request, body []byte, traceparent string) 
 		return b, err
 	}
 	for i, document := range documents {
-		m, err := s.consent(document, traceparent)
-		b.take(i, m, err)
+		who, as, err := s.consent(document, traceparent)
+		if err != nil {
+			b.refuse(i, err)
+			continue
+		}
+		s.put(&b, who, as)
 	}
 	return b, nil
 }
 
-func (s *server) consent(document []byte, traceparent string) (stream.Message, error) {
+// consent reads an answer, and returns whose it is and its record under whatever id the topics know him by.
+func (s *server) consent(document []byte, traceparent string) (who string, as func(id string) stream.Message, err error) {
 	e, err := s.parse(document, customer.ConsentType, "/ingest/consents", traceparent)
 	if err != nil {
-		return stream.Message{}, err
+		return "", nil, err
 	}
-	if e.ID == "" {
-		e.ID = "co-" + hash(e.Subject, string(e.Data))
-	}
+	unnamed, said := e.ID == "", string(e.Data)
 	if e.Data, err = dated(e.Data, e.Time); err != nil {
-		return stream.Message{}, err
+		return "", nil, err
 	}
 	var a customer.Answer
 	if err := a.Parse(e.Data); err != nil {
-		return stream.Message{}, err
+		return "", nil, err
 	}
 	for field, c := range map[string]*customer.Consent{"data.mailing.at": a.Mailing, "data.pixel.at": a.Pixel} {
 		if c != nil && s.ahead(c.At) {
-			return stream.Message{}, &engagement.FieldError{Field: field, Reason: errAhead}
+			return "", nil, &engagement.FieldError{Field: field, Reason: errAhead}
 		}
 	}
 	e.Data = a.Append(nil)
-	return stream.Message{Key: []byte(e.Subject), Value: e.Append(nil), Headers: headers}, nil
+	return e.Subject, func(id string) stream.Message {
+		if e.Subject = id; unnamed {
+			e.ID = "co-" + hash(id, said)
+		}
+		return stream.Message{Key: []byte(id), Value: e.Append(nil), Headers: headers}
+	}, nil
 }
 
 // dated gives answers that have no time this one. What is no answer it leaves to others to refuse.
@@ -88,54 +95,66 @@ var errUnanswered = errors.New("what customers have answered is not known: the p
 
 // observable reports of each event whether an open by its customer, at its time, may be taken.
 func (g *register) observable(ctx context.Context, events []watched) ([]bool, error) {
-	all := make([]bool, len(events))
-	of := map[int32][]int{} // places in events, by partition
+	who := make([]string, len(events))
 	for i := range events {
-		p := stream.Partition([]byte(events[i].event.Subject), g.partitions)
-		of[p] = append(of[p], i)
+		who[i] = events[i].event.Subject
 	}
+	states, lost, err := g.states(ctx, who)
+	if err != nil {
+		return nil, fmt.Errorf("look up consents: %w", err)
+	}
+	if lost && !g.assumed {
+		return nil, errUnanswered
+	}
+	told := make(map[string]*timing.Profile, len(states))
+	all := make([]bool, len(events))
+	for i, id := range who {
+		if told[id] == nil {
+			told[id] = new(timing.Profile)
+			if state := states[id]; len(state) > 0 {
+				if err := told[id].DecodeTold(state); err != nil {
+					return nil, fmt.Errorf("look up consents: %w", err)
+				}
+			}
+		}
+		all[i] = told[id].Observable(events[i].event.Time, g.assumed)
+	}
+	return all, nil
+}
+
+// states looks up what the profiler has of customers; of those whom it does not know, nothing. lost: it has nothing of some
+// partition at all.
+func (g *register) states(ctx context.Context, customers []string) (states map[string][]byte, lost bool, err error) {
+	of := map[int32][]string{}
+	for _, id := range slices.Compact(slices.Sorted(slices.Values(customers))) {
+		p := stream.Partition([]byte(id), g.partitions)
+		of[p] = append(of[p], id)
+	}
+	states = map[string][]byte{}
 	var group sync.WaitGroup
 	var mu sync.Mutex
-	var failed error
-	for partition, places := range of {
+	for partition, ids := range of {
 		group.Go(func() {
-			if err := g.ask(ctx, partition, places, events, all); err != nil {
-				mu.Lock()
-				failed = err
-				mu.Unlock()
+			snap, failed := g.store.Peek(ctx, g.run.Group(profilerService), partition, ids)
+			if failed == nil && len(snap.Rebuilding) > 0 {
+				failed = errUnanswered
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if failed != nil {
+				err = failed
+				return
+			}
+			lost = lost || snap.Lost
+			for i, state := range snap.Values { // a lost state has none
+				if len(state) > 0 {
+					states[ids[i]] = state
+				}
 			}
 		})
 	}
 	group.Wait()
-	return all, failed
-}
-
-// ask is observable for the events of one partition.
-func (g *register) ask(ctx context.Context, partition int32, places []int, events []watched, all []bool) error {
-	told := map[string]*timing.Profile{}
-	for _, i := range places {
-		told[events[i].event.Subject] = new(timing.Profile)
-	}
-	keys := slices.Collect(maps.Keys(told))
-	snap, err := g.store.Peek(ctx, g.run.Group(profilerService), partition, keys)
-	switch {
-	case err != nil:
-		return fmt.Errorf("look up consents: %w", err)
-	case len(snap.Rebuilding) > 0, snap.Lost && !g.assumed:
-		return errUnanswered
-	}
-	for i, who := range keys {
-		if len(snap.Values) <= i || len(snap.Values[i]) == 0 { // a lost state has none
-			continue
-		}
-		if err := told[who].DecodeTold(snap.Values[i]); err != nil {
-			return fmt.Errorf("look up consents: %w", err)
-		}
-	}
-	for _, i := range places {
-		all[i] = told[events[i].event.Subject].Observable(events[i].event.Time, g.assumed)
-	}
-	return nil
+	return states, lost, err
 }
 
 // watched is an event that tells of an observation.
@@ -147,8 +166,16 @@ type watched struct {
 // observed reports whether an event tells what a tracking pixel or a browser has told of the customer.
 func observed(e *engagement.Event) bool { return e.Kind == engagement.Open || e.UserAgent != "" }
 
-// withhold takes out of a batch what customers have not consented to: opens, and the user agents of everything else. The error is a
-// *refusal: what they have answered cannot be found out now, and the sender is to keep it meanwhile.
+// asked has the log say that customers can be looked up no more, or again, and returns err.
+func (s *server) asked(ctx context.Context, err error) error {
+	if was := s.blind.Swap(err != nil); was != (err != nil) {
+		s.log.WarnContext(ctx, "customers can be looked up no more, or again", "there", err == nil, "error", err)
+	}
+	return err
+}
+
+// withhold takes out of a batch what customers have not consented to: opens, and the user agents of everything else; before, it finds
+// out under which key each is known. The error is a *refusal: it cannot be found out now, and the sender is to keep all of it meanwhile.
 func (s *server) withhold(ctx context.Context, b *batch) error {
 	if err := s.empty(ctx, b); err != nil {
 		return err
@@ -161,14 +188,14 @@ func (s *server) withhold(ctx context.Context, b *batch) error {
 
 // empty is withhold, and leaves what is taken out as messages without a value in their places.
 func (s *server) empty(ctx context.Context, b *batch) error {
+	if err := s.settle(ctx, b); err != nil {
+		return err
+	}
 	if len(b.watched) == 0 {
 		return nil
 	}
 	may, err := s.register.observable(ctx, b.watched)
-	if was := s.blind.Swap(err != nil); was != (err != nil) {
-		s.log.WarnContext(ctx, "whether customers have consented to pixels can be looked up no more, or again", "there", err == nil, "error", err)
-	}
-	if err != nil {
+	if s.asked(ctx, err) != nil {
 		return &refusal{status: http.StatusServiceUnavailable, detail: "whether the customers have consented to tracking pixels cannot be looked up now; nothing of this was taken, send it again later"}
 	}
 	for i, w := range b.watched {

@@ -34,7 +34,7 @@ type envelope struct {
 }
 
 // parse reads a CloudEvent of one type. Only the subject and the data must be there: without a source it is this
-// endpoint's, without a time it is of now.
+// endpoint's, without a time it is of now. The subject is the sender's id of the customer.
 func (s *server) parse(document []byte, typ, source, traceparent string) (stream.Event, error) {
 	var e envelope
 	if err := json.Unmarshal(document, &e); err != nil {
@@ -70,7 +70,7 @@ func (s *server) parse(document []byte, typ, source, traceparent string) (stream
 	if err := json.Compact(&data, e.Data); err != nil {
 		return stream.Event{}, &engagement.FieldError{Field: "data", Reason: err.Error()}
 	}
-	return stream.Event{ID: e.ID, Source: e.Source, Type: typ, Subject: s.customer(e.Subject), Time: e.Time.UTC(), Traceparent: e.Traceparent, Data: data.Bytes()}, nil
+	return stream.Event{ID: e.ID, Source: e.Source, Type: typ, Subject: e.Subject, Time: e.Time.UTC(), Traceparent: e.Traceparent, Data: data.Bytes()}, nil
 }
 
 // jsonError names the field at which reading the JSON of what stands at path came to its end.
@@ -100,34 +100,45 @@ func (s *server) readRequests(r *http.Request, body []byte, traceparent string) 
 		return b, err
 	}
 	for i, document := range documents {
-		e, err := s.request(r.Header.Get("Idempotency-Key"), i, document, traceparent)
-		b.take(i, stream.Message{Key: []byte(e.Subject), Value: e.Append(nil), Headers: headers}, err)
+		e, unnamed, err := s.request(r.Header.Get("Idempotency-Key"), i, document, traceparent)
 		b.ids = append(b.ids, e.ID)
+		if err != nil {
+			b.refuse(i, err)
+			continue
+		}
+		s.put(&b, e.Subject, func(id string) stream.Message {
+			if e.Subject = id; unnamed {
+				e.ID = "r-" + hash(id, string(e.Data))
+			}
+			b.ids[i] = e.ID
+			return stream.Message{Key: []byte(id), Value: e.Append(nil), Headers: headers}
+		})
 	}
 	return b, nil
 }
 
-// request reads request i of a call that has the given key, if any.
-func (s *server) request(key string, i int, document []byte, traceparent string) (stream.Event, error) {
-	e, err := s.parse(document, decision.RequestType, "/ingest/requests", traceparent)
-	if err != nil {
-		return e, err
+// request reads request i of a call that has the given key, if any. unnamed: it gets its id of what it says.
+func (s *server) request(key string, i int, document []byte, traceparent string) (e stream.Event, unnamed bool, err error) {
+	if e, err = s.parse(document, decision.RequestType, "/ingest/requests", traceparent); err != nil {
+		return e, false, err
 	}
-	unnamed := e.ID == ""
+	given := e.ID != ""
 	switch {
-	case unnamed && key != "":
+	case given:
+	case key != "":
 		e.ID = "r-" + hash(key, strconv.Itoa(i))
-	case unnamed:
-		e.ID = "r-" + hash(e.Subject, string(e.Data))
+	default:
+		unnamed = true
+		e.ID = "r-" // what follows depends on the key under which the customer is known
 	}
 	var r decision.Request
 	if err := r.Parse(e.ID, e.Data); err != nil {
-		return e, err
+		return e, unnamed, err
 	}
-	if unnamed && r.Action != decision.Place {
-		return e, &engagement.FieldError{Field: "id", Reason: "is required: which request is it that is to be changed?"}
+	if !given && r.Action != decision.Place {
+		return e, unnamed, &engagement.FieldError{Field: "id", Reason: "is required: which request is it that is to be changed?"}
 	}
-	return e, nil
+	return e, unnamed, nil
 }
 
 // readCustomers reads what is known of customers. Where the data is null nothing is known any more: the record that says so
@@ -140,15 +151,24 @@ func (s *server) readCustomers(r *http.Request, body []byte, traceparent string)
 	}
 	for i, document := range documents {
 		e, err := s.parse(document, customer.Type, "/ingest/customers", traceparent)
-		m := stream.Message{Key: []byte(e.Subject), Headers: headers}
-		if err == nil && string(e.Data) != "null" {
-			var a customer.Attributes
-			if err = a.Parse(e.Data); e.ID == "" {
-				e.ID = "c-" + hash(e.Subject, e.Time.Format(time.RFC3339Nano), string(e.Data))
-			}
-			m.Value = e.Append(nil)
+		nothing := string(e.Data) == "null"
+		if err == nil && !nothing {
+			err = new(customer.Attributes).Parse(e.Data)
 		}
-		b.take(i, m, err)
+		if err != nil {
+			b.refuse(i, err)
+			continue
+		}
+		unnamed := e.ID == ""
+		s.put(&b, e.Subject, func(id string) stream.Message {
+			if nothing {
+				return stream.Message{Key: []byte(id), Headers: headers}
+			}
+			if e.Subject = id; unnamed {
+				e.ID = "c-" + hash(id, e.Time.Format(time.RFC3339Nano), string(e.Data))
+			}
+			return stream.Message{Key: []byte(id), Value: e.Append(nil), Headers: headers}
+		})
 	}
 	return b, nil
 }

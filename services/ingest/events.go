@@ -36,25 +36,32 @@ func (s *server) readEvents(r *http.Request, body []byte, traceparent string) (b
 
 // add adds an event to a batch. machine is a provider's own verdict on it, from the address where it was caused, if that is known.
 func (s *server) add(b *batch, e *engagement.Event, machine bool, from netip.Addr, traceparent string) error {
-	m, err := s.event(e, machine, from, traceparent)
-	if err != nil {
+	if err := s.judge(e, machine, from, traceparent); err != nil {
 		return err
 	}
-	if observed(e) {
-		b.watched = append(b.watched, watched{len(b.messages), e})
+	who, at := e.Subject, len(b.messages)
+	s.put(b, who, func(id string) stream.Message {
+		e.Subject = id
+		return stream.Message{Key: []byte(id), Value: e.Append(make([]byte, 0, 1024)), Headers: headers}
+	})
+	if size := len(b.messages[at].Value); size > engagement.MaxEvent {
+		b.drop()
+		return &engagement.FieldError{Reason: fmt.Sprintf("has %d bytes, more than the %d allowed", size, engagement.MaxEvent)}
 	}
-	b.messages = append(b.messages, m)
+	if observed(e) {
+		b.watched = append(b.watched, watched{at, e})
+	}
 	return nil
 }
 
-// event checks what only a live system can check, names the actor, and encodes the event.
-func (s *server) event(e *engagement.Event, machine bool, from netip.Addr, traceparent string) (stream.Message, error) {
+// judge checks what only a live system can check, and names the actor.
+func (s *server) judge(e *engagement.Event, machine bool, from netip.Addr, traceparent string) error {
 	if s.ahead(e.Time) {
-		return stream.Message{}, &engagement.FieldError{Field: "time", Reason: errAhead}
+		return &engagement.FieldError{Field: "time", Reason: errAhead}
 	}
 	if e.Zone != "" {
 		if _, err := calendar.Zone(e.Zone); err != nil {
-			return stream.Message{}, &engagement.FieldError{Field: "data.zone", Reason: "must be an IANA time zone such as Europe/Rome"}
+			return &engagement.FieldError{Field: "data.zone", Reason: "must be an IANA time zone such as Europe/Rome"}
 		}
 	}
 	// A sender that says human may not know the lists of machines; the cautious verdict stands.
@@ -62,12 +69,7 @@ func (s *server) event(e *engagement.Event, machine bool, from netip.Addr, trace
 	if !validTrace(e.Trace) {
 		e.Trace = traceparent
 	}
-	e.Subject = s.customer(e.Subject)
-	value := e.Append(make([]byte, 0, 1024))
-	if len(value) > engagement.MaxEvent {
-		return stream.Message{}, &engagement.FieldError{Reason: fmt.Sprintf("has %d bytes, more than the %d allowed", len(value), engagement.MaxEvent)}
-	}
-	return stream.Message{Key: []byte(e.Subject), Value: value, Headers: headers}, nil
+	return nil
 }
 
 // documents takes a request apart into CloudEvents (CloudEvents 1.0, HTTP protocol binding): one in structured or binary

@@ -55,7 +55,7 @@ type Config struct {
 	Listen    string        `name:"listen" env:"LISTEN" default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Where the API and the webhooks are served."`
 	Tokens    config.Secret `name:"api-tokens" env:"API_TOKENS" help:"Bearer tokens of which the API wants one, separated by commas or lines: NAME:TOKEN, or TOKEN alone. Metrics and traces tell by the name who has sent something; a name may have several tokens, while they are exchanged."`
 	Anonymous bool          `name:"anonymous" env:"ANONYMOUS" help:"Serve the API without a token beyond this machine; for a listener that something else guards."`
-	Pseudonym config.Secret `name:"pseudonym-key" env:"PSEUDONYM_KEY" help:"Replace customer ids by a keyed hash (HMAC-SHA256) of them. Everybody who writes customer ids has to use the same key."`
+	Pseudonym config.Secret `name:"pseudonym-key" env:"PSEUDONYM_KEY" help:"Replace customer ids by a keyed hash (HMAC-SHA256) of them. Everybody who writes customer ids has to use the same key. Several, separated by commas or lines: the first is for new customers; who is known under another one keeps his pseudonym (docs/edges.md, Pseudonyms)."`
 	PublicURL string        `name:"public-url" env:"PUBLIC_URL" placeholder:"URL" help:"What the URLs of the webhooks begin with where their providers call them, such as https://mail.example.com; some sign it. Empty: as a request says, which is not what the provider has called where a proxy stands before this service."`
 	Machines  string        `name:"machine-lists" env:"MACHINE_LISTS" placeholder:"FILE" help:"Lists of machines that open and click (docs/machine-opens.md), in place of those that come with this version. Read at the start."`
 	Sources   string        `name:"sources" env:"SOURCES" placeholder:"FILE" help:"Topics of others on the same Kafka that hold engagement, and how their records are read (docs/sources.md). Read at the start."`
@@ -111,9 +111,7 @@ func (c Config) Validate() error {
 	if _, err := c.clients(); err != nil {
 		problems = append(problems, err)
 	}
-	if c.Pseudonym != "" && len(c.Pseudonym) < minToken {
-		problems = append(problems, fmt.Errorf("PSEUDONYM_KEY: has fewer than %d characters: use a long random one", minToken))
-	}
+	problems = append(problems, ValidatePseudonyms(c.Pseudonym))
 	if c.PublicURL != "" {
 		u, err := url.Parse(c.PublicURL)
 		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {

@@ -3,9 +3,6 @@ package ingest
 import (
 	"cmp"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -55,32 +52,35 @@ func (b *budget) give(n int64) { b.used.Add(-n) }
 
 // server answers requests.
 type server struct {
-	config    Config
-	out       writer
-	almanac   almanac
-	register  register
-	blind     atomic.Bool // the register cannot be asked
-	room      budget
-	clients   []client
-	providers []provider
-	machines  *engagement.Lists
-	now       func() time.Time
-	log       *slog.Logger
-	tracer    trace.Tracer
-	events    metric.Int64Counter
-	requests  metric.Float64Histogram
+	config     Config
+	out        writer
+	almanac    almanac
+	register   register
+	blind      atomic.Bool // the register cannot be asked
+	room       budget
+	clients    []client
+	providers  []provider
+	machines   *engagement.Lists
+	now        func() time.Time
+	log        *slog.Logger
+	tracer     trace.Tracer
+	events     metric.Int64Counter
+	pseudonyms metric.Int64Counter
+	requests   metric.Float64Histogram
 }
 
 func newServer(c Config, out writer, store snapshots, partitions int32, set app.Settings, now func() time.Time) (*server, error) {
 	run := stream.Run{ID: c.Run.ID, Simulated: c.Run.Simulated()}
 	s := &server{config: c, out: out, almanac: almanac{store: store, run: run, partitions: partitions},
 		register: register{store: store, run: run, partitions: partitions, assumed: c.Pixels.Assumed(run.Simulated)}, room: budget{limit: c.MaxFlight}, now: now, log: set.Log, tracer: set.Telemetry.Tracer()}
-	var problems [6]error
+	var problems [7]error
 	s.clients, problems[5] = c.clients()
 	s.providers, problems[0] = c.providers()
 	m := set.Telemetry.Meter()
 	s.events, problems[1] = m.Int64Counter("tempismo.ingest.events", metric.WithUnit("{event}"),
 		metric.WithDescription("Events, requests and customers by endpoint, provider, client (the name of its token) and what became of them: accepted, ignored (not engagement), unconsented (opens that the customer has not consented to), dead (of a webhook, and could not be mapped), erased (a customer who is to be forgotten), rejected (not valid; a webhook that is not the provider's counts as one), unacknowledged (the sender was told to try again); of topics of others by source: unknown (ignored, and the file does not name the kind), missed (no longer there when it was to be read)."))
+	s.pseudonyms, problems[6] = m.Int64Counter("tempismo.ingest.pseudonyms", metric.WithUnit("{message}"),
+		metric.WithDescription("While PSEUDONYM_KEY has several keys: messages of customers by the place of the key under which they are known, 1 for the newest."))
 	s.requests, problems[2] = m.Float64Histogram("http.server.request.duration", metric.WithUnit("s"), metric.WithDescription("Duration of requests by route and status."))
 	for _, p := range s.providers {
 		if source, ok := p.source.(*sfmc.Source); ok { // which has to tell the operator a key
@@ -99,6 +99,7 @@ type batch struct {
 	ids         []string // by which its elements are known, where the sender is to be told
 	ignored     int      // valid, but not engagement
 	watched     []watched
+	doubts      []doubt
 	unconsented int // opens that were withheld
 	wrong       []wrong
 	erasures    []stream.Message // of customers who are to be forgotten
@@ -357,16 +358,6 @@ func (s *server) ahead(t time.Time) bool {
 }
 
 var errAhead = fmt.Sprintf("lies more than %v ahead of the time here", maxAhead)
-
-// customer is the id by which a customer is known on the topics.
-func (s *server) customer(id string) string {
-	if s.config.Pseudonym == "" {
-		return id
-	}
-	mac := hmac.New(sha256.New, []byte(s.config.Pseudonym))
-	mac.Write([]byte(id))
-	return hex.EncodeToString(mac.Sum(nil)[:16])
-}
 
 // retryAfter is what senders are told when Kafka is behind, in seconds.
 const retryAfter = 5

@@ -190,7 +190,7 @@ func TestRecordsOfOthersBecomeEvents(t *testing.T) {
 				t.Errorf("%s is %+v", id, e)
 			}
 		}
-		if len(got) != 5 || got["human"].Subject != s.server.customer("C-1") || got["framed"].Zone != "Europe/Rome" {
+		if len(got) != 5 || got["human"].Subject != Pseudonyms(s.server.config.Pseudonym, "C-1")[0] || got["framed"].Zone != "Europe/Rome" {
 			t.Errorf("got %+v", got)
 		}
 		s.counts(accepted, 5)

@@ -94,7 +94,8 @@ func (s *server) gather(b *batch, p *provider, elements []webhook.Element, heade
 		case x.Err != nil:
 			b.bury(i, p, header, x.Raw, x.Err)
 		case x.Erase != nil:
-			b.erasures = append(b.erasures, s.erasure(p, x.Erase, traceparent))
+			d := doubt{at: len(b.erasures), erase: true, as: func(id string) stream.Message { return s.erasure(p, x.Erase, id, traceparent) }}
+			b.erasures = append(b.erasures, s.named(b, d, x.Erase.Customer))
 		case x.Event == nil:
 			b.ignored++
 		default:
@@ -173,8 +174,7 @@ func same(a, b []byte) bool { return len(a) == len(b) && (len(a) == 0 || &a[0] =
 
 // erasure is the record by which everything that is held of a customer is forgotten, as tempismo erase writes it. The same
 // deletion, told twice, is the same record.
-func (s *server) erasure(p *provider, x *webhook.Erase, traceparent string) stream.Message {
-	id := s.customer(x.Customer)
+func (s *server) erasure(p *provider, x *webhook.Erase, id, traceparent string) stream.Message {
 	data := customer.Erasure{Signals: []string{customer.SignalAll}, Before: x.Before, Reason: "the customer was erased in " + p.name}
 	record := stream.Event{
 		ID: "er-" + hash(p.name, id, x.Before.Format(time.RFC3339Nano)), Source: "/ingest/" + p.name, Type: customer.ErasureType, Subject: id,

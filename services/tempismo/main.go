@@ -32,6 +32,7 @@ type commands struct {
 	Models      modelsCmd       `cmd:"" help:"List, draw, train and pin models of when customers pay attention."`
 	Explain     explainCmd      `cmd:"" help:"Say why something was decided, and decide it again."`
 	Erase       eraseCmd        `cmd:"" help:"Have a customer forgotten, for ever."`
+	Pseudonym   pseudonymCmd    `cmd:"" help:"Say under which ids the topics may know a customer."`
 	Export      exportCmd       `cmd:"" help:"Write everything that is held of one customer into a JSON file."`
 	Topics      topicsCmd       `cmd:"" help:"List or create topics."`
 	Lag         lagCmd          `cmd:"" help:"Show how far behind each service is."`

@@ -21,7 +21,7 @@ type Calls struct {
 	Name            string        `name:"name" env:"NAME" help:"Name of this connector in outcomes. Empty: the target's. It is what the connector knows its own calls by after a restart: do not change it while something is to be sent."`
 	Timeout         time.Duration `name:"timeout" env:"TIMEOUT" default:"15s" help:"How long one call may take; 1s to 30s."`
 	Concurrency     int           `name:"concurrency" env:"CONCURRENCY" default:"16" help:"Most calls at once; those for one customer always come one after the other."`
-	Rate            float64       `name:"rate" env:"RATE" default:"0" help:"Most calls per second of this process; 0: as many as the target is known to allow one account."`
+	Rate            float64       `name:"rate" env:"RATE" default:"0" help:"Most calls per second of all connectors of the run together; 0: as many as the target is known to allow one account."`
 	AllowPrivate    bool          `name:"allow-private" env:"ALLOW_PRIVATE" help:"Allow a target on this machine or in a private network, and plain http."`
 	SimulatedTarget string        `name:"simulated-target" env:"SIMULATED_TARGET" placeholder:"URL" help:"Receiver on this machine (a loopback address) that a simulated run calls. Empty: a simulated run calls nobody."`
 }

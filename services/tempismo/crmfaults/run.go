@@ -180,7 +180,7 @@ func (r *run) spawn(name string) error {
 		r.Mode.prefix + "CONCURRENCY=" + strconv.Itoa(concurrency),
 	}, r.Mode.env...)
 	if rate := r.rate(); rate > 0 {
-		env = append(env, r.Mode.prefix+"RATE="+strconv.FormatFloat(rate/float64(r.Processes), 'g', -1, 64))
+		env = append(env, r.Mode.prefix+"RATE="+strconv.FormatFloat(rate, 'g', -1, 64))
 	}
 	r.started++
 	p, err := chaos.Launch(r.Bin, r.logs(), name, r.started, env)

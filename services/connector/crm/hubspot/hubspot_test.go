@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -192,6 +193,8 @@ func TestConfig(t *testing.T) {
 
 func TestLook(t *testing.T) {
 	fake := sandbox.HubSpot("token")
+	var fault atomic.Int64
+	fake.Fault = func(*http.Request) sandbox.Fault { return sandbox.Fault(fault.Load()) }
 	server := httptest.NewServer(fake)
 	defer server.Close()
 	h := New(Config{Token: "token", Property: "tempismo", IDProperty: "email"}, server.Client(), server.URL)
@@ -200,22 +203,22 @@ func TestLook(t *testing.T) {
 		t.Errorf("before the call: %+v", a)
 	}
 	for _, s := range []*crm.Send{&first, &second} {
-		fake.Fault = func(*http.Request) sandbox.Fault { return sandbox.LostAfter }
+		fault.Store(int64(sandbox.LostAfter))
 		if a := h.Send(t.Context(), s, at); a.Verdict != crm.Unknown {
 			t.Fatalf("got %+v", a)
 		}
 	}
-	fake.Fault = nil
+	fault.Store(int64(sandbox.None))
 	for s, want := range map[*crm.Send]crm.Verdict{&first: crm.Accepted, &second: crm.Accepted, &other: crm.Unknown} {
 		if a := h.Look(t.Context(), s, at); a.Verdict != want {
 			t.Errorf("%s of %s: %+v, want %s", s.ID, s.Customer, a, want)
 		}
 	}
-	fake.Fault = func(*http.Request) sandbox.Fault { return sandbox.TooMany }
+	fault.Store(int64(sandbox.TooMany))
 	if a := h.Look(t.Context(), &first, at); a.Verdict != crm.Retry || a.After == 0 {
 		t.Errorf("too much at once: %+v", a)
 	}
-	fake.Fault = nil
+	fault.Store(int64(sandbox.None))
 	if a := New(Config{Token: "other", Property: "tempismo", IDProperty: "email"}, server.Client(), server.URL).Look(t.Context(), &first, at); a.Verdict != crm.Denied {
 		t.Errorf("a foreign token: %+v", a)
 	}

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -123,17 +124,19 @@ func TestConfig(t *testing.T) {
 
 func TestLook(t *testing.T) {
 	fake := sandbox.Mautic("u", "p")
+	var fault atomic.Int64
+	fake.Fault = func(*http.Request) sandbox.Fault { return sandbox.Fault(fault.Load()) }
 	server := httptest.NewServer(fake)
 	defer server.Close()
 	m := New(Config{User: "u", Password: "p", EmailID: 7}, server.Client(), server.URL)
 	if a := m.Look(t.Context(), send("512"), at); a.Verdict != crm.Unknown {
 		t.Errorf("before the call: %+v", a)
 	}
-	fake.Fault = func(*http.Request) sandbox.Fault { return sandbox.LostAfter }
+	fault.Store(int64(sandbox.LostAfter))
 	if a := m.Send(t.Context(), send("512"), at); a.Verdict != crm.Unknown {
 		t.Fatalf("got %+v", a)
 	}
-	fake.Fault = nil
+	fault.Store(int64(sandbox.None))
 	if a := m.Look(t.Context(), send("512"), at); a != (crm.Answer{Verdict: crm.Accepted}) {
 		t.Errorf("after it: %+v", a)
 	}
