@@ -5,16 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/tempismo/tempismo/pkg/app"
 	"github.com/tempismo/tempismo/pkg/redis"
 	"github.com/tempismo/tempismo/pkg/stream"
+	pull "github.com/tempismo/tempismo/services/ingest/pull/hubspot"
 	"github.com/tempismo/tempismo/services/ingest/webhook"
 )
 
-// Mapper maps once more what was set aside of webhooks, as the server would map it if it came now. Nothing is verified: that was
+// Mapper maps once more what was set aside of webhooks and of HubSpot's list, as the server would map it if it came now. Nothing is verified: that was
 // done when it came. It wants the settings by which events are written (pseudonyms, lists of machines, consent), and none of the
 // providers.
 type Mapper struct{ server *server }
@@ -28,8 +30,8 @@ func NewMapper(c Config, store *redis.Store, partitions int32) (*Mapper, error) 
 	return &Mapper{s}, nil
 }
 
-// FromWebhook reports whether a dead letter is one of a webhook, by its stage (the header __connect.errors.stage).
-func FromWebhook(stage string) bool { return strings.HasPrefix(stage, stageOfOurs) }
+// FromProvider reports whether a dead letter is one of what providers tell, by its stage (the header __connect.errors.stage).
+func FromProvider(stage string) bool { return strings.HasPrefix(stage, stageOfOurs) }
 
 // Mapped is what came of a dead letter. SES sets a request aside whole, so one letter can be several things.
 type Mapped struct {
@@ -42,27 +44,34 @@ type Mapped struct {
 // Map maps a dead letter. Its error says that what customers have answered cannot be looked up now.
 func (m *Mapper) Map(ctx context.Context, letter *stream.Record) (Mapped, error) {
 	request := &webhook.Request{Method: http.MethodPost, Header: http.Header{}, Body: letter.Value, Now: m.server.now()}
-	var name string
+	var stage string
 	for _, h := range letter.Headers {
 		if field, ok := strings.CutPrefix(h.Key, requestHeader); ok {
 			request.Header.Set(field, string(h.Value))
 		}
 		if h.Key == letterStage {
-			name = strings.TrimPrefix(string(h.Value), stageOfOurs)
+			stage = string(h.Value)
 		}
 	}
-	for i := range m.server.providers {
-		if p := &m.server.providers[i]; p.name == name {
-			b, err := m.server.mapped(p, request, "")
-			problems := []error{err}
-			for _, w := range b.wrong {
-				problems = append(problems, errors.New(strings.TrimPrefix(w.Field+": "+w.Reason, ": ")))
-			}
-			if err := m.server.withhold(ctx, &b); err != nil {
-				return Mapped{}, err
-			}
-			return Mapped{b.messages, b.ignored, b.unconsented, errors.Join(problems...)}, nil
-		}
+	var b batch
+	var problems []error
+	if stage == hubspotList.stage() {
+		m.server.gather(&b, hubspotList, []webhook.Element{pull.Read(letter.Value)}, nil, nil, "")
+	} else if i := slices.IndexFunc(m.server.providers, func(p provider) bool { return p.stage() == stage }); i >= 0 {
+		var err error
+		b, err = m.server.mapped(&m.server.providers[i], request, "")
+		problems = append(problems, err)
+	} else {
+		return Mapped{Wrong: fmt.Errorf("there is no provider %q", strings.TrimPrefix(stage, stageOfOurs))}, nil
 	}
-	return Mapped{Wrong: fmt.Errorf("there is no provider %q", name)}, nil
+	for _, w := range b.wrong {
+		problems = append(problems, errors.New(strings.TrimPrefix(w.Field+": "+w.Reason, ": ")))
+	}
+	if err := m.server.withhold(ctx, &b); err != nil {
+		return Mapped{}, err
+	}
+	for _, e := range b.erasures {
+		problems = append(problems, fmt.Errorf("it says that a customer is to be forgotten: `tempismo erase %s`", e.Key))
+	}
+	return Mapped{b.messages, b.ignored, b.unconsented, errors.Join(problems...)}, nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/tempismo/tempismo/pkg/config"
 	"github.com/tempismo/tempismo/pkg/domain/engagement"
 	"github.com/tempismo/tempismo/pkg/stream"
+	pull "github.com/tempismo/tempismo/services/ingest/pull/hubspot"
 	"github.com/tempismo/tempismo/services/ingest/webhook"
 )
 
@@ -106,6 +107,39 @@ func TestWhatIsSetAsideOfAWebhookCanBeMappedAgain(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What is set aside of HubSpot's list looks otherwise than its webhooks, and is mapped again all the same.
+func TestWhatIsSetAsideOfAListCanBeMappedAgain(t *testing.T) {
+	r := newRig(t, Config{Pixels: config.Pixels{Consent: "assumed"}})
+	mapper := r.mapper(Config{Run: r.server.config.Run, Pixels: config.Pixels{Consent: "assumed"}})
+	raw := fmt.Appendf(nil, `{"id":"e-1","created":%d,"type":"CLICK","recipient":"Anna@Example.com","url":"https://example.com/","hmid":"m-1"}`, clock.Add(time.Hour).UnixMilli())
+	var b batch
+	r.server.gather(&b, hubspotList, []webhook.Element{pull.Read(raw)}, nil, nil, "")
+	if len(b.messages) != 0 || len(b.letters) != 1 {
+		t.Fatalf("%d events and %d dead letters; want a letter, of an event that is ahead of the clock", len(b.messages), len(b.letters))
+	}
+	record := &stream.Record{Key: b.letters[0].Key, Value: b.letters[0].Value, Headers: b.letters[0].Headers}
+	mapper.server.now = func() time.Time { return clock }
+	if still := again(t, mapper, record); len(still.Events) != 0 || still.Wrong == nil || !strings.Contains(still.Wrong.Error(), "ahead") {
+		t.Errorf("before its time came %d events, %v", len(still.Events), still.Wrong)
+	}
+	mapper.server.now = func() time.Time { return clock.Add(2 * time.Hour) }
+	var e engagement.Event
+	if got := again(t, mapper, record); got.Wrong != nil || len(got.Events) != 1 || e.Parse(got.Events[0].Value) != nil || e.Kind != engagement.Click || e.Subject != "anna@example.com" {
+		t.Errorf("%+v", got)
+	}
+}
+
+// What turns out to be a deletion is no event: it is said what to do.
+func TestADeletionAmongDeadLettersSaysWhatToDo(t *testing.T) {
+	r := newRig(t, Config{})
+	mapper := r.mapper(Config{Run: r.server.config.Run})
+	body := fmt.Sprintf(`[{"subscriptionType":"contact.privacyDeletion","objectId":7,"portalId":1,"occurredAt":%d}]`, clock.Add(-time.Minute).UnixMilli())
+	got := again(t, mapper, &stream.Record{Value: []byte(body), Headers: []stream.Header{{Key: letterStage, Value: []byte("ingest:hubspot")}}})
+	if got.Wrong == nil || !strings.Contains(got.Wrong.Error(), "tempismo erase 7") {
+		t.Errorf("%+v", got)
 	}
 }
 

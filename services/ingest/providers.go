@@ -22,11 +22,20 @@ import (
 // provider is one of whom webhooks are taken, at /v1/webhooks/ and its name.
 type provider struct {
 	name      string
+	list      bool           // not its webhooks, but what is fetched from it
 	challenge string         // of a 401
 	taken     int            // the status that the provider takes for success
 	later     int            // the status upon which it tries again
 	source    webhook.Source // nil: not configured
 	bare      webhook.Source // one without settings, which reads all the same
+}
+
+// stage is what dead letters say of where they failed. Elements of a list look otherwise than those of a webhook.
+func (p *provider) stage() string {
+	if p.list {
+		return stageOfOurs + p.name + ".list"
+	}
+	return stageOfOurs + p.name
 }
 
 // reader is the source, for reading alone.

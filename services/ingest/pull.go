@@ -22,6 +22,9 @@ import (
 // group's offset there is no offset but the time up to which HubSpot's list is settled, in Unix milliseconds (ADR 017).
 const pullService = "ingest.hubspot"
 
+// hubspotList is HubSpot where it is asked.
+var hubspotList = &provider{name: "hubspot", list: true}
+
 // pull fetches the events of HubSpot's list until ctx ends, whenever it is this instance's turn. What it finds goes the way of a
 // webhook.
 func (s *server) pull(ctx context.Context, log stream.Log, run stream.Run, client *http.Client, set app.Settings) error {
@@ -33,7 +36,7 @@ func (s *server) pull(ctx context.Context, log stream.Log, run stream.Run, clien
 	}
 	p := &hubspot.Puller{Config: s.config.Pull, Client: client}
 	defer client.CloseIdleConnections()
-	from := &provider{name: "hubspot"}
+	from := hubspotList
 	at := func(outcome string) metric.MeasurementOption {
 		return metric.WithAttributeSet(attribute.NewSet(attribute.String("provider", from.name), attribute.String("outcome", outcome)))
 	}

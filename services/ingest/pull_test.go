@@ -132,7 +132,7 @@ func TestHubSpotsListIsFetched(t *testing.T) {
 		all := []string{"sent human hubspot true true", "open human hubspot true true", "open machine hubspot true true"}
 		check(all...)
 		values, headers := r.letters()
-		if len(values) != 1 || values[0] != nobody.Raw || !strings.Contains(headers[0], "recipient: is required") || !strings.Contains(headers[0], "ingest:hubspot") || !strings.HasPrefix(headers[0], "hubspot: ") {
+		if len(values) != 1 || values[0] != nobody.Raw || !strings.Contains(headers[0], "recipient: is required") || !strings.Contains(headers[0], "ingest:hubspot.list") || !strings.HasPrefix(headers[0], "hubspot: ") {
 			t.Errorf("dead letters %q, %q", values, headers)
 		}
 		// Everybody is ready, and the one whose turn it is not says so.

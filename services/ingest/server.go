@@ -109,15 +109,6 @@ type batch struct {
 	shaken      bool             // whether it is one
 }
 
-// take keeps element i of the request as m, or err as a mistake in it.
-func (b *batch) take(i int, m stream.Message, err error) {
-	if err != nil {
-		b.refuse(i, err)
-		return
-	}
-	b.messages = append(b.messages, m)
-}
-
 // wrong names one mistake in a request.
 type wrong struct {
 	Index  int    `json:"index"` // of the element in the request

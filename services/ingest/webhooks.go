@@ -159,7 +159,7 @@ func (b *batch) bury(i int, p *provider, h http.Header, raw []byte, why error) {
 	m := stream.Message{Key: []byte(p.name), Value: raw, Headers: []stream.Header{
 		{Key: letterClass, Value: fmt.Appendf(nil, "%T", why)},
 		{Key: letterMessage, Value: []byte(why.Error())},
-		{Key: letterStage, Value: []byte(stageOfOurs + p.name)},
+		{Key: letterStage, Value: []byte(p.stage())},
 	}}
 	if source, ok := p.reader().(webhook.Wanting); ok {
 		for _, name := range source.Wants() {

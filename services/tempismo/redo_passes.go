@@ -102,7 +102,7 @@ func (c *redoCmd) begin(ctx context.Context, sys *system) (*redoing, error) {
 }
 
 // hook reports whether a letter is a webhook's.
-func (r *redoing) hook(l *letter) bool { return r.mapper != nil && ingest.FromWebhook(l.stage) }
+func (r *redoing) hook(l *letter) bool { return r.mapper != nil && ingest.FromProvider(l.stage) }
 
 // letters calls fn for each letter, and says whether it is one that was asked for.
 func (r *redoing) letters(ctx context.Context, b *bar, fn func(l *letter, asked bool) error) error {

@@ -243,8 +243,7 @@ func ReadPage(body []byte) (Page, error) {
 	}
 	page := Page{Elements: make([]webhook.Element, len(answer.Events)), More: *answer.More, Offset: string(answer.Offset)}
 	for i, raw := range answer.Events {
-		page.Elements[i] = read(raw)
-		page.Elements[i].Raw = raw
+		page.Elements[i] = Read(raw)
 	}
 	return page, nil
 }
@@ -273,9 +272,15 @@ var kinds = map[string]engagement.Kind{
 	"spamreport": engagement.Complaint, "statuschange": engagement.Unsubscribe,
 }
 
-// read maps an event as tempismo import does by its preset hubspot, to an event of the same id: what is fetched and what is imported
+// Read maps an event as tempismo import does by its preset hubspot, to an event of the same id: what is fetched and what is imported
 // is one.
-func read(raw json.RawMessage) webhook.Element {
+func Read(raw []byte) webhook.Element {
+	x := read(raw)
+	x.Raw = raw
+	return x
+}
+
+func read(raw []byte) webhook.Element {
 	var h emailEvent
 	if err := webhook.Decode(raw, &h); err != nil {
 		return webhook.Element{Err: err}
