@@ -179,38 +179,54 @@ func (l *Log) Lag(ctx context.Context, run stream.Run, services []string) ([]Par
 		if len(names) == 0 {
 			return nil, fmt.Errorf("lag of %q: no topic is declared to be read by it", service)
 		}
-		group := run.Group(service)
-		stored, err := l.groupOffsets(ctx, group)
+		of, err := l.GroupLag(ctx, run.Group(service), names...)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("lag of %s: %w", service, err)
 		}
-		for _, name := range names {
-			starts, err := l.offsets(ctx, name, l.admin.ListStartOffsets)
-			if err != nil {
-				return nil, err
-			}
-			ends, err := l.offsets(ctx, name, l.admin.ListCommittedOffsets)
-			if err != nil {
-				return nil, err
-			}
-			for p, end := range ends {
-				g := PartitionLag{Service: service, Topic: run.Base(name), Partition: p, Offset: -1, End: end}
-				if o, ok := stored.Lookup(name, p); ok && o.Err == nil {
-					g.Offset = o.At
-				}
-				// What retention has dropped is not waiting to be read.
-				from := max(g.Offset, starts[p])
-				if g.Records = max(end-from, 0); g.Records > 0 {
-					if g.Behind, err = l.age(ctx, name, p, from); err != nil {
-						return nil, fmt.Errorf("lag of %s: %w", service, err)
-					}
-				}
-				lags = append(lags, g)
-			}
+		for i := range of {
+			of[i].Service, of[i].Topic = service, run.Base(of[i].Topic)
 		}
+		lags = append(lags, of...)
 	}
 	slices.SortFunc(lags, func(a, b PartitionLag) int {
 		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+	})
+	return lags, nil
+}
+
+// GroupLag tells, by topic on the wire and partition, how far a consumer group is behind in topics. The service is left to the caller.
+func (l *Log) GroupLag(ctx context.Context, group string, names ...string) ([]PartitionLag, error) {
+	stored, err := l.groupOffsets(ctx, group)
+	if err != nil {
+		return nil, err
+	}
+	var lags []PartitionLag
+	for _, name := range names {
+		starts, err := l.offsets(ctx, name, l.admin.ListStartOffsets)
+		if err != nil {
+			return nil, err
+		}
+		ends, err := l.offsets(ctx, name, l.admin.ListCommittedOffsets)
+		if err != nil {
+			return nil, err
+		}
+		for p, end := range ends {
+			g := PartitionLag{Topic: name, Partition: p, Offset: -1, End: end}
+			if o, ok := stored.Lookup(name, p); ok && o.Err == nil {
+				g.Offset = o.At
+			}
+			// What retention has dropped is not waiting to be read.
+			from := max(g.Offset, starts[p])
+			if g.Records = max(end-from, 0); g.Records > 0 {
+				if g.Behind, err = l.age(ctx, name, p, from); err != nil {
+					return nil, err
+				}
+			}
+			lags = append(lags, g)
+		}
+	}
+	slices.SortFunc(lags, func(a, b PartitionLag) int {
+		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 	})
 	return lags, nil
 }

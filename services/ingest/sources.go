@@ -83,6 +83,19 @@ func group(c config.Run, s *foreign.Source) string {
 	return "tempismo." + service(s)
 }
 
+// Reader is a consumer group that reads a topic of others.
+type Reader struct{ Service, Group, Topic string }
+
+// Readers are those of a run, one for each source that the file names (docs/sources.md).
+func Readers(run config.Run, file string) ([]Reader, error) {
+	sources, err := Config{Sources: file}.sources()
+	var all []Reader
+	for _, s := range sources {
+		all = append(all, Reader{service(s), group(run, s), s.Topic})
+	}
+	return all, err
+}
+
 // What becomes of a record.
 const (
 	accepted    = "accepted"

@@ -115,18 +115,18 @@ func testSources(t *testing.T, brokers kafka.Config, store redis.Config, id stri
 	}
 	// behind is how many records the groups have not read.
 	behind := func() (n int64) {
-		for topic, group := range map[string]string{plain: run.Group("ingest-shop"), events: run.Group("ingest-app")} {
-			ends, err := kafka.Latest(ctx, log, topic)
-			if err != nil {
-				t.Fatal(err)
-			}
-			offsets, err := log.GroupOffsets(ctx, group)
+		readers, err := Readers(config.Run{ID: id, Mode: "simulated"}, sources)
+		if err != nil || len(readers) != 2 {
+			t.Fatalf("%d readers, %v", len(readers), err)
+		}
+		for _, r := range readers {
+			lag, err := log.GroupLag(ctx, r.Group, r.Topic)
 			if err != nil { // a broker that has just started has no coordinator yet
 				t.Log(err)
 				return 1
 			}
-			for p, end := range ends {
-				n += end - max(offsets[topic][p], 0)
+			for _, p := range lag {
+				n += p.Records
 			}
 		}
 		return n

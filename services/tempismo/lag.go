@@ -8,14 +8,17 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/tempismo/tempismo/pkg/config"
 	"github.com/tempismo/tempismo/pkg/kafka"
 	"github.com/tempismo/tempismo/pkg/topics"
 	"github.com/tempismo/tempismo/services/connector"
+	"github.com/tempismo/tempismo/services/ingest"
 )
 
 // lagCmd shows how far behind the services are.
 type lagCmd struct {
-	JSON bool `help:"Write a JSON list, one entry for each service, topic and partition."`
+	Sources string `name:"sources" env:"SOURCES" type:"path" placeholder:"FILE" help:"As ingest has it: the topics of others that are read (docs/sources.md)."`
+	JSON    bool   `help:"Write a JSON list, one entry for each service, topic and partition."`
 	target
 }
 
@@ -29,9 +32,23 @@ func (c *lagCmd) Run(ctx context.Context, t terminal) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, sys.Close()) }()
+	readers, err := ingest.Readers(runOf(sys.run), c.Sources)
+	if err != nil {
+		return fmt.Errorf("%w: %w", config.ErrUsage, err)
+	}
 	lag, err := backlog(ctx, sys, append(working[:len(working):len(working)], connector.Service))
 	if err != nil {
 		return err
+	}
+	for _, r := range readers {
+		of, err := sys.log.GroupLag(ctx, r.Group, r.Topic)
+		if err != nil {
+			return fmt.Errorf("lag of %s: %w", r.Service, err)
+		}
+		for i := range of {
+			of[i].Service = r.Service
+		}
+		lag = append(lag, of...)
 	}
 	if c.JSON {
 		if lag == nil {
