@@ -242,7 +242,7 @@ func (w *worker) look(ctx, late context.Context, d *delivery, looker crm.Looker)
 	case <-ctx.Done():
 		return crm.Answer{}, false
 	}
-	if w.target.turn(ctx, w.clock) != nil {
+	if w.target.turn(ctx, w.clock) != nil || w.target.space(ctx, w.clock) != nil {
 		return crm.Answer{}, false
 	}
 	a := looker.Look(late, d.send(), w.clock.Now())
@@ -314,7 +314,7 @@ func (w *worker) attempt(ctx, late context.Context, d *delivery, n int) (crm.Ans
 	if why, err := w.forbidden(ctx, d); err != nil || why != "" {
 		return crm.Answer{}, false
 	}
-	if w.target.space(ctx, w.clock) != nil {
+	if w.target.space(ctx, w.clock) != nil || w.told.forbids(d) != "" { // others have read on meanwhile
 		return crm.Answer{}, false
 	}
 	// An owner who slept through the loss of his partition finds out here, and not by calling.
