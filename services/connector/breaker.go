@@ -10,6 +10,8 @@ import (
 type breaker struct {
 	mu       sync.Mutex
 	failures int       // in a row
+	worked   time.Time // when a call last worked
+	opened   time.Time // when it opened, or a probe failed
 	until    time.Time // open until then, and half open from then on
 	probing  bool      // the one call of a half open breaker is under way
 }
@@ -57,21 +59,25 @@ func (b *breaker) leave() {
 	b.probing = false
 }
 
-// note notes what became of a call, and leaves. It reports whether the breaker opens by it, after it was closed.
-func (b *breaker) note(worked bool, now time.Time) (opens bool) {
+// note notes what became of a call that began then, and leaves. It reports whether the breaker opens by it, after it was closed.
+//
+// Calls that are not answered in time end long after they began. One that has worked since says more of the CRM than they do, and
+// what was under way when the breaker opened is no probe.
+func (b *breaker) note(worked bool, began, now time.Time) (opens bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.probing = false
-	if worked {
-		b.failures = 0
+	open := b.failures >= breakAfter
+	switch {
+	case worked:
+		b.probing, b.failures, b.worked = false, 0, now
+		return false
+	case began.Before(b.worked), open && !began.After(b.opened):
 		return false
 	}
-	if b.failures >= breakAfter && now.Before(b.until) {
-		return false // it was under way when the breaker opened: only probes have it stay open for longer
-	}
+	b.probing = false
 	b.failures++
 	if over := b.failures - breakAfter; over >= 0 {
-		b.until = now.Add(min(breakMost, breakFirst<<min(over, 10)))
+		b.opened, b.until = now, now.Add(min(breakMost, breakFirst<<min(over, 10)))
 	}
 	return b.failures == breakAfter
 }

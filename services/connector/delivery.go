@@ -332,7 +332,7 @@ func (w *worker) attempt(ctx, late context.Context, d *delivery, n int) (crm.Ans
 	began := w.clock.Now()
 	called = true
 	a := w.target.crm.Send(calling, d.send(), began)
-	if w.target.note(a, w.clock.Now()) {
+	if w.target.note(a, began, w.clock.Now()) {
 		w.logger.WarnContext(ctx, "the target fails again and again: calls are held back, and one at a time tries it", "answer", a.Detail)
 	}
 	span.SetAttributes(attribute.String("tempismo.verdict", string(a.Verdict)))

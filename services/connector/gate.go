@@ -103,9 +103,9 @@ func (g *gate) enter(now time.Time) bool { return !g.breaks || g.breaker.enter(n
 
 func (g *gate) leave() { g.breaker.leave() }
 
-// note notes what became of a call, and reports whether calls are held back from now on. A no is an answer: the target
+// note notes what became of a call that began then, and reports whether calls are held back from now on. A no is an answer: the target
 // works; and so is the wish to be left alone, which is followed by itself.
-func (g *gate) note(a crm.Answer, now time.Time) (opens bool) {
+func (g *gate) note(a crm.Answer, began, now time.Time) (opens bool) {
 	if !g.breaks {
 		return false
 	}
@@ -113,5 +113,5 @@ func (g *gate) note(a crm.Answer, now time.Time) (opens bool) {
 		g.breaker.leave()
 		return false
 	}
-	return g.breaker.note(a.Verdict == crm.Accepted || a.Verdict == crm.Refused, now)
+	return g.breaker.note(a.Verdict == crm.Accepted || a.Verdict == crm.Refused, began, now)
 }

@@ -513,7 +513,7 @@ func (w *sweep) call(ctx context.Context, names []string) (changes []change, a c
 	if a.After > 0 {
 		w.target.share.pause(now.Add(a.After))
 	}
-	if w.target.share.note(a, now) {
+	if w.target.share.note(a, began, now) {
 		w.logger.WarnContext(ctx, "the target fails again and again: contacts are held back, and one call at a time tries it", "answer", a.Detail)
 	}
 	w.metrics.updates.Record(ctx, now.Sub(began).Seconds(), with("verdict", string(a.Verdict)))
