@@ -29,8 +29,9 @@ type load struct {
 // passed are types of decisions that no connector may act on.
 var passed = [...]string{decision.WaitType, decision.HeldOutType, decision.BlockedType, decision.ExpiredType, decision.CancelledType}
 
-// latest is how long after it was written a request is released at the latest.
-const latest = 60 * time.Second
+// A request may be released from some time within the first minute on, and is within four: while nothing is known of its customer, the
+// decider may wait until shortly before the deadline.
+const earliest, latest = time.Minute, 4 * time.Minute
 
 // write writes everything, a second's worth at a time.
 func (l *load) write(ctx context.Context) error {
@@ -44,7 +45,7 @@ func (l *load) write(ctx context.Context) error {
 				break
 			}
 			if i%10 == 4 {
-				requests = append(requests, l.request(i, end))
+				requests = append(requests, l.request(i))
 			} else {
 				decisions = append(decisions, l.decide(i, end)...)
 			}
@@ -98,10 +99,10 @@ func (l *load) decide(i int, end time.Time) (all []stream.Message) {
 }
 
 // request makes a message up that waits for its moment. Its customer has no decisions of ours.
-func (l *load) request(i int, end time.Time) stream.Message {
+func (l *load) request(i int) stream.Message {
 	now := time.Now().UTC()
 	data := fmt.Appendf(nil, `{"action":"place","channel":"email","message":"winter","not_before":%q,"deadline":%q}`,
-		now.Add(time.Duration(l.random.Int64N(int64(latest)))).Format(time.RFC3339), end.Format(time.RFC3339))
+		now.Add(time.Duration(l.random.Int64N(int64(earliest)))).Format(time.RFC3339), now.Add(latest).Format(time.RFC3339))
 	e := stream.Event{ID: requestID(i), Source: "/crmfaults", Type: decision.RequestType, Subject: l.mode.customer(l.decisions + i), Time: now, Data: data}
 	return stream.Message{Key: []byte(e.Subject), Value: e.Append(nil)}
 }

@@ -31,6 +31,7 @@ var Sabotages = []Sabotage{
 	}},
 	{"rate", "hubspot-property", tooFast, []chaos.Change{
 		{File: "gate.go", Old: "limit = rate.Limit(most)", With: "_ = most"},
+		{File: "gate.go", Old: "if g == nil || g.most <= 0 {", With: "if true {"},
 	}},
 	{"rest", "sfmc-journey", impatient, []chaos.Change{
 		{File: "gate.go", Old: "if until.After(g.paused) {", With: "if false {"},
