@@ -35,7 +35,7 @@ func (s *server) readConsents(r *http.Request, body []byte, traceparent string) 
 }
 
 // consent reads an answer, and returns whose it is and its record under whatever id the topics know him by.
-func (s *server) consent(document []byte, traceparent string) (who string, as func(id string) stream.Message, err error) {
+func (s *server) consent(document []byte, traceparent string) (who string, as func(alias) stream.Message, err error) {
 	e, err := s.parse(document, customer.ConsentType, "/ingest/consents", traceparent)
 	if err != nil {
 		return "", nil, err
@@ -54,11 +54,11 @@ func (s *server) consent(document []byte, traceparent string) (who string, as fu
 		}
 	}
 	e.Data = a.Append(nil)
-	return e.Subject, func(id string) stream.Message {
-		if e.Subject = id; unnamed {
-			e.ID = "co-" + hash(id, said)
+	return e.Subject, func(a alias) stream.Message {
+		if e.Subject = a.id; unnamed {
+			e.ID = "co-" + hash(a.id, said)
 		}
-		return stream.Message{Key: []byte(id), Value: e.Append(nil), Headers: headers}
+		return stream.Message{Key: []byte(a.id), Value: e.Append(nil), Headers: headers}
 	}, nil
 }
 

@@ -106,12 +106,12 @@ func (s *server) readRequests(r *http.Request, body []byte, traceparent string) 
 			b.refuse(i, err)
 			continue
 		}
-		s.put(&b, e.Subject, func(id string) stream.Message {
-			if e.Subject = id; unnamed {
-				e.ID = "r-" + hash(id, string(e.Data))
+		s.put(&b, e.Subject, func(a alias) stream.Message {
+			if e.Subject = a.id; unnamed {
+				e.ID = "r-" + hash(a.id, string(e.Data))
 			}
 			b.ids[i] = e.ID
-			return stream.Message{Key: []byte(id), Value: e.Append(nil), Headers: headers}
+			return stream.Message{Key: []byte(a.id), Value: e.Append(nil), Headers: headers}
 		})
 	}
 	return b, nil
@@ -160,14 +160,14 @@ func (s *server) readCustomers(r *http.Request, body []byte, traceparent string)
 			continue
 		}
 		unnamed := e.ID == ""
-		s.put(&b, e.Subject, func(id string) stream.Message {
+		s.put(&b, e.Subject, func(a alias) stream.Message {
 			if nothing {
-				return stream.Message{Key: []byte(id), Headers: headers}
+				return stream.Message{Key: []byte(a.id), Headers: headers}
 			}
-			if e.Subject = id; unnamed {
-				e.ID = "c-" + hash(id, e.Time.Format(time.RFC3339Nano), string(e.Data))
+			if e.Subject = a.id; unnamed {
+				e.ID = "c-" + hash(a.id, e.Time.Format(time.RFC3339Nano), string(e.Data))
 			}
-			return stream.Message{Key: []byte(id), Value: e.Append(nil), Headers: headers}
+			return stream.Message{Key: []byte(a.id), Value: e.Append(nil), Headers: headers}
 		})
 	}
 	return b, nil

@@ -27,22 +27,31 @@ func (s *server) readEvents(r *http.Request, body []byte, traceparent string) (b
 			b.refuse(i, err)
 			continue
 		}
-		if err := s.add(&b, e, false, netip.Addr{}, traceparent); err != nil {
+		if err := s.add(&b, e, origin{}, traceparent); err != nil {
 			b.refuse(i, err)
 		}
 	}
 	return b, nil
 }
 
-// add adds an event to a batch. machine is a provider's own verdict on it, from the address where it was caused, if that is known.
-func (s *server) add(b *batch, e *engagement.Event, machine bool, from netip.Addr, traceparent string) error {
-	if err := s.judge(e, machine, from, traceparent); err != nil {
+// origin is what is known of an event beside what it says.
+type origin struct {
+	machine bool       // its provider's own verdict: a machine did it
+	from    netip.Addr // the address where it was caused, if that is known
+	told    bool       // by a provider or on a topic of others, which know nothing of our ids; else by a sender who has named it himself
+}
+
+// add adds an event to a batch.
+func (s *server) add(b *batch, e *engagement.Event, o origin, traceparent string) error {
+	if err := s.judge(e, o, traceparent); err != nil {
 		return err
 	}
-	who, at := e.Subject, len(b.messages)
-	s.put(b, who, func(id string) stream.Message {
-		e.Subject = id
-		return stream.Message{Key: []byte(id), Value: e.Append(make([]byte, 0, 1024)), Headers: headers}
+	name, at := e.ID, len(b.messages)
+	s.put(b, e.Subject, func(a alias) stream.Message {
+		if e.Subject = a.id; o.told {
+			e.ID = a.event(name)
+		}
+		return stream.Message{Key: []byte(a.id), Value: e.Append(make([]byte, 0, 1024)), Headers: headers}
 	})
 	if size := len(b.messages[at].Value); size > engagement.MaxEvent {
 		b.drop()
@@ -55,7 +64,7 @@ func (s *server) add(b *batch, e *engagement.Event, machine bool, from netip.Add
 }
 
 // judge checks what only a live system can check, and names the actor.
-func (s *server) judge(e *engagement.Event, machine bool, from netip.Addr, traceparent string) error {
+func (s *server) judge(e *engagement.Event, o origin, traceparent string) error {
 	if s.ahead(e.Time) {
 		return &engagement.FieldError{Field: "time", Reason: errAhead}
 	}
@@ -65,7 +74,7 @@ func (s *server) judge(e *engagement.Event, machine bool, from netip.Addr, trace
 		}
 	}
 	// A sender that says human may not know the lists of machines; the cautious verdict stands.
-	s.machines.Judge(e, machine, from)
+	s.machines.Judge(e, o.machine, o.from)
 	if !validTrace(e.Trace) {
 		e.Trace = traceparent
 	}

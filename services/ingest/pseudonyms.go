@@ -22,16 +22,43 @@ import (
 // Pseudonyms are the ids by which the topics may know the customer whom senders call id: one for each key of PSEUDONYM_KEY, in their
 // order; without a key the id itself. Each is the first half of an HMAC-SHA256 (RFC 2104) of the id, in 32 hexadecimal digits.
 func Pseudonyms(keys config.Secret, id string) []string {
-	if keys == "" {
-		return []string{id}
-	}
 	var all []string
-	for _, key := range pseudonymKeys(keys) {
-		mac := hmac.New(sha256.New, []byte(key))
-		mac.Write([]byte(id))
-		all = append(all, hex.EncodeToString(mac.Sum(nil)[:16]))
+	for _, a := range aliases(keys, id) {
+		all = append(all, a.id)
 	}
 	return all
+}
+
+// alias is an id by which the topics may know a customer.
+type alias struct {
+	id  string
+	key string // that it was made with; empty: it is the sender's own
+}
+
+func aliases(keys config.Secret, id string) []alias {
+	if keys == "" {
+		return []alias{{id, ""}}
+	}
+	var all []alias
+	for _, key := range pseudonymKeys(keys) {
+		all = append(all, alias{keyed(key, id), key})
+	}
+	return all
+}
+
+func keyed(key, text string) string {
+	mac := hmac.New(sha256.New, []byte(key))
+	mac.Write([]byte(text))
+	return hex.EncodeToString(mac.Sum(nil)[:16])
+}
+
+// event is the id of an event about the customer that its provider calls so. Where providers give none it is a hash of what they
+// say, the address included: everything else of which stands on the topic, so that addresses could be tried out.
+func (a alias) event(id string) string {
+	if a.key == "" {
+		return id
+	}
+	return keyed(a.key, "event "+id)
 }
 
 // ValidatePseudonyms names what is wrong with PSEUDONYM_KEY.
@@ -63,20 +90,20 @@ func pseudonymKeys(keys config.Secret) []string {
 
 // doubt is a message of which it is to be found out under which key its customer is known.
 type doubt struct {
-	at    int      // place of it in messages or in erasures
-	erase bool     // in erasures
-	under []string // pseudonyms, the newest key's first
-	as    func(id string) stream.Message
+	at    int     // place of it in messages or in erasures
+	erase bool    // in erasures
+	under []alias // the newest key's first
+	as    func(alias) stream.Message
 }
 
-// put adds a message of the customer whom its sender calls who, made by as for whatever id the topics know him by. It is the newest
-// key's until settle knows better.
-func (s *server) put(b *batch, who string, as func(id string) stream.Message) {
+// put adds a message of the customer whom its sender calls who, made by as for whatever id the topics know him by. Before settle it is
+// the newest key's.
+func (s *server) put(b *batch, who string, as func(alias) stream.Message) {
 	b.messages = append(b.messages, s.named(b, doubt{at: len(b.messages), as: as}, who))
 }
 
 func (s *server) named(b *batch, d doubt, who string) stream.Message {
-	if d.under = Pseudonyms(s.config.Pseudonym, who); len(d.under) > 1 {
+	if d.under = aliases(s.config.Pseudonym, who); len(d.under) > 1 {
 		b.doubts = append(b.doubts, d)
 	}
 	return d.as(d.under[0])
@@ -99,7 +126,9 @@ func (s *server) settle(ctx context.Context, b *batch) error {
 	}
 	var ids []string
 	for i := range b.doubts {
-		ids = append(ids, b.doubts[i].under...)
+		for _, a := range b.doubts[i].under {
+			ids = append(ids, a.id)
+		}
 	}
 	known, err := s.held(ctx, ids)
 	if err != nil {
@@ -122,8 +151,8 @@ func (s *server) settle(ctx context.Context, b *batch) error {
 }
 
 // place is that of the first pseudonym that is known; of somebody new, that of the newest.
-func place(under []string, known map[string][]byte) int {
-	return max(0, slices.IndexFunc(under, func(id string) bool { return known[id] != nil }))
+func place(under []alias, known map[string][]byte) int {
+	return max(0, slices.IndexFunc(under, func(a alias) bool { return known[a.id] != nil }))
 }
 
 // held returns the states of those whom the profiler knows. The error is a *refusal.
@@ -140,13 +169,13 @@ func (s *server) held(ctx context.Context, ids []string) (map[string][]byte, err
 
 // customer is the id by which the topics know the customer whom senders call who. The error is a *refusal.
 func (s *server) customer(ctx context.Context, who string) (string, error) {
-	under := Pseudonyms(s.config.Pseudonym, who)
+	under := aliases(s.config.Pseudonym, who)
 	if len(under) == 1 {
-		return under[0], nil
+		return under[0].id, nil
 	}
-	known, err := s.held(ctx, under)
+	known, err := s.held(ctx, Pseudonyms(s.config.Pseudonym, who))
 	if err != nil {
 		return "", err
 	}
-	return under[place(under, known)], nil
+	return under[place(under, known)].id, nil
 }

@@ -3,7 +3,6 @@ package ingest
 import (
 	"fmt"
 	"net/http"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/tempismo/tempismo/pkg/domain/timing"
 	"github.com/tempismo/tempismo/pkg/stream"
 	"github.com/tempismo/tempismo/pkg/topics"
+	"github.com/tempismo/tempismo/services/ingest/webhook"
 )
 
 const (
@@ -85,6 +85,40 @@ func TestKeysAreExchanged(t *testing.T) {
 	}
 }
 
+// TestTheIDOfAnEventTellsNobodysAddress: an id that was made of an address does not let it be tried out. Who was known before a key was
+// exchanged keeps the ids of his events, so that one that is told again is the same; and senders' own ids stay.
+func TestTheIDOfAnEventTellsNobodysAddress(t *testing.T) {
+	const who = "anna@example.com"
+	told := func(keys config.Secret) (theirs, own string) {
+		r := newRig(t, Config{Pseudonym: keys})
+		r.registered(map[string]timing.Pixel{Pseudonyms(formerKey, who)[0]: {}})
+		e := new(engagement.Event)
+		if err := e.Parse([]byte(event("a", who))); err != nil {
+			t.Fatal(err)
+		}
+		e.ID = webhook.ID("brevo", "m-1", who, "opened", clock, "")
+		var b batch
+		r.server.gather(&b, &provider{name: "brevo"}, []webhook.Element{{Event: e}}, nil, nil, "")
+		if err := r.server.settle(t.Context(), &b); err != nil || len(b.messages) != 1 {
+			t.Fatalf("%d messages, %v", len(b.messages), err)
+		}
+		first, err := stream.ParseEvent(b.messages[0].Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		theirs = strings.Clone(first.ID)
+		r.answered(r.send("/v1/events", structured, event("their-own", who)))
+		return theirs, r.events(topics.Events)[0].ID
+	}
+	plain, _ := told("")
+	former, own := told(formerKey)
+	newer, _ := told(newerKey)
+	both, _ := told(newerKey + "," + formerKey)
+	if plain != webhook.ID("brevo", "m-1", who, "opened", clock, "") || former == plain || newer == former || both != former || own != "their-own" {
+		t.Errorf("without a key %s, with one %s, with another %s, with both %s; a sender's own is %s", plain, former, newer, both, own)
+	}
+}
+
 // TestNobodyIsTakenForSomebodyNew: where it cannot be looked up under which key a customer is known, nothing is taken, nor lost.
 func TestNobodyIsTakenForSomebodyNew(t *testing.T) {
 	r := newRig(t, Config{Pseudonym: newerKey + "," + formerKey}) // no profiler has run
@@ -119,10 +153,10 @@ func TestWhatIsTooLargeLeavesNoDoubt(t *testing.T) {
 		}
 	}
 	large.Link = strings.Repeat("x", engagement.MaxEvent)
-	if r.server.add(&b, large, false, netip.Addr{}, "") == nil {
+	if r.server.add(&b, large, origin{}, "") == nil {
 		t.Fatal("it is not too large")
 	}
-	if err := r.server.add(&b, small, false, netip.Addr{}, ""); err != nil {
+	if err := r.server.add(&b, small, origin{}, ""); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.server.settle(t.Context(), &b); err != nil || len(b.messages) != 1 || string(b.messages[0].Key) != anna {

@@ -303,7 +303,7 @@ func (f *feed) take(ctx context.Context, records []stream.Record, lag int64) err
 		default:
 			trace := traceOf(r)
 			report.Links = link(report.Links, trace)
-			if err := f.add(&b, m.Event, m.Machine, m.Address, trace); err != nil {
+			if err := f.add(&b, m.Event, origin{m.Machine, m.Address, !m.Own}, trace); err != nil {
 				letters = append(letters, letter{r, f.source.Renamed(err)})
 				continue
 			}

@@ -149,6 +149,7 @@ func testSources(t *testing.T, brokers kafka.Config, store redis.Config, id stri
 		if c.Listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 			t.Fatal(err)
 		}
+		write(1) // or it might be told to stop before it has begun
 		ctx, stop := context.WithCancel(ctx)
 		defer stop()
 		ended := make(chan error, 1)

@@ -179,18 +179,23 @@ func TestRecordsOfOthersBecomeEvents(t *testing.T) {
 		synctest.Wait()
 		got := map[string]engagement.Event{}
 		for _, e := range s.events(liveTopic) {
-			got[strings.TrimPrefix(e.ID, "shop-")] = e
+			got[e.ID] = e
 		}
-		for id, want := range map[string]struct {
+		id := func(name, who string) string { return aliases(s.server.config.Pseudonym, who)[0].event("shop-" + name) }
+		for name, want := range map[string]struct {
 			actor engagement.Actor
 			rule  string
 		}{"human": {engagement.Human, ""}, "flagged": {engagement.Machine, engagement.RuleProvider}, "agent": {engagement.Machine, engagement.RuleUserAgent},
 			"network": {engagement.Machine, engagement.RuleNetwork}, "framed": {engagement.Human, ""}} {
-			if e, ok := got[id]; !ok || e.Actor != want.actor || e.ActorRule != want.rule || e.Source != "/ingest/shop" || !validTrace(e.Trace) {
-				t.Errorf("%s is %+v", id, e)
+			who := "C-1"
+			if name == "framed" {
+				who = "C-2"
+			}
+			if e, ok := got[id(name, who)]; !ok || e.Actor != want.actor || e.ActorRule != want.rule || e.Source != "/ingest/shop" || !validTrace(e.Trace) {
+				t.Errorf("%s is %+v", name, e)
 			}
 		}
-		if len(got) != 5 || got["human"].Subject != Pseudonyms(s.server.config.Pseudonym, "C-1")[0] || got["framed"].Zone != "Europe/Rome" {
+		if len(got) != 5 || got[id("human", "C-1")].Subject != Pseudonyms(s.server.config.Pseudonym, "C-1")[0] || got[id("framed", "C-2")].Zone != "Europe/Rome" {
 			t.Errorf("got %+v", got)
 		}
 		s.counts(accepted, 5)

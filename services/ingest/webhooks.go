@@ -94,12 +94,12 @@ func (s *server) gather(b *batch, p *provider, elements []webhook.Element, heade
 		case x.Err != nil:
 			b.bury(i, p, header, x.Raw, x.Err)
 		case x.Erase != nil:
-			d := doubt{at: len(b.erasures), erase: true, as: func(id string) stream.Message { return s.erasure(p, x.Erase, id, traceparent) }}
+			d := doubt{at: len(b.erasures), erase: true, as: func(a alias) stream.Message { return s.erasure(p, x.Erase, a.id, traceparent) }}
 			b.erasures = append(b.erasures, s.named(b, d, x.Erase.Customer))
 		case x.Event == nil:
 			b.ignored++
 		default:
-			if err := s.add(b, x.Event, x.Machine, x.Address, traceparent); err != nil {
+			if err := s.add(b, x.Event, origin{x.Machine, x.Address, true}, traceparent); err != nil {
 				b.bury(i, p, header, x.Raw, err)
 			}
 		}

@@ -59,6 +59,7 @@ type Source struct {
 type Mapped struct {
 	webhook.Element
 	Unknown bool // what is Ignored is a kind that the file does not name
+	Own     bool // it came as an event of ours, with its id
 }
 
 // Map reads one record. It keeps nothing of it but views, in Raw and in the strings of an event of our own type.
@@ -79,7 +80,7 @@ func (s *Source) mapRecord(r *stream.Record) Mapped {
 	typ, _ := d.fields["type"].(string)
 	switch {
 	case s.cloudEvents && typ == engagement.Type:
-		return Mapped{Element: d.own()}
+		return Mapped{Element: d.own(), Own: true}
 	case !s.mapped:
 		return Mapped{Element: webhook.Element{Ignored: typ}, Unknown: true}
 	}

@@ -211,12 +211,16 @@ func (p *Puller) append(ctx context.Context, elements []webhook.Element, end int
 		p.Again(ctx, again)
 	}
 	for some := range slices.Chunk(elements, chunk) {
+		marks := make([]mark, len(some)) // Append may give events other ids
+		for i := range some {
+			marks[i] = marked(&some[i])
+		}
 		if err := p.Append(ctx, some); err != nil {
 			return fmt.Errorf("append events: %w", err)
 		}
-		for i := range some {
+		for _, m := range marks {
 			if len(p.known) < mostKnown {
-				p.known[marked(&some[i])] = end
+				p.known[m] = end
 			}
 		}
 	}
