@@ -36,6 +36,7 @@ type Decided struct {
 
 // Outcome is what the connector says of a decision.
 type Outcome struct {
+	At       time.Time
 	Decision string
 	Result   decision.Result
 	Attempts int
@@ -73,7 +74,7 @@ const (
 	harmless       = "too few faults to show anything"
 )
 
-// lived is how long a decision has to live for every schedule of attempts that the faults allow.
+// lived is how long a decision has to live, from its turn among those of its customer, for every schedule of attempts that the faults allow.
 const lived = 12 * time.Minute
 
 // flight is how long after an answer was given calls may arrive that were made before it was read.
@@ -120,7 +121,7 @@ func (e *Evidence) check() (found []Finding, counts map[string]int) {
 	broken(sentTwice, several(sent))
 	broken(requestTwice, several(forRequest))
 
-	final, finals, attempts := map[string]decision.Result{}, map[string]int{}, map[string]int{}
+	final, finals, attempts, ended := map[string]decision.Result{}, map[string]int{}, map[string]int{}, map[string]time.Time{}
 	var unasked, wrong []string
 	for _, o := range e.Outcomes {
 		if byID[o.Decision] == nil {
@@ -131,7 +132,7 @@ func (e *Evidence) check() (found []Finding, counts map[string]int) {
 		if !o.Result.Final() {
 			continue
 		}
-		final[o.Decision] = o.Result
+		final[o.Decision], ended[o.Decision] = o.Result, o.At
 		finals[o.Decision]++
 		switch o.Result {
 		case decision.Accepted, decision.Unknown, decision.TooLate:
@@ -143,9 +144,14 @@ func (e *Evidence) check() (found []Finding, counts map[string]int) {
 	broken(unknownResult, wrong)
 	broken(spokenTwice, several(finals))
 	var silent, lost, lie, deny []string
+	turn := map[string]time.Time{} // of customers: when their last decision ended, for one comes after the other
 	for i := range e.Decided {
 		d := &e.Decided[i]
-		result, n := final[d.ID], sent[d.ID]
+		result, n, begins := final[d.ID], sent[d.ID], d.Time
+		if turn[d.Customer].After(begins) {
+			begins = turn[d.Customer]
+		}
+		turn[d.Customer] = ended[d.ID]
 		switch {
 		case finals[d.ID] == 0:
 			silent = append(silent, d.ID)
@@ -154,7 +160,7 @@ func (e *Evidence) check() (found []Finding, counts map[string]int) {
 			lie = append(lie, d.ID)
 		case n > 0 && result != decision.Accepted && result != decision.Unknown:
 			deny = append(deny, d.ID+": "+string(result))
-		case e.Key && n == 0 && d.Expires.Sub(d.Time) >= lived && attempts[d.ID] <= 2:
+		case e.Key && n == 0 && d.Expires.Sub(begins) >= lived && attempts[d.ID] <= 2:
 			lost = append(lost, d.ID+": "+string(result))
 		}
 		counts["ended as "+string(result)]++

@@ -31,7 +31,7 @@ func sound() *Evidence {
 		}
 		e.Calls = append(e.Calls, c)
 		e.Sent = append(e.Sent, sandbox.Sent{Decision: d.ID, Customer: d.Customer, At: at})
-		e.Outcomes = append(e.Outcomes, Outcome{d.ID, decision.Attempting, 1}, Outcome{d.ID, decision.Accepted, 1})
+		e.Outcomes = append(e.Outcomes, Outcome{at, d.ID, decision.Attempting, 1}, Outcome{at, d.ID, decision.Accepted, 1})
 	}
 	return e
 }
@@ -65,12 +65,12 @@ func TestCheckNotices(t *testing.T) {
 		}},
 		{unspoken, func(e *Evidence) { e.Outcomes = slices.Delete(e.Outcomes, 9, 10) }},
 		{spokenTwice, func(e *Evidence) { e.Outcomes = append(e.Outcomes, e.Outcomes[9]) }},
-		{invented, func(e *Evidence) { e.Outcomes = append(e.Outcomes, Outcome{"d-passed", decision.Attempting, 1}) }},
+		{invented, func(e *Evidence) { e.Outcomes = append(e.Outcomes, Outcome{noon, "d-passed", decision.Attempting, 1}) }},
 		{untrue, func(e *Evidence) { e.Sent = slices.Delete(e.Sent, 4, 5) }},
 		{denied, func(e *Evidence) { e.Outcomes[9].Result = decision.TooLate }},
 		{unknownResult, func(e *Evidence) {
 			e.Sent = slices.Delete(e.Sent, 4, 5)
-			e.Outcomes[9] = Outcome{"d-4", decision.Suppressed, 3}
+			e.Outcomes[9] = Outcome{noon, "d-4", decision.Suppressed, 3}
 		}},
 		{disorder, func(e *Evidence) { e.Calls = append(e.Calls, Call{Decision: "d-3", Arrived: noon.Add(time.Minute)}) }},
 		{tooFast, func(e *Evidence) {
@@ -141,6 +141,19 @@ func TestDealer(t *testing.T) {
 	for kind := 1; kind <= sandbox.Kinds; kind++ {
 		if n := counts[sandbox.Fault(kind)]; n < calls*9/100 || n > calls*11/100 {
 			t.Errorf("%d of %d calls got fault %d", n, calls, kind)
+		}
+	}
+}
+
+// A customer's second decision has its turn when the first has ended, and what is left of its life then may be too little.
+func TestALifeBeginsWithItsTurn(t *testing.T) {
+	for after, want := range map[time.Duration]int{7 * time.Minute: 1, 9 * time.Minute: 0} {
+		e := sound()
+		e.Outcomes[2*4+1].At = noon.Add(after) // d-14 is of the same customer
+		e.Sent = slices.Delete(e.Sent, 14, 15)
+		e.Outcomes[2*14+1].Result = decision.TooLate
+		if found, _ := e.check(); len(found) != want {
+			t.Errorf("after %v found %v", after, found)
 		}
 	}
 }

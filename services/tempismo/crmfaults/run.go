@@ -374,7 +374,7 @@ func (r *run) evidence(ctx context.Context) (*Evidence, error) {
 		if err := o.Parse(s.Data); err != nil {
 			return err
 		}
-		e.Outcomes = append(e.Outcomes, Outcome{o.Decision, o.Result, o.Attempts})
+		e.Outcomes = append(e.Outcomes, Outcome{s.Time, o.Decision, o.Result, o.Attempts})
 		return nil
 	})
 }
