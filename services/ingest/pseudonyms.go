@@ -23,7 +23,7 @@ import (
 // order; without a key the id itself. Each is the first half of an HMAC-SHA256 (RFC 2104) of the id, in 32 hexadecimal digits.
 func Pseudonyms(keys config.Secret, id string) []string {
 	var all []string
-	for _, a := range aliases(keys, id) {
+	for _, a := range aliases(pseudonymKeys(keys), id) {
 		all = append(all, a.id)
 	}
 	return all
@@ -35,13 +35,13 @@ type alias struct {
 	key string // that it was made with; empty: it is the sender's own
 }
 
-func aliases(keys config.Secret, id string) []alias {
-	if keys == "" {
+func aliases(keys []string, id string) []alias {
+	if len(keys) == 0 {
 		return []alias{{id, ""}}
 	}
-	var all []alias
-	for _, key := range pseudonymKeys(keys) {
-		all = append(all, alias{keyed(key, id), key})
+	all := make([]alias, len(keys))
+	for i, key := range keys {
+		all[i] = alias{keyed(key, id), key}
 	}
 	return all
 }
@@ -103,7 +103,7 @@ func (s *server) put(b *batch, who string, as func(alias) stream.Message) {
 }
 
 func (s *server) named(b *batch, d doubt, who string) stream.Message {
-	if d.under = aliases(s.config.Pseudonym, who); len(d.under) > 1 {
+	if d.under = aliases(s.keys, who); len(d.under) > 1 {
 		b.doubts = append(b.doubts, d)
 	}
 	return d.as(d.under[0])
@@ -169,11 +169,15 @@ func (s *server) held(ctx context.Context, ids []string) (map[string][]byte, err
 
 // customer is the id by which the topics know the customer whom senders call who. The error is a *refusal.
 func (s *server) customer(ctx context.Context, who string) (string, error) {
-	under := aliases(s.config.Pseudonym, who)
+	under := aliases(s.keys, who)
 	if len(under) == 1 {
 		return under[0].id, nil
 	}
-	known, err := s.held(ctx, Pseudonyms(s.config.Pseudonym, who))
+	ids := make([]string, len(under))
+	for i, a := range under {
+		ids[i] = a.id
+	}
+	known, err := s.held(ctx, ids)
 	if err != nil {
 		return "", err
 	}

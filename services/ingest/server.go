@@ -60,6 +60,7 @@ type server struct {
 	room       budget
 	clients    []client
 	providers  []provider
+	keys       []string // of pseudonyms, the newest first
 	machines   *engagement.Lists
 	now        func() time.Time
 	log        *slog.Logger
@@ -71,7 +72,7 @@ type server struct {
 
 func newServer(c Config, out writer, store snapshots, partitions int32, set app.Settings, now func() time.Time) (*server, error) {
 	run := stream.Run{ID: c.Run.ID, Simulated: c.Run.Simulated()}
-	s := &server{config: c, out: out, almanac: almanac{store: store, run: run, partitions: partitions},
+	s := &server{config: c, keys: pseudonymKeys(c.Pseudonym), out: out, almanac: almanac{store: store, run: run, partitions: partitions},
 		register: register{store: store, run: run, partitions: partitions, assumed: c.Pixels.Assumed(run.Simulated)}, room: budget{limit: c.MaxFlight}, now: now, log: set.Log, tracer: set.Telemetry.Tracer()}
 	var problems [7]error
 	s.clients, problems[5] = c.clients()

@@ -18,10 +18,11 @@ type pseudonymCmd struct {
 // Help is the example.
 func (*pseudonymCmd) Help() string {
 	return `One line for each key, the newest first. While keys are exchanged a customer is known under one of them (docs/edges.md, Pseudonyms):
-tempismo profile, export and erase say of the others that nothing is known.
+tempismo profile, export and erase say of the others that nothing is known. The key stands in PSEUDONYM_KEY, or in the file that
+PSEUDONYM_KEY_FILE names.
 
 Example:
-  PSEUDONYM_KEY_FILE=pseudonym.key tempismo pseudonym anna@example.com`
+  tempismo pseudonym anna@example.com`
 }
 
 // Validate checks the arguments.
@@ -30,14 +31,14 @@ func (c *pseudonymCmd) Validate() error {
 	if c.ID == "" {
 		errs = append(errs, errors.New("<id>: is empty: whom is it about?"))
 	}
-	if c.Keys == "" {
-		errs = append(errs, errors.New("PSEUDONYM_KEY: is not set; without it the topics know customers as senders call them"))
-	}
 	return errors.Join(errs...)
 }
 
 // Run tells.
 func (c *pseudonymCmd) Run(t terminal) error {
+	if c.Keys == "" {
+		return fmt.Errorf("%w: PSEUDONYM_KEY: is not set; without it the topics know customers as senders call them", config.ErrUsage)
+	}
 	all := ingest.Pseudonyms(c.Keys, c.ID)
 	if c.JSON {
 		return t.json(map[string][]string{"pseudonyms": all})
