@@ -181,7 +181,9 @@ func TestRecordsOfOthersBecomeEvents(t *testing.T) {
 		for _, e := range s.events(liveTopic) {
 			got[e.ID] = e
 		}
-		id := func(name, who string) string { return aliases(pseudonymKeys(s.server.config.Pseudonym), who)[0].event("shop-" + name) }
+		id := func(name, who string) string {
+			return aliases(pseudonymKeys(s.server.config.Pseudonym), who)[0].event("shop-" + name)
+		}
 		for name, want := range map[string]struct {
 			actor engagement.Actor
 			rule  string
