@@ -90,8 +90,7 @@ func pseudonymKeys(keys config.Secret) []string {
 
 // doubt is a message of which it is to be found out under which key its customer is known.
 type doubt struct {
-	at    int     // place of it in messages or in erasures
-	erase bool    // in erasures
+	at    int     // place of it in messages
 	under []alias // the newest key's first
 	as    func(alias) stream.Message
 }
@@ -99,20 +98,17 @@ type doubt struct {
 // put adds a message of the customer whom its sender calls who, made by as for whatever id the topics know him by. Before settle it is
 // the newest key's.
 func (s *server) put(b *batch, who string, as func(alias) stream.Message) {
-	b.messages = append(b.messages, s.named(b, doubt{at: len(b.messages), as: as}, who))
-}
-
-func (s *server) named(b *batch, d doubt, who string) stream.Message {
-	if d.under = aliases(s.keys, who); len(d.under) > 1 {
-		b.doubts = append(b.doubts, d)
+	under := aliases(s.keys, who)
+	if len(under) > 1 {
+		b.doubts = append(b.doubts, doubt{len(b.messages), under, as})
 	}
-	return d.as(d.under[0])
+	b.messages = append(b.messages, as(under[0]))
 }
 
 // drop takes the message back that was put last.
 func (b *batch) drop() {
 	b.messages = b.messages[:len(b.messages)-1]
-	if n := len(b.doubts); n > 0 && !b.doubts[n-1].erase && b.doubts[n-1].at == len(b.messages) {
+	if n := len(b.doubts); n > 0 && b.doubts[n-1].at == len(b.messages) {
 		b.doubts = b.doubts[:n-1]
 	}
 }
@@ -138,11 +134,7 @@ func (s *server) settle(ctx context.Context, b *batch) error {
 		d := &b.doubts[i]
 		place := place(d.under, known)
 		s.pseudonyms.Add(ctx, 1, metric.WithAttributeSet(attribute.NewSet(attribute.String("key", strconv.Itoa(place+1)))))
-		switch {
-		case place == 0:
-		case d.erase:
-			b.erasures[d.at] = d.as(d.under[place])
-		default:
+		if place > 0 {
 			b.messages[d.at] = d.as(d.under[place])
 		}
 	}

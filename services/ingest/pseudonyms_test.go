@@ -119,6 +119,31 @@ func TestTheIDOfAnEventTellsNobodysAddress(t *testing.T) {
 	}
 }
 
+// TestADeletionIsUnderEveryKey: whoever may have two profiles, because a key was exchanged just when he came for the first time, is
+// forgotten under both; and nobody has to be asked.
+func TestADeletionIsUnderEveryKey(t *testing.T) {
+	const keys = newerKey + "," + formerKey
+	r := newRig(t, Config{Pseudonym: keys})
+	var b batch
+	hubspot := &provider{name: "hubspot"}
+	r.server.gather(&b, hubspot, []webhook.Element{{Erase: &webhook.Erase{Customer: "7", Before: clock}}}, nil, nil, "")
+	if err := r.server.withhold(t.Context(), &b); err != nil || b.erased != 1 {
+		t.Fatalf("%d erased, %v", b.erased, err)
+	}
+	if err := r.server.keep(t.Context(), topics.Events, hubspot, &b); err != nil {
+		t.Fatal(err)
+	}
+	for _, topic := range []string{topics.Erasures, topics.Attributes} {
+		got := map[string]bool{}
+		for _, record := range r.appended(topic) {
+			got[string(record.Key)] = true
+		}
+		if names := Pseudonyms(keys, "7"); len(got) != 2 || !got[names[0]] || !got[names[1]] {
+			t.Errorf("%s: %v", topic, got)
+		}
+	}
+}
+
 // TestNobodyIsTakenForSomebodyNew: where it cannot be looked up under which key a customer is known, nothing is taken, nor lost.
 func TestNobodyIsTakenForSomebodyNew(t *testing.T) {
 	r := newRig(t, Config{Pseudonym: newerKey + "," + formerKey}) // no profiler has run

@@ -103,7 +103,8 @@ type batch struct {
 	doubts      []doubt
 	unconsented int // opens that were withheld
 	wrong       []wrong
-	erasures    []stream.Message // of customers who are to be forgotten
+	erasures    []stream.Message // of customers who are to be forgotten, one for each key of pseudonyms
+	erased      int              // such customers
 	dead        int              // elements that cannot be taken, where the rest is taken all the same
 	letters     []stream.Message // with the bytes of those, once where several have the same
 	answer      []byte           // of a request that is no batch but wants this answer
@@ -249,7 +250,7 @@ func (s *server) take(e *endpoint) http.Handler {
 			s.events.Add(ctx, int64(b.unconsented), sent.unconsented)
 			if e.provider != nil {
 				s.events.Add(ctx, int64(b.dead), sent.dead)
-				s.events.Add(ctx, int64(len(b.erasures)), sent.erased)
+				s.events.Add(ctx, int64(b.erased), sent.erased)
 			}
 			reply(w, status, "application/json", e.answer(&b))
 		case errors.As(err, &no):
@@ -257,7 +258,7 @@ func (s *server) take(e *endpoint) http.Handler {
 			case len(no.wrong) > 0:
 				s.events.Add(ctx, int64(len(b.messages)+b.ignored+len(b.wrong)), sent.rejected)
 			case no.status == http.StatusServiceUnavailable:
-				s.events.Add(ctx, int64(len(b.messages)+len(b.erasures)+b.dead), sent.unacknowledged)
+				s.events.Add(ctx, int64(len(b.messages)+b.erased+b.dead), sent.unacknowledged)
 				no.status = later
 			case e.provider != nil:
 				s.events.Add(ctx, 1, sent.rejected)
@@ -266,7 +267,7 @@ func (s *server) take(e *endpoint) http.Handler {
 			refuse(w, no)
 		default: // the client has gone
 			status = 499
-			s.events.Add(ctx, int64(len(b.messages)+len(b.erasures)+b.dead), sent.unacknowledged)
+			s.events.Add(ctx, int64(len(b.messages)+b.erased+b.dead), sent.unacknowledged)
 		}
 		if status >= 500 {
 			span.SetStatus(codes.Error, err.Error())

@@ -32,7 +32,7 @@ func (s *server) webhook(p *provider) endpoint {
 				Dead        int     `json:"dead"`
 				Erased      int     `json:"erased"`
 				Refused     []wrong `json:"refused"`
-			}{len(b.messages), b.ignored, b.unconsented, b.dead, len(b.erasures), append([]wrong{}, b.wrong...)}
+			}{len(b.messages), b.ignored, b.unconsented, b.dead, b.erased, append([]wrong{}, b.wrong...)}
 		},
 	}
 }
@@ -94,8 +94,10 @@ func (s *server) gather(b *batch, p *provider, elements []webhook.Element, heade
 		case x.Err != nil:
 			b.bury(i, p, header, x.Raw, x.Err)
 		case x.Erase != nil:
-			d := doubt{at: len(b.erasures), erase: true, as: func(a alias) stream.Message { return s.erasure(p, x.Erase, a.id, traceparent) }}
-			b.erasures = append(b.erasures, s.named(b, d, x.Erase.Customer))
+			b.erased++
+			for _, a := range aliases(s.keys, x.Erase.Customer) { // under whichever keys something is held
+				b.erasures = append(b.erasures, s.erasure(p, x.Erase, a.id, traceparent))
+			}
 		case x.Event == nil:
 			b.ignored++
 		default:
@@ -195,7 +197,7 @@ func (s *server) erase(ctx context.Context, p *provider, b *batch) error {
 	if err := s.out.WriteAll(ctx, topics.Attributes, nothing); err != nil {
 		return err
 	}
-	s.log.InfoContext(ctx, "customers are to be forgotten, as a provider was told", "provider", p.name, "customers", len(b.erasures))
+	s.log.InfoContext(ctx, "customers are to be forgotten, as a provider was told", "provider", p.name, "customers", b.erased)
 	return nil
 }
 
