@@ -460,7 +460,8 @@ func TestSendsGoFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := hubspotWard(t)
 		defer w.network.close()
-		w.put(profilerService, map[string][]byte{address(0): reads(t, 10, 60).Append(nil)})
+		states := map[string][]byte{address(0): reads(t, 10, 60).Append(nil)}
+		w.put(profilerService, states, func(c *stream.Commit) { c.Rebuilding = []byte("until sends wait") })
 		stop := w.start()
 		ctx, cancel := context.WithCancel(t.Context())
 		var sends sync.WaitGroup
@@ -470,6 +471,8 @@ func TestSendsGoFirst(t *testing.T) {
 				}
 			})
 		}
+		synctest.Wait()
+		w.put(profilerService, states)
 		time.Sleep(time.Hour)
 		if n := len(w.wrote(0)); n != 0 {
 			t.Errorf("%d contacts are written while sends wait", n)
