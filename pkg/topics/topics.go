@@ -60,7 +60,7 @@ var All = []Topic{
 	{Digests, Log, 400 * day, []string{"profiler"}, []string{"console", "trainer"}, false},
 	{Deviations, Log, 90 * day, []string{"detector"}, []string{"decider", "console", "alert consumers"}, true},
 	{Models, Broadcast, 400 * day, []string{"trainer"}, []string{"profiler", "detector", "decider", "console"}, true},
-	{Policies, Broadcast, 3650 * day, []string{"tempismo policy apply"}, []string{"decider", "console"}, true},
+	{Policies, Broadcast, 3650 * day, []string{"tempismo policy apply"}, []string{"decider", "console", "connector"}, true},
 	{Requests, Log, 90 * day, []string{"ingest", "marketing automation"}, []string{"decider"}, true},
 	{Ticks, Log, 90 * day, []string{"decider"}, []string{"decider"}, true},
 	{Decisions, Log, 400 * day, []string{"decider"}, []string{"connector", "console"}, true},

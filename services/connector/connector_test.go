@@ -134,7 +134,7 @@ func statuses(codes ...int) func(int, http.ResponseWriter, *http.Request) {
 }
 
 // needed are the topics that a connector needs.
-var needed = []string{topics.Decisions, topics.Outcomes, topics.DeadLetter(topics.Decisions), topics.Events, topics.Attributes, topics.Consents, topics.Erasures}
+var needed = []string{topics.Decisions, topics.Outcomes, topics.DeadLetter(topics.Decisions), topics.Events, topics.Attributes, topics.Consents, topics.Erasures, topics.Policies}
 
 // fixture is a connector on a log in memory with one partition.
 type fixture struct {
@@ -154,11 +154,34 @@ func newFixture(t *testing.T, run stream.Run, answers func(n int, w http.Respons
 	for _, name := range needed {
 		f.log.Create(run.Topic(name), stream.TopicInfo{Partitions: 1, MaxMessageBytes: 1 << 20})
 	}
+	f.inForce(uncapped)
 	f.webhook = webhook.Config{URL: f.receiver.server.URL, Secret: secret, Calls: crm.Calls{Name: "webhook", Timeout: 15 * time.Second, Concurrency: 4, AllowPrivate: true}}
 	if run.Simulated {
 		f.webhook.URL, f.webhook.AllowPrivate = "", false
 	}
 	return f
+}
+
+// uncapped is a policy under which customers may be written to again at once: most tests are of something else.
+func uncapped(p *decision.Policy) {
+	p.CapPerDay, p.CapPerWeek, p.Gap, p.Collision = 0, 0, 0, 0
+	for name, c := range p.Channels {
+		c.CapPerDay, c.CapPerWeek, c.Gap = 0, 0, 0
+		p.Channels[name] = c
+	}
+}
+
+// policyRecord is the default policy with a change, as it stands on send.policies.v1.
+func policyRecord(change func(p *decision.Policy)) []byte {
+	p := decision.Default()
+	change(&p)
+	e := stream.Event{ID: "pl-" + p.Version, Source: "/test", Type: decision.PolicyType, Time: start, Data: p.Append(nil)}
+	return e.Append(nil)
+}
+
+// inForce puts the default policy with a change in force.
+func (f *fixture) inForce(change func(p *decision.Policy)) {
+	f.log.Append(f.run.Topic(topics.Policies), partition, stream.Message{Value: policyRecord(change), Time: start.Add(-1000 * time.Hour)})
 }
 
 // service makes a connector as Run does.

@@ -119,6 +119,7 @@ func aThousandDecisions(t *testing.T, fake *sandbox.Fake, open func(*http.Client
 	for _, name := range needed {
 		log.Create(name, stream.TopicInfo{Partitions: 1, MaxMessageBytes: 1 << 20})
 	}
+	log.Append(topics.Policies, partition, stream.Message{Value: policyRecord(uncapped), Time: began})
 	expires := map[string]time.Time{}
 	for i := range decisions {
 		life := 12 * time.Hour

@@ -25,6 +25,7 @@ type delivery struct {
 	id       string
 	request  string // that it releases, if any
 	channel  string
+	segment  string           // the customer's, in the policy that it was made by
 	known    map[string]int64 // the last record that the decider had read, by topic
 	typ      string
 	customer string
@@ -63,7 +64,7 @@ func parse(r *stream.Record, run stream.Run) (*delivery, error) {
 	if d.expires = data.ExpiresAt; d.expires.Sub(d.time) > decision.MaxExpiry {
 		return nil, fmt.Errorf("expires_at: more than %v after time", decision.MaxExpiry)
 	}
-	d.request, d.channel = strings.Clone(data.Request), data.Channel
+	d.request, d.channel, d.segment = strings.Clone(data.Request), data.Channel, data.Segment
 	if strings.HasPrefix(e.Source, "/tempismo/decider/"+run.ID+"/") { // positions of another run, whose records were copied, mean nothing here
 		d.known = positions(data.MadeFrom.Positions, r.Partition)
 	}
@@ -144,12 +145,18 @@ func (w *worker) deliver(ctx, late context.Context, d *delivery) bool {
 			}
 			continue
 		}
-		why, err := w.forbidden(ctx, d)
-		if err != nil {
+		if w.told.catchUp(ctx) != nil {
 			return false
 		}
-		if why != "" {
+		switch why, until := w.forbids(d); {
+		case why == "":
+		case until.IsZero(), !until.Before(d.expires):
 			return drop(decision.Suppressed, why)
+		default: // what forbids it is over before it expires, and a new policy may end it earlier
+			if w.clock.Sleep(ctx, min(until.Sub(now), askAgain)) != nil {
+				return false
+			}
+			continue
 		}
 
 		a, called := w.attempt(ctx, late, d, attempts+1)
@@ -253,13 +260,28 @@ func (w *worker) look(ctx, late context.Context, d *delivery, looker crm.Looker)
 	return a, true
 }
 
-// forbidden says what customers have said by now that a decision must not be carried out against; empty: nothing. The error is
-// ctx's.
-func (w *worker) forbidden(ctx context.Context, d *delivery) (string, error) {
-	if err := w.told.catchUp(ctx); err != nil {
-		return "", err
+// askAgain is how often it is asked whether the policy still has a decision wait.
+const askAgain = time.Minute
+
+// forbids says why a decision must not be carried out now, by what has been read of customers and policies, and until when; zero: for
+// good. An empty reason: it may. Caps, gaps and collisions are those of the policy in force, and go by the times of calls: the decider
+// has kept them between decisions, and what comes late would still come at once. A simulated run has nobody who could be written to too
+// often.
+func (w *worker) forbids(d *delivery) (why string, until time.Time) {
+	if why := w.told.forbids(d); why != "" || w.run.Simulated {
+		return why, time.Time{}
 	}
-	return w.told.forbids(d), nil
+	got := w.ledger.got(d.customer, d.id)
+	if len(got) == 0 {
+		return "", time.Time{}
+	}
+	policy := w.told.inForce()
+	until, rule := policy.Again(d.channel, d.segment, got, w.clock.Now())
+	if rule == "" {
+		return "", time.Time{}
+	}
+	return fmt.Sprintf("%s of policy %s: of the calls of the last week, %d for this customer, the last ones leave no room for another before %s",
+		rule, policy.Version, len(got), until.Format(time.RFC3339)), until
 }
 
 // now is the clock that expiry goes by: the wall in a live run, event time in a simulated one, where the first attempt
@@ -307,14 +329,14 @@ func (w *worker) attempt(ctx, late context.Context, d *delivery, n int) (crm.Ans
 		}
 	}()
 	live := func() bool { return ctx.Err() == nil && w.now(d, n-1).Before(d.expires) && !w.target.isGone() }
-	if !live() || !w.write(late, d, &decision.Outcome{Decision: d.id, Request: d.request, Connector: w.name, Result: decision.Attempting, Attempts: n}) {
+	if !live() || !w.write(late, d, &decision.Outcome{Decision: d.id, Request: d.request, Connector: w.name, Channel: d.channel, Result: decision.Attempting, Attempts: n}) {
 		return crm.Answer{}, false
 	}
 	// What was said until now is still in time. It is asked before the partition is confirmed, which must not grow old.
-	if why, err := w.forbidden(ctx, d); err != nil || why != "" {
+	if w.told.catchUp(ctx) != nil || w.target.space(ctx, w.clock) != nil {
 		return crm.Answer{}, false
 	}
-	if w.target.space(ctx, w.clock) != nil || w.told.forbids(d) != "" { // others have read on meanwhile
+	if why, _ := w.forbids(d); why != "" { // others may have read on meanwhile
 		return crm.Answer{}, false
 	}
 	// An owner who slept through the loss of his partition finds out here, and not by calling.
@@ -342,7 +364,8 @@ func (w *worker) attempt(ctx, late context.Context, d *delivery, n int) (crm.Ans
 
 // conclude writes a decision's result, and reports whether it was acknowledged.
 func (w *worker) conclude(late context.Context, d *delivery, result decision.Result, attempts int, detail string) bool {
-	if !w.write(late, d, &decision.Outcome{Decision: d.id, Request: d.request, Connector: w.name, Result: result, CRMID: d.crmID, Attempts: attempts, Detail: detail}) {
+	o := &decision.Outcome{Decision: d.id, Request: d.request, Connector: w.name, Channel: d.channel, Result: result, CRMID: d.crmID, Attempts: attempts, Detail: detail}
+	if !w.write(late, d, o) {
 		return false
 	}
 	count(w.metrics.outcomes, with("result", string(result)))
@@ -375,7 +398,7 @@ func (w *worker) write(late context.Context, d *delivery, o *decision.Outcome) b
 	if day := now.Add(decision.MaxExpiry); o.Result.Final() && day.After(forget) { // what comes of it, and copies
 		forget = day
 	}
-	w.ledger.note(o, d.customer, now, forget.Add(margin))
+	w.ledger.note(o, d.customer, at, now, forget.Add(margin))
 	return true
 }
 

@@ -1,6 +1,7 @@
 package connector
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,7 +21,8 @@ type ledger struct {
 	entries map[string]entry
 	sent    map[string]string   // by request: the decision under which it was released, or may have been
 	written map[string][]string // by customer: decisions that were called for
-	sweepAt int                 // number of entries at which the forgotten ones are taken out
+	week    week
+	sweepAt int // number of entries at which the forgotten ones are taken out
 }
 
 // entry is one decision.
@@ -39,7 +41,7 @@ type entry struct {
 const margin = time.Hour
 
 func newLedger() *ledger {
-	return &ledger{entries: map[string]entry{}, sent: map[string]string{}, written: map[string][]string{}, sweepAt: 4096}
+	return &ledger{entries: map[string]entry{}, sent: map[string]string{}, written: map[string][]string{}, week: newWeek(), sweepAt: 4096}
 }
 
 func (l *ledger) get(id string) entry {
@@ -75,10 +77,25 @@ func (l *ledger) sends(customer, message string, result decision.Result) (of []d
 	return of
 }
 
-// note keeps an outcome about a customer in mind. A final result stays final, whatever comes after it.
-func (l *ledger) note(o *decision.Outcome, customer string, now, forget time.Time) {
+// got is what a customer has got in the last week, or may have, apart from a decision.
+func (l *ledger) got(customer, apart string) []decision.Sent {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.week.but(apart, customer)
+}
+
+// called notes of an outcome about a customer, which is of a time, only what caps go by.
+func (l *ledger) called(o *decision.Outcome, customer string, at time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.week.note(o, customer, at)
+}
+
+// note keeps an outcome about a customer, which is of a time, in mind. A final result stays final, whatever comes after it.
+func (l *ledger) note(o *decision.Outcome, customer string, at, now, forget time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.week.note(o, customer, at)
 	e := l.entries[o.Decision]
 	e.attempts = max(e.attempts, o.Attempts)
 	e.final = e.final || o.Result.Final()
@@ -145,8 +162,8 @@ func (l *ledger) went(e *entry, o *decision.Outcome, customer string) {
 	}
 }
 
-// rebuild reads the outcomes of one partition from since on up to its end into the ledger.
-func rebuild(ctx context.Context, log stream.Log, topic string, partition int32, connector string, since, now time.Time, l *ledger) error {
+// rebuild reads the outcomes of one partition from since on up to its end into the ledger, and what caps go by from a time before on.
+func rebuild(ctx context.Context, log stream.Log, topic string, partition int32, connector string, before, since, now time.Time, l *ledger) error {
 	_, end, err := log.Bounds(ctx, topic, partition)
 	if err != nil {
 		return fmt.Errorf("bounds of %s/%d: %w", topic, partition, err)
@@ -155,7 +172,14 @@ func rebuild(ctx context.Context, log stream.Log, topic string, partition int32,
 	if err != nil {
 		return err
 	}
-	return read(ctx, log, topic, partition, from, end, func(r *stream.Record) {
+	first, err := firstSince(ctx, log, topic, partition, before)
+	if err != nil {
+		return err
+	}
+	return read(ctx, log, topic, partition, min(first, from), end, func(r *stream.Record) {
+		if r.Offset < from && !ofCalls(r.Value) {
+			return
+		}
 		e, err := stream.ParseEvent(r.Value)
 		if err != nil || e.Type != decision.OutcomeType {
 			return // not written by a connector: no intent of ours
@@ -164,8 +188,24 @@ func rebuild(ctx context.Context, log stream.Log, topic string, partition int32,
 		if o.Parse(e.Data) != nil || o.Connector != connector {
 			return
 		}
-		l.note(&o, e.Subject, now, r.Time.Add(decision.MaxExpiry+margin))
+		if r.Offset < from {
+			l.called(&o, e.Subject, e.Time)
+			return
+		}
+		l.note(&o, e.Subject, e.Time, now, r.Time.Add(decision.MaxExpiry+margin))
 	})
+}
+
+// ofCalls reports whether an outcome may say when somebody was called or that he was not, without parsing it: three of four do not. An
+// attempt stands before what was accepted.
+func ofCalls(value []byte) bool {
+	_, result, ok := bytes.Cut(value, []byte(`"result":"`)) // as Outcome.Append writes it
+	for _, other := range [...]decision.Result{decision.Accepted, decision.Delivered, decision.Opened, decision.Clicked, decision.Converted} {
+		if ok && bytes.HasPrefix(result, []byte(other)) {
+			return false
+		}
+	}
+	return true
 }
 
 // read calls each for the records of a partition in [from, end).

@@ -54,7 +54,7 @@ type service struct {
 func (s *service) serve(ctx context.Context) error {
 	decisions, outcomes, letters := s.run.Topic(topics.Decisions), s.run.Topic(topics.Outcomes), s.run.Topic(topics.DeadLetter(topics.Decisions))
 	names := []string{decisions, outcomes, letters}
-	alike := []string{outcomes, s.run.Topic(topics.Events)} // those that are read beside the decisions of a partition
+	alike := []string{outcomes, s.run.Topic(topics.Events), s.run.Topic(topics.Policies)} // those that are read beside the decisions of a partition
 	for _, on := range saidOn {
 		alike = append(alike, s.run.Topic(on.name))
 	}

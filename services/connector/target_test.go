@@ -116,7 +116,7 @@ func TestTheLedgerForgets(t *testing.T) {
 	for i := range 2 * 4096 {
 		l.entries[strconv.Itoa(i)] = entry{final: true, forget: start.Add(2 * time.Hour)}
 	}
-	l.note(outcome("d-new"), "C-1", start.Add(time.Hour), start.Add(2*time.Hour))
+	l.note(outcome("d-new"), "C-1", start, start.Add(time.Hour), start.Add(2*time.Hour))
 	if l.get("d-old").final {
 		t.Error("an entry past its time is still there")
 	}

@@ -16,9 +16,9 @@ import (
 	"github.com/tempismo/tempismo/pkg/topics"
 )
 
-// told is what the customers of one partition have said lately. The decider has asked what they want when it decided, and a
-// decision lives for a day at most, so that nothing older can be news to it: told is read anew at every takeover, and holds
-// no more than that.
+// told is what the customers of one partition have said lately, and the policy in force. The decider has asked what they want when it
+// decided, and a decision lives for a day at most, so that nothing older can be news to it: told is read anew at every takeover, and
+// holds no more than that.
 //
 // It is read when a delivery asks, up to the end that the topics have then, and not in the background: what was acknowledged
 // before the question is in the answer, and a log that cannot be read stops the calls.
@@ -35,14 +35,16 @@ type told struct {
 
 	mu        sync.Mutex
 	customers map[string]*said
-	sweepAt   int // number of customers at which the forgotten ones are taken out
+	sweepAt   int              // number of customers at which the forgotten ones are taken out
+	policy    *decision.Policy // as deciders have it
 }
 
-// feed is one topic on which something is said of customers.
+// feed is one topic that is followed.
 type feed struct {
-	name   string // as decisions name it
-	topic  string // on the wire
-	read   func(e *stream.Event, s *said, m mark) error
+	name   string                                            // as decisions name it
+	topic  string                                            // on the wire
+	first  func(ctx context.Context, f *feed) (int64, error) // where to begin
+	take   func(r *stream.Record) error                      // the lock is held
 	cursor stream.Cursor
 	next   int64 // -1: not known
 }
@@ -79,11 +81,58 @@ var saidOn = [...]struct {
 }
 
 func newTold(log stream.Log, run stream.Run, partition int32) *told {
-	t := &told{log: log, partition: partition, reading: make(chan struct{}, 1), customers: map[string]*said{}, sweepAt: 4096}
+	policy := decision.Default()
+	t := &told{log: log, partition: partition, reading: make(chan struct{}, 1), customers: map[string]*said{}, sweepAt: 4096, policy: &policy}
 	for _, on := range saidOn {
-		t.feeds = append(t.feeds, &feed{name: on.name, topic: run.Topic(on.name), read: on.read, next: -1})
+		t.feeds = append(t.feeds, &feed{name: on.name, topic: run.Topic(on.name), next: -1, first: t.lately, take: func(r *stream.Record) error {
+			return t.hear(r, on.name, on.read)
+		}})
 	}
+	t.feeds = append(t.feeds, &feed{name: topics.Policies, topic: run.Topic(topics.Policies), next: -1, first: t.lastPolicy, take: t.adopt})
 	return t
+}
+
+// lately is where what can be news to a decision begins.
+func (t *told) lately(ctx context.Context, f *feed) (int64, error) {
+	return firstSince(ctx, t.log, f.topic, t.partition, t.now().Add(-decision.MaxExpiry-skew))
+}
+
+// lastPolicy is where the last policy stands that can be read, which may be years old: those before it are of no interest.
+func (t *told) lastPolicy(ctx context.Context, f *feed) (int64, error) {
+	start, end, err := t.log.Bounds(ctx, f.topic, t.partition)
+	if err != nil {
+		return 0, fmt.Errorf("bounds of %s/%d: %w", f.topic, t.partition, err)
+	}
+	for at := end - 1; at >= start; at-- {
+		readable := false
+		err := read(ctx, t.log, f.topic, t.partition, at, at+1, func(r *stream.Record) {
+			_, err := decision.ParsePolicyRecord(r.Value)
+			readable = err == nil
+		})
+		if err != nil {
+			return 0, err
+		}
+		if readable {
+			return at, nil
+		}
+	}
+	return start, nil
+}
+
+// adopt puts a policy in force.
+func (t *told) adopt(r *stream.Record) error {
+	p, err := decision.ParsePolicyRecord(r.Value)
+	if err == nil {
+		t.policy = p
+	}
+	return err
+}
+
+// inForce is the policy in force, which is not changed.
+func (t *told) inForce() *decision.Policy {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.policy
 }
 
 // readAttributes takes the answer that stands among the attributes, if there is one.
@@ -229,13 +278,13 @@ func (t *told) follow(ctx context.Context, f *feed) error {
 // errTaken is not the log's own error, because it is no reason to give up: what can be news is looked for anew.
 var errTaken = errors.New("the log does not hold what was to be read next")
 
-// open begins where reading has come to or, at first, with what can be news to a decision.
+// open begins where reading has come to or, at first, where the feed says.
 func (t *told) open(ctx context.Context, f *feed) (err error) {
 	if f.cursor != nil {
 		return nil
 	}
 	if f.next < 0 {
-		if f.next, err = firstSince(ctx, t.log, f.topic, t.partition, t.now().Add(-decision.MaxExpiry-skew)); err != nil {
+		if f.next, err = f.first(ctx, f); err != nil {
 			f.next = -1
 			return err
 		}
@@ -267,32 +316,9 @@ func (t *told) take(f *feed, records []stream.Record) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for i := range records {
-		r := &records[i]
-		if len(r.Value) == 0 { // attributes that are deleted
-			continue
-		}
-		e, err := stream.ParseEvent(r.Value)
-		if err == nil && e.Subject != string(r.Key) {
-			err = errors.New("subject: is not the key of the record")
-		}
-		var s *said
-		if err == nil {
-			if s = t.customers[e.Subject]; s == nil {
-				s = &said{}
-			}
-			err = f.read(&e, s, mark{f.name, r.Offset})
-		}
-		if err != nil {
+		if f.take(&records[i]) != nil {
 			t.unread(f.name)
-			continue
 		}
-		if len(s.answers) == 0 && s.erased == nil {
-			continue
-		}
-		if forget := r.Time.Add(decision.MaxExpiry + skew + margin); forget.After(s.forget) {
-			s.forget = forget
-		}
-		t.customers[strings.Clone(e.Subject)] = s
 	}
 	if len(t.customers) < t.sweepAt {
 		return
@@ -304,4 +330,33 @@ func (t *told) take(f *feed, records []stream.Record) {
 		}
 	}
 	t.sweepAt = max(4096, 2*len(t.customers))
+}
+
+// hear notes what one record of a feed says of a customer.
+func (t *told) hear(r *stream.Record, feed string, read func(e *stream.Event, s *said, m mark) error) error {
+	if len(r.Value) == 0 { // attributes that are deleted
+		return nil
+	}
+	e, err := stream.ParseEvent(r.Value)
+	if err != nil {
+		return err
+	}
+	if e.Subject != string(r.Key) {
+		return errors.New("subject: is not the key of the record")
+	}
+	s := t.customers[e.Subject]
+	if s == nil {
+		s = &said{}
+	}
+	if err := read(&e, s, mark{feed, r.Offset}); err != nil {
+		return err
+	}
+	if len(s.answers) == 0 && s.erased == nil {
+		return nil
+	}
+	if forget := r.Time.Add(decision.MaxExpiry + skew + margin); forget.After(s.forget) {
+		s.forget = forget
+	}
+	t.customers[strings.Clone(e.Subject)] = s
+	return nil
 }

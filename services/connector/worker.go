@@ -54,7 +54,7 @@ func (w *worker) follow() {
 			err := f()
 			switch {
 			case err != nil && ctx.Err() == nil:
-				w.health.Set("consents", false, "it cannot be read what customers have said, so nobody is called")
+				w.health.Set("consents", false, "it cannot be read what customers have said, and the policy, so nobody is called")
 				deaf = true
 			case err == nil && deaf:
 				w.health.Set("consents", true, "")
@@ -104,7 +104,7 @@ func (w *worker) work(ctx context.Context) error {
 }
 
 // takeover finds where to begin, and rebuilds the ledger: from the time of the first record not known to be done, and
-// further back by as much as a decision can live, for copies of decisions from before.
+// further back by as much as a decision can live, for copies of decisions from before, and by as much as caps look back, for those.
 func (w *worker) takeover(ctx context.Context) (offset int64, err error) {
 	partition := w.assignment.Partition()
 	err = w.retry(ctx, "takeover", func() error {
@@ -136,8 +136,12 @@ func (w *worker) takeover(ctx context.Context) (offset int64, err error) {
 		if life := now.Add(-decision.MaxExpiry); life.Before(since) {
 			since = life
 		}
+		before := since
+		if caps := now.Add(-decision.Memory); !w.run.Simulated && caps.Before(before) {
+			before = caps
+		}
 		w.ledger = newLedger()
-		return rebuild(ctx, w.log, w.outcomesTopic, partition, w.name, since.Add(-skew), now, w.ledger)
+		return rebuild(ctx, w.log, w.outcomesTopic, partition, w.name, before.Add(-skew), since.Add(-skew), now, w.ledger)
 	})
 	return offset, err
 }

@@ -41,12 +41,17 @@ func commit(list []commitment, p *pending) []commitment {
 	return slices.Insert(list, at, commitment{p.at, p.channel, p.id})
 }
 
-// bans is what commitments forbid to a send in a channel.
+// bans is what commitments forbid to a send in a channel, and what the state cannot remember.
 func (d *desk) bans(channel string, c *Channel, list []commitment) []ban {
+	bans, all := d.Policy.bans(channel, c, list)
+	return crowded(bans, all, maxSent, week)
+}
+
+// bans is what commitments, in order of time, forbid to a send in a channel with these rules. It returns their times, too.
+func (p *Policy) bans(channel string, c *Channel, list []commitment) ([]ban, []int64) {
 	if len(list) == 0 {
-		return nil
+		return nil, nil
 	}
-	p := d.Policy
 	all, own := make([]int64, 0, len(list)), make([]int64, 0, len(list))
 	var bans []ban
 	around := func(at int64, span Duration, rule string) {
@@ -67,8 +72,7 @@ func (d *desk) bans(channel string, c *Channel, list []commitment) []ban {
 	bans = crowded(bans, all, p.CapPerDay, day)
 	bans = crowded(bans, all, p.CapPerWeek, week)
 	bans = crowded(bans, own, c.CapPerDay, day)
-	bans = crowded(bans, own, c.CapPerWeek, week)
-	return crowded(bans, all, maxSent, week)
+	return crowded(bans, own, c.CapPerWeek, week), all
 }
 
 // crowded adds where one more of the times would be more than limit within a span: any limit of them in a row, if they lie

@@ -197,6 +197,7 @@ type Outcome struct {
 	Decision  string `json:"decision"`
 	Request   string `json:"request,omitempty"` // that the decision released
 	Connector string `json:"connector"`
+	Channel   string `json:"channel,omitempty"` // of the decision; absent: of what the customer did next
 	Result    Result `json:"result"`
 	CRMID     string `json:"crm_id"`   // the CRM's own id of the send, if it gave one
 	Attempts  int    `json:"attempts"` // calls so far, this one included
