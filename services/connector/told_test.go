@@ -328,8 +328,8 @@ func TestWhatIsSaidIsForgotten(t *testing.T) {
 func TestOneReadingForAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fixture{t: t, log: streamtest.NewLog(), clock: &fakeClock{now: start}, run: live()}
-		for _, on := range saidOn {
-			f.log.Create(on.name, stream.TopicInfo{Partitions: 1})
+		for _, name := range needed {
+			f.log.Create(name, stream.TopicInfo{Partitions: 1})
 		}
 		told := newTold(f.log, f.run, partition)
 		told.now = f.clock.Now
