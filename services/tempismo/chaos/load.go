@@ -27,6 +27,7 @@ type LoadConfig struct {
 	Seed      uint64
 	Customers int           // who have a history; 0: 384
 	Rate      int           // events a second to begin with; 0: 500
+	Gap       time.Duration // least time between two sends to a customer, by the policy
 	Ingest    func() string // address (http://host:port) of an ingest to send a share of the events to; nil, or empty: none
 }
 
@@ -179,12 +180,12 @@ func (l *Load) Preload(ctx context.Context) error {
 	return nil
 }
 
-// ApplyPolicy puts a policy in force in which every hour is open, no day is closed and nothing is capped, and a tenth of the
+// ApplyPolicy puts a policy in force in which every hour is open, no day is closed and nothing is capped but by the gap, and a tenth of the
 // customers is held out. at is the time of the record; zero: now.
 func (l *Load) ApplyPolicy(ctx context.Context, version string, at time.Time) error {
 	p := decision.Default()
 	p.Version, p.Zone, p.Quiet, p.Lead, p.Closed = version, "UTC", calendar.Window{}, nil, calendar.None
-	p.CapPerDay, p.CapPerWeek, p.Gap, p.Collision, p.Overlap = 0, 0, 0, 0, 1
+	p.CapPerDay, p.CapPerWeek, p.Gap, p.Collision, p.Overlap = 0, 0, decision.Duration(l.config.Gap), 0, 1
 	p.Experiment.Holdout = .1
 	for name, c := range p.Channels {
 		c.Windows, c.Prime = []calendar.Opening{{Window: calendar.Window{To: 24 * 60}}}, nil

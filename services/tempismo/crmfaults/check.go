@@ -16,6 +16,7 @@ type Evidence struct {
 	Ahead     int     // calls that may come beyond it in a window: those that had their turn while Kafka stood still
 	Processes int
 	Patience  time.Duration // how long a call may be under way
+	Gap       time.Duration // least time between two messages to a customer
 	Requests  int           // that were placed
 
 	Decided  []Decided // every record that may be carried out, in the order of the topic, without copies
@@ -66,6 +67,7 @@ const (
 	denied         = "was sent, and is said not to be"
 	unknownResult  = "has an outcome that none of this can lead to"
 	disorder       = "called after a later decision for the same customer"
+	crowded        = "called too soon after another message to the customer"
 	tooFast        = "calls came faster than the rate"
 	overLimit      = "calls were beyond the CRM's limit"
 	impatient      = "called while the CRM had asked to be left alone"
@@ -122,6 +124,8 @@ func (e *Evidence) check() (found []Finding, counts map[string]int) {
 	broken(requestTwice, several(forRequest))
 
 	final, finals, attempts, ended := map[string]decision.Result{}, map[string]int{}, map[string]int{}, map[string]time.Time{}
+	intent := map[string]time.Time{} // of decisions: the last one
+	room := map[string]time.Time{}   // of customers: from when on the policy has room for another message
 	var unasked, wrong []string
 	for _, o := range e.Outcomes {
 		if byID[o.Decision] == nil {
@@ -130,12 +134,19 @@ func (e *Evidence) check() (found []Finding, counts map[string]int) {
 		}
 		attempts[o.Decision] = max(attempts[o.Decision], o.Attempts)
 		if !o.Result.Final() {
+			intent[o.Decision] = o.At
 			continue
 		}
 		final[o.Decision], ended[o.Decision] = o.Result, o.At
 		finals[o.Decision]++
 		switch o.Result {
-		case decision.Accepted, decision.Unknown, decision.TooLate:
+		case decision.Accepted, decision.Unknown:
+			room[byID[o.Decision].Customer] = intent[o.Decision].Add(e.Gap)
+		case decision.TooLate:
+		case decision.Suppressed:
+			if d := byID[o.Decision]; room[d.Customer].Before(d.Expires) {
+				wrong = append(wrong, o.Decision+": suppressed, and there was room for it")
+			}
 		default:
 			wrong = append(wrong, o.Decision+": "+string(o.Result))
 		}
@@ -144,14 +155,14 @@ func (e *Evidence) check() (found []Finding, counts map[string]int) {
 	broken(unknownResult, wrong)
 	broken(spokenTwice, several(finals))
 	var silent, lost, lie, deny []string
-	turn := map[string]time.Time{} // of customers: when their last decision ended, for one comes after the other
+	turn := map[string]time.Time{} // of customers: when there is room after their last decision, for one comes after the other
 	for i := range e.Decided {
 		d := &e.Decided[i]
 		result, n, begins := final[d.ID], sent[d.ID], d.Time
 		if turn[d.Customer].After(begins) {
 			begins = turn[d.Customer]
 		}
-		turn[d.Customer] = ended[d.ID]
+		turn[d.Customer] = ended[d.ID].Add(e.Gap)
 		switch {
 		case finals[d.ID] == 0:
 			silent = append(silent, d.ID)
@@ -177,6 +188,7 @@ func (e *Evidence) check() (found []Finding, counts map[string]int) {
 	broken(notSent, lost)
 
 	e.calls(broken, counts, order, byID)
+	e.gaps(broken, byID, final)
 
 	var open, again []string
 	for id, n := range e.Ended {
@@ -256,6 +268,32 @@ func (e *Evidence) calls(broken func(string, []string), counts map[string]int, o
 	if e.Limited > 0 {
 		broken(overLimit, slices.Repeat([]string{"a call"}, e.Limited))
 	}
+}
+
+// gaps judges how long after the last call for another message to the customer one came, of those that went out or may have. It goes by
+// when calls arrived; from the intent, by which the connector goes, to that it may take a little, for which there is a quarter of the gap.
+func (e *Evidence) gaps(broken func(string, []string), byID map[string]*Decided, final map[string]decision.Result) {
+	type call struct {
+		decision string
+		at       time.Time
+	}
+	last, other := map[string]call{}, map[string]call{} // by customer: the last call of all, and the last one that counts of a decision before
+	var soon []string
+	for i := range e.Calls {
+		c := &e.Calls[i]
+		d := byID[c.Decision]
+		if d == nil {
+			continue
+		}
+		if before := last[d.Customer]; before.decision != d.ID && (final[before.decision] == decision.Accepted || final[before.decision] == decision.Unknown) {
+			other[d.Customer] = before
+		}
+		last[d.Customer] = call{d.ID, c.Arrived}
+		if before := other[d.Customer]; before.decision != "" && before.decision != d.ID && c.Arrived.Sub(before.at) < e.Gap*3/4 {
+			soon = append(soon, fmt.Sprintf("%s, %v after %s", d.ID, c.Arrived.Sub(before.at).Round(time.Millisecond), before.decision))
+		}
+	}
+	broken(crowded, soon)
 }
 
 // busiest is the most of the times, which are sorted, that a window holds, wherever it begins.

@@ -17,7 +17,7 @@ var noon = time.Date(2026, 12, 3, 12, 0, 0, 0, time.UTC)
 // sound is the evidence of a run in which everything held: twenty decisions, each called once, the first six with a fault of
 // each kind. The first one, which was answered with 429, was called again.
 func sound() *Evidence {
-	e := &Evidence{Key: true, Rate: 10, Ahead: 2, Processes: 1, Patience: time.Second, Requests: 1, Ended: map[string]int{"r-1": 1}, Passed: []string{"d-passed"}}
+	e := &Evidence{Key: true, Rate: 10, Ahead: 2, Processes: 1, Patience: time.Second, Gap: 10 * time.Second, Requests: 1, Ended: map[string]int{"r-1": 1}, Passed: []string{"d-passed"}}
 	for i := range 20 {
 		d := Decided{ID: fmt.Sprintf("d-%d", i), Customer: fmt.Sprintf("c%d", i%10), Time: noon, Expires: noon.Add(20 * time.Minute)}
 		if i == 1 {
@@ -73,7 +73,9 @@ func TestCheckNotices(t *testing.T) {
 			e.Outcomes[9] = Outcome{noon, "d-4", decision.Suppressed, 3}
 		}},
 		{disorder, func(e *Evidence) { e.Calls = append(e.Calls, Call{Decision: "d-3", Arrived: noon.Add(time.Minute)}) }},
+		{crowded, func(e *Evidence) { e.Calls[14].Arrived = e.Calls[4].Arrived.Add(7 * time.Second) }},
 		{tooFast, func(e *Evidence) {
+			e.Gap = 0
 			for i := range e.Calls {
 				e.Calls[i].Arrived = noon.Add(10*time.Second + time.Duration(i)*time.Millisecond)
 			}
@@ -112,6 +114,29 @@ func TestWhatIsNoFinding(t *testing.T) {
 	e.Kills = []time.Time{e.Calls[9].Arrived.Add(10 * time.Millisecond)}
 	if found, _ := e.check(); len(found) > 0 {
 		t.Errorf("found %v", found)
+	}
+}
+
+// A decision is suppressed where there is no room for it while it lives, and what was certainly not taken leaves room.
+func TestWhatIsSuppressed(t *testing.T) {
+	for _, r := range []struct {
+		life   time.Duration
+		before decision.Result
+		want   int
+	}{{20 * time.Second, decision.Accepted, 0}, {25 * time.Second, decision.Accepted, 1}, {20 * time.Second, decision.TooLate, 1}} {
+		e := sound()
+		e.Decided[14].Expires = noon.Add(r.life)
+		e.Sent = slices.Delete(e.Sent, 14, 15)
+		e.Outcomes[2*14+1].Result = decision.Suppressed
+		e.Calls = slices.Delete(e.Calls, 14, 15)
+		if r.before == decision.TooLate {
+			e.Sent = slices.Delete(e.Sent, 4, 5)
+			e.Decided[4].Expires = noon.Add(time.Minute)
+			e.Outcomes[2*4+1].Result = r.before
+		}
+		if found, _ := e.check(); len(found) != r.want || r.want > 0 && found[0].What != unknownResult {
+			t.Errorf("%+v: found %v", r, found)
+		}
 	}
 }
 

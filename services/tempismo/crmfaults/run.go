@@ -58,10 +58,11 @@ type Report struct {
 const (
 	partitions  = 8 // so that what waits for minutes fills none of them
 	concurrency = 50
-	timeout     = 5 * time.Second // of a call
-	slow        = 7 * time.Second // how late a late answer is
-	rest        = 4 * time.Second // that a CRM asks for, where it says how long
-	patience    = 5 * time.Minute // beyond the life of the decisions
+	timeout     = 5 * time.Second  // of a call
+	slow        = 7 * time.Second  // how late a late answer is
+	rest        = 4 * time.Second  // that a CRM asks for, where it says how long
+	gap         = 20 * time.Second // between two messages to a customer, by the policy
+	patience    = 10 * time.Minute // beyond the life of the decisions: what was called at its end is looked up for six
 )
 
 // run is one run under way.
@@ -163,9 +164,9 @@ func (r *run) rate() float64 {
 	return r.Mode.Rate
 }
 
-// policy puts the one of package chaos in force, which lets everything out at any hour.
+// policy puts the one of package chaos in force, which lets everything out at any hour, if not too soon after the last.
 func (r *run) policy(ctx context.Context) error {
-	l, err := chaos.NewLoad(ctx, chaos.LoadConfig{Kafka: r.kafka(), Run: r.run, Seed: r.Seed})
+	l, err := chaos.NewLoad(ctx, chaos.LoadConfig{Kafka: r.kafka(), Run: r.run, Seed: r.Seed, Gap: gap})
 	if err != nil {
 		return err
 	}
@@ -343,7 +344,7 @@ func (r *run) drained(ctx context.Context) error {
 // evidence reads what is left.
 func (r *run) evidence(ctx context.Context) (*Evidence, error) {
 	e := &Evidence{
-		Key: r.Mode.Key, Rate: r.rate(), Ahead: concurrency * r.Processes, Processes: r.Processes, Patience: timeout,
+		Key: r.Mode.Key, Rate: r.rate(), Ahead: concurrency * r.Processes, Processes: r.Processes, Patience: timeout, Gap: gap,
 		Requests: (r.Decisions + 5) / 10, Calls: r.front.log(), Kills: r.kills, Ended: map[string]int{},
 	}
 	known := map[string]bool{}

@@ -13,7 +13,7 @@ type Sabotage struct {
 // Sabotages are all.
 var Sabotages = []Sabotage{
 	{"intent", "braze-campaign", sentTwice, []chaos.Change{
-		{File: "delivery.go", Old: "if !live() || !w.write(late, d, &decision.Outcome{Decision: d.id, Request: d.request, Connector: w.name, Result: decision.Attempting, Attempts: n}) {", With: "if !live() {"},
+		{File: "delivery.go", Old: "if !live() || !w.write(late, d, &decision.Outcome{Decision: d.id, Request: d.request, Connector: w.name, Channel: d.channel, Result: decision.Attempting, Attempts: n}) {", With: "if !live() {"},
 	}},
 	{"unknown", "customerio-transactional", sentTwice, []chaos.Change{
 		{File: "delivery.go", Old: "case crm.Unknown:\n\t\t\tif !w.target.traits.Key {", With: "case crm.Unknown:\n\t\t\tif false {"},
@@ -28,6 +28,9 @@ var Sabotages = []Sabotage{
 	}},
 	{"order", "mautic", disorder, []chaos.Change{
 		{File: "worker.go", Old: "if before != nil {", With: "if before != nil && false {"},
+	}},
+	{"gap", "klaviyo", crowded, []chaos.Change{
+		{File: "delivery.go", Old: "if why := w.told.forbids(d); why != \"\" || w.run.Simulated {", With: "if why := w.told.forbids(d); true {"},
 	}},
 	{"rate", "hubspot-property", tooFast, []chaos.Change{
 		{File: "gate.go", Old: "limit = rate.Limit(most)", With: "_ = most"},
