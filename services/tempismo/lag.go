@@ -40,10 +40,11 @@ func (c *lagCmd) Run(ctx context.Context, t terminal) (err error) {
 	if err != nil {
 		return err
 	}
+	var unknown error // a topic of others that is not there yet is no reason to say nothing of the rest
 	for _, r := range readers {
 		of, err := sys.log.GroupLag(ctx, r.Group, r.Topic)
 		if err != nil {
-			return fmt.Errorf("lag of %s: %w", r.Service, err)
+			unknown = errors.Join(unknown, fmt.Errorf("lag of %s: %w", r.Service, err))
 		}
 		for i := range of {
 			of[i].Service = r.Service
@@ -54,9 +55,9 @@ func (c *lagCmd) Run(ctx context.Context, t terminal) (err error) {
 		if lag == nil {
 			lag = []kafka.PartitionLag{}
 		}
-		return t.json(lag)
+		return errors.Join(unknown, t.json(lag))
 	}
-	return printLag(t, lag)
+	return errors.Join(unknown, printLag(t, lag))
 }
 
 // backlog is the lag in the topics that services follow through their consumer group. Models are left out, which change

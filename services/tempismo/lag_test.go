@@ -40,6 +40,13 @@ func TestLagTellsOfTopicsOfOthers(t *testing.T) {
 	if code != 0 || !found || !strings.Contains(told, "profiler") {
 		t.Errorf("exit %d: %s%s", code, told, errs)
 	}
+	more := "sources:\n- {name: till, topic: till.receipts, kind: open, customer: /c, time: {field: /t}}\n- {name: shop, topic: shop.orders, kind: open, customer: /c, time: {field: /t}}\n"
+	if err := os.WriteFile(file, []byte(more), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if told, errs, code := tempismo(t, "lag", "--kafka-brokers", brokers, "--redis-addr", store, "--run", r.run.ID, "--sources", file); code != 1 || !strings.Contains(told, "ingest-shop") || !strings.Contains(errs, "ingest-till") {
+		t.Errorf("with a topic that is not there: exit %d: %s%s", code, told, errs)
+	}
 	if _, errs, code := tempismo(t, "lag", "--kafka-brokers", brokers, "--run", r.run.ID, "--sources", "no-such-file"); code != 2 || !strings.Contains(errs, "SOURCES") {
 		t.Errorf("without the file: exit %d: %s", code, errs)
 	}
