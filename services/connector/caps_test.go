@@ -13,7 +13,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/tempismo/tempismo/pkg/app"
 	"github.com/tempismo/tempismo/pkg/config"
 	"github.com/tempismo/tempismo/pkg/domain/decision"
 	"github.com/tempismo/tempismo/pkg/kafka"
@@ -347,36 +346,10 @@ func testCaps(t *testing.T, brokers kafka.Config, id string) {
 		if err := writer.WriteAll(ctx, topics.Decisions, all); err != nil {
 			t.Fatal(err)
 		}
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
-		c := Config{
+		carryOut(t, log, run, Config{
 			Kafka: brokers, Run: config.Run{ID: id, Mode: "live"},
 			Webhook: webhook.Config{URL: receiver.URL, Secret: secret, Calls: crm.Calls{Name: "webhook", Timeout: 15 * time.Second, Concurrency: 8, AllowPrivate: true}},
-		}
-		ended := make(chan error, 1)
-		go func() { ended <- Run(ctx, c, app.Settings{Health: &app.Health{}}) }()
-		for lag := int64(1); lag > 0; {
-			select {
-			case err := <-ended:
-				t.Fatalf("ended by itself: %v", err)
-			case <-time.After(20 * time.Millisecond):
-			}
-			lags, err := log.Lag(ctx, run, []string{Service})
-			if err != nil { // a broker that has just started has no coordinator yet
-				t.Log(err)
-				continue
-			}
-			lag = 0
-			for _, l := range lags {
-				if l.Topic == topics.Decisions {
-					lag += l.Records
-				}
-			}
-		}
-		cancel()
-		if err := <-ended; err != nil {
-			t.Fatal(err)
-		}
+		}, topics.Decisions)
 	}
 	check := func(want ...int) {
 		t.Helper()

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -102,40 +103,11 @@ func testRun(t *testing.T, brokers kafka.Config, id string) {
 		}
 	}
 	live := func() {
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
 		c := Config{
 			Kafka: brokers, Run: config.Run{ID: id, Mode: "simulated"},
 			Webhook: webhook.Config{Secret: secret, Calls: crm.Calls{SimulatedTarget: receiver.URL, Name: "webhook", Timeout: 15 * time.Second, Concurrency: 8}},
 		}
-		health := &app.Health{}
-		ended := make(chan error, 1)
-		go func() { ended <- Run(ctx, c, app.Settings{Health: health}) }()
-		for lag := int64(1); lag > 0; {
-			select {
-			case err := <-ended:
-				t.Fatalf("ended by itself: %v", err)
-			case <-time.After(20 * time.Millisecond):
-			}
-			lags, err := log.Lag(ctx, run, []string{Service})
-			if err != nil { // a broker that has just started has no coordinator yet
-				t.Log(err)
-				continue
-			}
-			lag = 0
-			for _, l := range lags {
-				if l.Topic == topics.Decisions || l.Topic == topics.Events {
-					lag += l.Records
-				}
-			}
-		}
-		if ready, components := health.State(); !ready {
-			t.Errorf("not ready: %v", components)
-		}
-		cancel()
-		if err := <-ended; err != nil {
-			t.Fatal(err)
-		}
+		carryOut(t, log, run, c, topics.Decisions, topics.Events)
 	}
 	decide(0, 100)
 	live()
@@ -171,5 +143,40 @@ func testRun(t *testing.T, brokers kafka.Config, id string) {
 	})
 	if err != nil || results[decision.Attempting] != 149 || results[decision.Accepted] != 149 || results[decision.Suppressed] != 1 || results[decision.Delivered] != 1 || len(results) != 4 {
 		t.Errorf("outcomes %v: %v", results, err)
+	}
+}
+
+// carryOut runs a connector until it has read the topics to their ends.
+func carryOut(t *testing.T, log *kafka.Log, run stream.Run, c Config, to ...string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	health := &app.Health{}
+	ended := make(chan error, 1)
+	go func() { ended <- Run(ctx, c, app.Settings{Health: health}) }()
+	for lag := int64(1); lag > 0; {
+		select {
+		case err := <-ended:
+			t.Fatalf("ended by itself: %v", err)
+		case <-time.After(20 * time.Millisecond):
+		}
+		lags, err := log.Lag(ctx, run, []string{Service})
+		if err != nil { // a broker that has just started has no coordinator yet
+			t.Log(err)
+			continue
+		}
+		lag = 0
+		for _, l := range lags {
+			if slices.Contains(to, l.Topic) {
+				lag += l.Records
+			}
+		}
+	}
+	if ready, components := health.State(); !ready {
+		t.Errorf("not ready: %v", components)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
 	}
 }
